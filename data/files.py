@@ -1,0 +1,42 @@
+"""Writing files so that an interrupted run never leaves half of one."""
+
+import hashlib
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic(path):
+    """Give a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
+
+    The temporary name keeps the suffix, because many writers choose the format by it. The parent folder is created.
+    Raises OSError in words when the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot create the folder {path.parent}: {error.strerror}; choose a writable output folder") from error
+    if not os.access(path.parent, os.W_OK):
+        raise OSError(f"cannot write into the folder {path.parent}; choose a writable output folder")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path):
+    """Hex digest of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file):
+    """sha256 in chunks, for Python 3.10, which has no hashlib.file_digest."""
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""Pictures, masks and videos, on and off disk.
+
+Images are float32 [3,H,W] RGB in [0,1]; masks bool [1,H,W], True = may move; video frames leave as uint8 [H,W,3].
+"""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from data.files import atomic
+
+# libx264 quality: 16 is visually lossless on the small pictures of the mini tier, and keeps the static part still.
+VIDEO_CRF = "16"
+
+
+def _open(path, what):
+    """Decode the whole picture now, so that a truncated file fails here and in words."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} at {path}; check the path")
+    try:
+        picture = Image.open(path)
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a readable {what} ({error}); expected a PNG, JPEG or another picture file") from error
+
+
+def read_image(path):
+    """Any picture file -> float32 [3,H,W] in [0,1], RGB; gray is repeated, transparency is laid over white."""
+    picture = _open(path, "image")
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    elif picture.mode.startswith("I") or picture.mode == "F":      # 16-bit gray: scale by its own depth, not clip
+        values = np.asarray(picture, dtype=np.float32)
+        picture = Image.fromarray(np.uint8(values / max(values.max(), 1) * 255))
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+
+
+def to_uint8(image):
+    """float [3,H,W] in [0,1] -> uint8 numpy [H,W,3], by truncation as the original saves its pictures.
+
+    The small offset only undoes float32 rounding, so that a value k/255 read from a file comes back as k.
+    """
+    pixels = (image.detach().float().clamp(0, 1) * 255 + 1e-3).floor().clamp(max=255).to(torch.uint8)
+    return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def write_image(path, image):
+    """float [3,H,W] in [0,1], or uint8 [H,W,3], to a picture file (format by suffix), atomically."""
+    pixels = image if isinstance(image, np.ndarray) else to_uint8(image)
+    with atomic(path) as temporary:
+        Image.fromarray(pixels).save(temporary)
+
+
+def read_mask(path, size=None):
+    """Any picture file -> bool [1,H,W]: True where it is brighter than half.
+
+    size: expected (H, W); another size raises ValueError, since a mask must match its picture pixel by pixel.
+    """
+    picture = _open(path, "mask")
+    if picture.mode in ("RGBA", "LA") and len(set(picture.convert("L").getdata())) == 1:
+        picture = picture.getchannel("A")                          # a shape drawn in the alpha channel alone
+    gray = np.asarray(picture.convert("L"))
+    if size is not None and gray.shape != tuple(size):
+        raise ValueError(f"the mask {path} is {gray.shape[1]}x{gray.shape[0]}, the picture {size[1]}x{size[0]}; "
+                         "resize the mask to the picture")
+    return torch.from_numpy(gray > 127)[None]
+
+
+def write_mask(path, mask):
+    """bool [1,H,W] -> 0/255 gray PNG, atomically."""
+    with atomic(path) as temporary:
+        Image.fromarray(mask[0].cpu().numpy().astype(np.uint8) * 255).save(temporary)
+
+
+class VideoWriter:
+    """Writes frames as they come to an H.264 mp4 (yuv420p, plays in browsers); the file appears only when complete.
+
+    with VideoWriter(path, fps=30) as video: video.write(frame)     # [3,H,W] in [0,1], or uint8 [H,W,3]
+    Odd sides gain one repeated row or column, because yuv420p needs even ones.
+    """
+
+    def __init__(self, path, fps=30):
+        self.path, self.fps = Path(path), fps
+
+    def __enter__(self):
+        self._atomic = atomic(self.path)
+        self._container = av.open(str(self._atomic.__enter__()), "w", format="mp4", options={"movflags": "faststart"})
+        self._stream = None
+        return self
+
+    def write(self, frame):
+        pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
+        pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")
+        if self._stream is None:
+            self._stream = self._container.add_stream("libx264", rate=self.fps, options={"crf": VIDEO_CRF, "threads": "1"})
+            self._stream.height, self._stream.width = pixels.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+        for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+            self._container.mux(packet)
+
+    def __exit__(self, kind, error, trace):
+        try:
+            if kind is None and self._stream is not None:
+                for packet in self._stream.encode():
+                    self._container.mux(packet)
+        finally:
+            self._container.close()
+            self._atomic.__exit__(kind, error, trace)
+
+
+def read_video(path):
+    """Frames of a video file one by one, uint8 [H,W,3] RGB."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no video at {path}; check the path")
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{path} is not a readable video ({error})") from error

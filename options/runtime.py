@@ -1,0 +1,38 @@
+"""Where and how exactly the numbers are computed: decided here, once, in main()."""
+
+from dataclasses import dataclass
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """device and dtype of the networks; seed for everything random."""
+    device: torch.device
+    dtype: torch.dtype
+    seed: int = 0
+
+
+def make_runtime(device="auto", dtype="auto", seed=0, threads=0):
+    """Runtime from option strings.
+
+    device: auto (a GPU if there is one) | cpu | cuda | cuda:1 | mps.   dtype: auto (fp16 on a GPU, else fp32) | fp32 | fp16 | bf16.
+    threads: CPU threads of torch, 0 = torch's choice.   Raises ValueError for a device this machine does not have.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"runtime.device={device} is not a torch device; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"runtime.device={device} asked for, but torch sees no GPU; use runtime.device=cpu")
+    if dtype == "auto":
+        dtype = "fp16" if device.type == "cuda" else "fp32"
+    if dtype not in DTYPES:
+        raise ValueError(f"runtime.dtype={dtype} is unknown; use auto, {', '.join(DTYPES)}")
+    if threads:
+        torch.set_num_threads(threads)
+    return Runtime(device, DTYPES[dtype], seed)
