@@ -59,3 +59,263 @@ def s2_twin(options, experiment, runtime):
         negative_alpha=t.negative_prompt_alpha, negative_schedule=t.negative_prompt_schedule,
         plan=feature_plan(options, diffusion), features=experiment.kept.pop("features", None))
     experiment.write(twin=image[0])
+
+
+def s3_mask(options, experiment, runtime):
+    """Find in the twin what the vocabulary names.  twin -> mask_odise"""
+    o = options.odise
+    found = segment(experiment.read("twin"), o.vocab, o.backend, o.checkpoint, runtime)
+    experiment.write(mask_odise=found.mask)
+
+
+def s4_attention_mask(options, experiment, runtime):
+    """Sharpen the mask by what the artistic image's self-attention holds together.  mask_odise, attention -> mask"""
+    o = options.attn_mask
+    mask = experiment.read("mask_odise")
+    if experiment.given("image"):                                  # a picture of yours was not drawn here: nothing to cluster
+        tqdm.write("s4: your own picture has no self-attention; the mask of s3 is only eroded")
+        voted = mask
+    else:
+        maps, grid = attention_maps(experiment.read("attention"))
+        segments = components(cluster(maps, grid, o.n_clusters, o.cluster_type, runtime.seed))
+        voted = vote(segments, mask, o.threshold, o.combine)
+        experiment.write(clusters=clusters_picture(segments, tuple(mask.shape[-2:])))
+        if not voted.any() and o.fallback:
+            tqdm.write(f"s4: no segment lies inside the s3 mask by attn_mask.threshold={o.threshold}; going on with the s3 mask")
+            voted = mask
+    eroded = erode(voted, o.erosion_ksize, o.erosion_iter)
+    if not eroded.any():
+        raise ValueError(
+            f"s4: nothing is left of the mask: no segment has a share of {o.threshold} inside the s3 mask, or erosion ate it; lower "
+            f"attn_mask.threshold or erosion_iter, raise n_clusters, widen odise.vocab ({o.vocab}), or set attn_mask.fallback=true")
+    experiment.write(mask_self_attn=voted, mask=eroded)
+
+
+def s5_flow(options, experiment, runtime):
+    """Predict how the twin moves inside the mask.  twin, mask -> flow"""
+    o, prompt = options.optical_flow, options.twin_extraction.prompt
+    twin_image, mask = experiment.read("twin", "mask")             # [3,H,W] in [0,1]; [1,H,W] bool
+    check_mask(mask, twin_image, experiment.path("mask"))
+    name = o.hint_model_name if o.use_hint and o.hint_model_name else o.model_name
+    model = load_motion_model(f"{o.checkpoints_dir}/{name}", motion_options(o), runtime)
+    hint = direction(prompt, mask, o, runtime.seed) if o.use_hint else None
+    flow = model.predict(twin_image, mask, text=prompt, hint=hint)     # [2,H,W], px/frame
+    if hint is not None:
+        experiment.write(hint=flow_to_color(hint))
+    experiment.write(flow=flow, flow_color=flow_to_color(flow))
+
+
+def s6_video(options, experiment, runtime):
+    """Let the image flow, and close the loop.  image, flow, mask -> video"""
+    o = options.video
+    image, flow, mask = experiment.read("image", "flow", "mask")
+    check_mask(mask, image, experiment.path("mask"))
+    if flow.shape[-2:] != image.shape[-2:]:
+        raise ValueError(f"{experiment.path('flow')} is for {size_text(flow)}, the picture is {size_text(image)}; run s5 again")
+    flow = clamp_flow(flow, o.clamp, limit=min(image.shape[-2:]) / 512) * o.speed * mask    # the authors clamp at +-1 px/frame at 512 px
+    if not flow.any():
+        raise ValueError(f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow")
+    model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), runtime)
+    with VideoWriter(experiment.path("video"), o.fps) as video:
+        for frame in tqdm(model.frames(image, flow, o.n_frames), "s6 frames", total=o.n_frames):
+            video.write(composite(frame, image, mask) if o.composite else frame)
+
+
+# ---------------------------------------------------------------------- the table
+
+
+@dataclass(frozen=True)
+class Stage:
+    """needs: artifacts that must be there.  makes: artifacts that must be there afterwards."""
+    name: str
+    run: Callable
+    needs: tuple
+    makes: tuple
+
+
+STAGES = (
+    Stage("s1", s1_artistic_image, needs=(), makes=("image", "noise", "attention")),
+    Stage("s2", s2_twin, needs=("noise",), makes=("twin",)),
+    Stage("s3", s3_mask, needs=("twin",), makes=("mask_odise",)),
+    Stage("s4", s4_attention_mask, needs=("mask_odise", "attention"), makes=("mask_self_attn", "mask")),
+    Stage("s5", s5_flow, needs=("twin", "mask"), makes=("flow",)),
+    Stage("s6", s6_video, needs=("image", "flow", "mask"), makes=("video",)),
+)
+
+
+def main(argv=None):
+    """Read the command line, lay your own files in place, run the chosen stages of the table."""
+    options, chosen = read_command_line(argv)
+    seed = options.twin_extraction.seed
+    runtime = make_runtime(options.runtime.device, options.runtime.dtype, random_seed() if seed < 0 else seed, options.runtime.threads)
+    experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name)
+    check_prompt(options, chosen)
+    given = place_inputs(options, chosen, experiment)
+    seconds = {}
+    for stage in STAGES:
+        if stage.name in chosen:
+            reason = not_needed(stage, chosen, given, experiment)
+            if reason:
+                print(f"{stage.name} skipped: {reason}")
+                continue
+            seconds[stage.name] = run_stage(stage, options, experiment, runtime)
+    print("time: " + "  ".join(f"{name} {s:.1f} s" for name, s in seconds.items()) + f"  total {sum(seconds.values()):.1f} s")
+    for name in experiment.stale():
+        print(f"note: {name} was made from files that have changed since; run --stage {name} to bring it up to date")
+    print(f"video: {experiment.path('video')}" if experiment.has("video") else f"folder: {experiment.folder}")
+
+
+def run_stage(stage, options, experiment, runtime):
+    """Check what it needs, run it, check what it makes, write it down.  Returns seconds."""
+    for artifact in needs_of(stage, experiment):
+        if not experiment.has(artifact):
+            maker = next(s.name for s in STAGES if artifact in s.makes)
+            raise FileNotFoundError(f"{stage.name} needs {experiment.path(artifact)}; run --stage {maker} first")
+    print(f"{stage.name}: {stage.run.__doc__.strip()}", flush=True)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        stage.run(options, experiment, runtime)
+    missing = [artifact for artifact in stage.makes if not experiment.has(artifact)]
+    assert not missing, f"{stage.name} did not make {missing}"
+    experiment.note(stage.name, needs_of(stage, experiment), stage.makes, asdict(options))
+    return time.perf_counter() - start
+
+
+def needs_of(stage, experiment):
+    """A stage's needs; a picture of the user's own has no attention, and s4 then does without."""
+    return tuple(a for a in stage.needs if not (a == "attention" and experiment.given("image")))
+
+
+def not_needed(stage, chosen, given, experiment):
+    """Why a chosen stage need not run (what it makes was given, or nobody after it reads it), or ""."""
+    result = {"s1": "image", "s2": "twin", "s3": "mask_odise", "s4": "mask", "s5": "flow", "s6": "video"}[stage.name]
+    if result in given:
+        return f"{FILES[result]} is yours"
+    later = [s for s in STAGES if s.name in chosen and s.name > stage.name and not not_needed(s, chosen, given, experiment)]
+    if stage.name != "s6" and later and not any(a in needs_of(s, experiment) for s in later for a in stage.makes):
+        return f"nothing that runs after it reads {FILES[result]}"
+    return ""
+
+
+# ---------------------------------------------------------------------- the door: command line and the user's own files
+
+
+def read_command_line(argv):
+    """-> (InferenceOptions, names of the chosen stages)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
+    parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
+    parser.add_argument("--use_hint", action="store_true", help='follow "in left to right direction" in the prompt')
+    parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
+    parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
+    parser.add_argument("--image", help="your picture, in place of s1's")
+    parser.add_argument("--twin", help="your twin, in place of s2's")
+    parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
+    parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo), in place of s5's")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any option of options/inference.py")
+    flags = parser.parse_intermixed_args(argv)
+    overrides = list(flags.overrides)
+    named = {"twin_extraction.prompt": flags.prompt, "twin_extraction.experiment_name": flags.name, "inputs.image": flags.image,
+             "inputs.twin": flags.twin, "inputs.mask": flags.mask, "inputs.flow": flags.flow,
+             "optical_flow.use_hint": "true" if flags.use_hint else None}
+    overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
+    options = load_options(InferenceOptions, flags.config, overrides)
+    options.inputs.image = options.inputs.image or options.twin_extraction.init_img
+    return options, chosen_stages(flags.stage)
+
+
+def chosen_stages(text):
+    """"all", "s3" or "s3-s6" -> the names, in order."""
+    names = [stage.name for stage in STAGES]
+    first, _, last = ("s1-s6" if text == "all" else text).partition("-")
+    if first not in names or (last or first) not in names or (last or first) < first:
+        raise ValueError(f"--stage {text} is unknown; use all, one of {', '.join(names)}, or a span such as s3-s6")
+    return names[names.index(first):names.index(last or first) + 1]
+
+
+def check_prompt(options, chosen):
+    """Mistakes in the prompt are told before anything is computed."""
+    prompt, (phrase, _) = options.twin_extraction.prompt, find_direction(options.twin_extraction.prompt)
+    if "s1" in chosen and not options.inputs.image and not prompt.strip():
+        raise ValueError('the prompt is empty; give --prompt "a river …" or twin_extraction.prompt in the YAML')
+    if "s5" in chosen and not options.inputs.flow and options.optical_flow.use_hint and phrase is None:
+        raise ValueError(f'--use_hint needs a direction in the prompt, found none in "{prompt}"; write e.g. "flowing in left to right '
+                         f'direction"; known directions: {"; ".join(DIRECTIONS)}')
+    if "s5" in chosen and phrase and not options.optical_flow.use_hint:
+        print(f'note: the prompt names a direction ("{phrase}"); it is followed only with --use_hint')
+
+
+def place_inputs(options, chosen, experiment):
+    """Check the user's own files, all of them before the first is copied, and lay them into the experiment folder.
+
+    A picture of your own is its own twin, unless you give one.  Returns the names of the artifacts given.
+    """
+    o = options.inputs
+    image = read_image(o.image) if o.image else None
+    twin_image = read_image(o.twin) if o.twin else image
+    size = picture_size(image, options.twin_extraction, chosen, experiment)
+    flow = read_flow(o.flow) if o.flow else None
+    mask = read_mask(o.mask, size) if o.mask else None
+    if mask is None and flow is not None:
+        mask = (flow != 0).any(0, keepdim=True)                    # s6 needs to know what may move: whatever your flow moves
+    if mask is not None and not mask.any():
+        raise ValueError(f"{o.mask or o.flow} marks nothing to move: it is black (or zero) everywhere; paint white what may move")
+    for name, value in (("twin", twin_image), ("flow", flow)):
+        if size and value is not None and tuple(value.shape[-2:]) != size:
+            raise ValueError(f"the {name} {getattr(o, name)} is {size_text(value)}, the picture {size[1]}x{size[0]}; they must match")
+    given = {name: value for name, value in (("image", image), ("twin", twin_image), ("mask", mask), ("flow", flow))
+             if value is not None}
+    experiment.give(**given)
+    return set(given)
+
+
+def picture_size(image, o, chosen, experiment):
+    """(H, W) of the picture that the user's files must match: the given one, the one s1 will make, or the one already there."""
+    if image is None and "s1" in chosen:
+        return o.H, o.W
+    if image is None and experiment.has("image"):
+        image = experiment.read("image")
+    return None if image is None else tuple(image.shape[-2:])
+
+
+def direction(prompt, mask, o, seed):
+    """The direction clause of the prompt as a hint of [2,H,W] px/frame, as long inside the whole mask."""
+    phrase, _ = find_direction(prompt)
+    if phrase is None:
+        raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
+    return direction_hint(mask, sample_angle(phrase, seed), o.hint_speed * min(mask.shape[-2:]) / o.fineSize)
+
+
+def check_mask(mask, image, path):
+    """A mask must have the picture's size and mark something."""
+    if mask.shape[-2:] != image.shape[-2:]:
+        raise ValueError(f"{path} is {size_text(mask)}, the picture {size_text(image)}; they must match")
+    if not mask.any():
+        raise ValueError(f"{path} is black everywhere: nothing may move; run s3 and s4 again or give --mask")
+
+
+def size_text(tensor):
+    """Width x height, as people say it."""
+    return f"{tensor.shape[-1]}x{tensor.shape[-2]}"
+
+
+def random_seed():
+    """A seed for seed=-1, told so that the picture can be made again."""
+    seed = int(torch.randint(2**31, (1,)).item()) ^ (time.time_ns() & 0x7FFFFFFF)
+    print(f"seed: {seed} (drawn, because twin_extraction.seed is -1)")
+    return seed
+
+
+def motion_options(o):
+    """The architecture as the YAML says it, for a checkpoint without a card."""
+    return MotionOptions(netG=o.netG, input_nc=o.input_nc, output_nc=o.output_nc, norm=o.norm, fineSize=o.fineSize,
+                         use_prompts=o.use_prompts, motion_norm=o.motion_norm, text_encoder_path=o.tokenizer_path)
+
+
+def video_options(o):
+    """The architecture as the YAML says it, for a checkpoint without a card."""
+    return VideoOptions(netG=o.netG)
+
+
+if __name__ == "__main__":
+    run_main(main)

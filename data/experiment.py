@@ -92,6 +92,23 @@ class Experiment:
                 with atomic(path) as temporary:
                     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
 
+    # ------------------------------------------------------------------ the user's own files
+
+    def give(self, **artifacts):
+        """Lay the user's own files in the place of a stage's. What belonged to an earlier picture is removed with it."""
+        if "image" in artifacts:
+            for artifact in ("noise", "attention"):
+                self.path(artifact).unlink(missing_ok=True)
+        self.write(**artifacts)
+        if artifacts:
+            record = self.record()
+            record["given"] = sorted({*record.get("given", ()), *artifacts})
+            self._save(record)
+
+    def given(self, artifact):
+        """Whether the artifact is the user's own."""
+        return artifact in self.record().get("given", ())
+
     # ------------------------------------------------------------------ the record: experiment.json
 
     def record(self):
@@ -112,8 +129,12 @@ class Experiment:
             "made": {a: sha256(self.path(a)) for a in makes if self.has(a)},
         }
         record["stages"] = dict(sorted(record["stages"].items()))
+        record["given"] = [artifact for artifact in record.get("given", ()) if artifact not in makes]
+        self._save(record)
+
+    def _save(self, record):
         with atomic(self.folder / "experiment.json") as temporary:
-            temporary.write_text(json.dumps(record, indent=1, sort_keys=False) + "\n")
+            temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     def stale(self):
         """Stages whose inputs are no longer the ones they read, in order."""

@@ -5,9 +5,6 @@ A flow is float32 [2,H,W] in px/frame at that HxW: channel 0 = dx (right +), cha
 
 import io
 import pickle
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 
 import lz4.frame
@@ -78,9 +75,7 @@ def _checked(reader, path):
         return _as_flow(reader(path))
     except ValueError as error:
         raise ValueError(f"{path}: {_first_line(error)}") from error
-    # A damaged pickle, zip or lz4 frame can raise nearly anything; all of it means the same to the reader.
-    except (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, MemoryError, OverflowError,
-            AttributeError, ImportError, LookupError, TypeError, struct.error) as error:
+    except Exception as error:          # a damaged pickle, zip or header makes these parsers raise nearly anything
         raise ValueError(f"{path} is damaged or holds no flow ({_first_line(error)}); copy or make it again") from error
 
 
@@ -146,7 +141,10 @@ def _read_torch(path):
     with open(path, "rb") as file:
         if file.read(4) == LZ4_MAGIC:
             return _read_lz4_pickle(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:          # torch's own text advises to switch the protection off
+        raise ValueError("is damaged, or holds more than one tensor and was not opened; make the flow again") from error
     if not isinstance(content, torch.Tensor):
         raise ValueError(f"expected one flow tensor, found a {type(content).__name__}")
     return content
@@ -281,3 +279,19 @@ def flow_to_color(flow):
     part = (position - low)[..., None]
     color = (1 - part) * wheel[low] + part * wheel[(low + 1) % len(wheel)]
     return np.floor(255 * (1 - radius * (1 - color))).astype(np.uint8)
+
+
+def clamp_flow(flow, kind, limit=1.0):
+    """Bound a flow field before it is animated.
+
+    flow: [2,H,W] px/frame.  kind: "component" (dx and dy each to +-limit, as text2cinemagraph does at 512 px with limit 1;
+    it bends fast directions towards the diagonals), "magnitude" (the length to limit, direction kept) or "none".
+    """
+    if kind == "component":
+        return flow.clamp(-limit, limit)
+    if kind == "magnitude":
+        length = flow.norm(dim=-3, keepdim=True)
+        return flow * (limit / length.clamp(min=limit))
+    if kind == "none":
+        return flow
+    raise ValueError(f"unknown clamp {kind!r}; expected component, magnitude or none")

@@ -1,4 +1,4 @@
-"""Direction hints: from words to an angle to a dense flow (inference), and from a true flow to a sparse guess of it (training)."""
+"""Direction hints: from words to an angle to a flow (inference), from true flow to a sparse guess of it (training)."""
 
 import math
 import random

@@ -1,0 +1,206 @@
+"""Network weights with a card: saved together, checked when read, loaded strictly. No file is ever unpickled as code.
+
+A checkpoint is `<which>_net_G.safetensors` and beside it `<which>_net_G.json`, its card: the options that build the network,
+how it was trained, and the sha256 of the weights. The authors' bare `<which>_net_G.pth` is read too, and can be converted:
+
+    python -m data.checkpoint convert checkpoints/motion-pretrained/latest_net_G.pth checkpoints/motion-pretrained
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from data.files import atomic, sha256
+from options.cli import run_main
+
+# A name only this network has, the most particular first.
+SIGNS = {
+    "spadexattnunetsd": "attn_middle_block.",
+    "spadeunet4softmaxsplating": "encoder.gblocks.",
+    "spadeunet": "spade_layer8_0.",
+    "a discriminator": "scale0_layer0.",
+    "a diffusion U-Net": "down_blocks.",
+}
+FETCH = ("fetch the authors' checkpoints.tar (README.md) and unpack it so that checkpoints/<name>/latest_net_G.pth exists, "
+         "or train one")
+
+
+def save_checkpoint(path, state_dict, card, half=False):
+    """Write weights to `path` (.safetensors) and their card beside it (.json), both or neither.
+
+    card: JSON-able dict (its "options" rebuild the network); "sha256" and "parameters" are added.
+    half: store floating tensors as float16 (half the size; read_checkpoint gives float32 back).
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"cannot save weights as {path}: expected a name ending in .safetensors")
+    tensors = {name: _stored(tensor, half) for name, tensor in state_dict.items()}
+    lost = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if lost:
+        raise ValueError(f"{path}: {len(lost)} tensors hold NaN or values too large to store ({_some(lost)}); not saved")
+    with atomic(path) as weights, atomic(path.with_suffix(".json")) as text:
+        save_file(tensors, weights)
+        card = {**card, "sha256": sha256(weights), "parameters": sum(t.numel() for t in tensors.values())}
+        Path(text).write_text(json.dumps(card, indent=1) + "\n")
+
+
+def _stored(tensor, half):
+    """A contiguous CPU copy that shares no memory, as safetensors wants it."""
+    dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", dtype, copy=True).contiguous()
+
+
+def read_checkpoint(source, which="latest"):
+    """Read (state_dict on the CPU, card or None).
+
+    source: a folder holding `<which>_net_G.safetensors` (preferred) or `<which>_net_G.pth`, or such a file itself.
+    Half precision tensors come back as float32. Raises FileNotFoundError that says what to fetch, and ValueError for a
+    damaged file, a file with code in it, or weights that do not match the sha256 of their card.
+    """
+    path = _find(Path(source), which)
+    card = _read_card(path.with_suffix(".json"))
+    if card and "sha256" in card and path.suffix == ".safetensors" and sha256(path) != card["sha256"]:
+        raise ValueError(f"{path} is not the file its card {path.stem}.json describes (sha256 differs); fetch both again")
+    state_dict = _read_weights(path)
+    wide = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
+    return {name: tensor.to(wide.get(tensor.dtype, tensor.dtype)) for name, tensor in state_dict.items()}, card
+
+
+def _find(source, which):
+    if source.is_file():
+        return source
+    candidates = [source / f"{which}_net_G{suffix}" for suffix in (".safetensors", ".pth")]
+    for path in candidates:
+        if path.is_file():
+            return path
+    if not source.is_dir():
+        raise FileNotFoundError(f"no checkpoint at {source}; {FETCH}")
+    others = sorted({path.name.split("_net_G")[0] for path in source.glob("*_net_G.*")})
+    advice = f"it holds: {', '.join(others)}; choose one of these" if others else FETCH
+    raise FileNotFoundError(f"no {candidates[0].name} or {candidates[1].name} in {source}; {advice}")
+
+
+def _read_card(path):
+    if not path.is_file():
+        return None
+    try:
+        card = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise ValueError(f"the card {path} is not readable JSON ({error}); fetch it again") from error
+    if not isinstance(card, dict):
+        raise ValueError(f"the card {path} holds a {type(card).__name__}, expected named entries; fetch it again")
+    return card
+
+
+def _read_weights(path):
+    """The tensors of a .safetensors or torch file; every way in which a file can be wrong becomes one line."""
+    with open(path, "rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            raise ValueError(f"{path} is only a git-lfs pointer; run: git lfs pull")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:          # a damaged file makes these parsers raise nearly anything
+        if "GLOBAL" in str(error):
+            raise ValueError(f"{path} holds more than tensors (pickled objects can run code) and was not opened; "
+                             "expected a bare state dict, as torch.save(net.state_dict(), ...) writes") from error
+        raise ValueError(f"{path} is truncated or no weight file; download or train it again") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not all(isinstance(t, torch.Tensor) for t in content.values()):
+        raise ValueError(f"{path} holds no state dict; expected a mapping of names to tensors")
+    return dict(content)
+
+
+def load_weights(module, state_dict, source):
+    """Load a state dict into a module, all of it or nothing: names and shapes must agree exactly.
+
+    source: where the weights came from, for the message.  Raises ValueError with counts, a few names and the likely cause.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in own]
+    resized = [f"{name} {tuple(state_dict[name].shape)} for {tuple(own[name].shape)}" for name in own
+               if name in state_dict and state_dict[name].shape != own[name].shape]
+    if missing or unexpected or resized:
+        found = [f"{len(names)} {word} ({_some(names)})" for names, word in
+                 ((missing, "missing"), (unexpected, "unexpected"), (resized, "of another shape")) if names]
+        raise ValueError(f"the weights {source} do not fit the network of {len(own)} tensors: {', '.join(found)}; "
+                         f"{_likely_cause(own, state_dict)}")
+    broken = [name for name, tensor in state_dict.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(f"the weights {source} hold NaN or infinite values ({_some(broken)}); fetch or train them again")
+    module.load_state_dict(state_dict)
+
+
+def _some(names, count=3):
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def network_of(names):
+    """Which netG (or other network) state-dict names belong to; None if unknown."""
+    return next((network for network, sign in SIGNS.items() if any(sign in name for name in names)), None)
+
+
+def _likely_cause(own, state_dict):
+    built, found = network_of(own), network_of(state_dict)
+    if all(name.startswith("module.") for name in state_dict):
+        return "its names begin with 'module.' (saved from DataParallel): python -m data.checkpoint convert drops that"
+    if any("ema" in name.lower().split(".")[0] for name in state_dict):
+        return "it looks like an EMA (averaged) file; use the plain *_net_G file"
+    if found and found != built:
+        return f"they belong to {found}; set netG (or the checkpoint folder) accordingly"
+    if set(own) == set(state_dict):
+        return "same network, other sizes: check input_nc, nf and the other options of the checkpoint"
+    return "check netG and the options it was trained with"
+
+
+# ---------------------------------------------------------------- python -m data.checkpoint
+def convert(source, target, netG=None, half=False):
+    """Turn a .pth (or .safetensors) into safetensors + card; `target` is a folder or a .safetensors name. Returns its path.
+
+    The card's options (netG, input_nc, norm) are read off the tensors; netG given: it must agree.
+    """
+    source, target = Path(source), Path(target)
+    path = _find(source, "latest")
+    state_dict, card = read_checkpoint(path)
+    if all(name.startswith("module.") for name in state_dict):
+        state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+    found = network_of(state_dict)
+    if netG and found and netG != found:
+        raise ValueError(f"--netG {netG} was asked for, but {path} holds {found}; leave --netG out or fix it")
+    options = {"netG": netG or found, **_shape_options(netG or found, state_dict)}
+    card = card or {"options": options, "converted_from": path.name, "source_sha256": sha256(path)}
+    target = target if target.suffix == ".safetensors" else target / f"{path.stem}.safetensors"
+    save_checkpoint(target, state_dict, card, half)
+    return target
+
+
+def _shape_options(netG, state_dict):
+    """The options that the tensors themselves show."""
+    if netG not in ("spadexattnunetsd", "spadeunet"):
+        return {}
+    first = state_dict.get("conv1.weight_orig", state_dict.get("conv1.weight"))
+    if first is None:
+        raise ValueError(f"the file holds no conv1, which netG={netG} begins with; check --netG")
+    spectral = "conv1.weight_orig" in state_dict
+    return {"input_nc": first.shape[1], "nf": first.shape[0], "norm": "spectral_instance" if spectral else "instance"}
+
+
+def main():
+    """The command line: convert."""
+    parser = argparse.ArgumentParser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("convert", help="a .pth (or .safetensors) to safetensors + card")
+    command.add_argument("source", help="file, or folder holding latest_net_G.*")
+    command.add_argument("target", help="folder, or a name ending in .safetensors")
+    command.add_argument("--netG", help="spadexattnunetsd | spadeunet | spadeunet4softmaxsplating; default: as the tensors show")
+    command.add_argument("--half", action="store_true", help="store float16")
+    arguments = parser.parse_args()
+    print(convert(arguments.source, arguments.target, arguments.netG, arguments.half))
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,81 @@
+"""Training hints from true flow: `<id>_motion.pth` -> `<id>/<k>_blend.pth`, blended from k = 1..n points of it.
+
+    python dataset/generate_flow_hint.py --dataroot dataset/eulerian_data/train \
+        --save_path dataset/eulerian_data/train_motion_hints --n_clusters 5
+
+Files: torch float64 (2,H,W), px/frame, as the original's. Hints that exist are kept, so an interrupted run goes on.
+"""
+
+import argparse
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from data.files import atomic
+from data.flow import read_motion
+from data.hint import blended_hint
+from options.cli import run_main
+
+SEED = 5                                # the original's
+
+
+def write_hints(motion_path, save_path, n_clusters, seed=SEED):
+    """Write the missing hints of one motion file. Returns (files written, message or None if the motion could not be read)."""
+    folder = Path(save_path) / Path(motion_path).name.removesuffix("_motion.pth")
+    missing = [k for k in range(1, n_clusters + 1) if not (folder / f"{k}_blend.pth").exists()]
+    if not missing:
+        return 0, None
+    try:
+        flow = read_motion(motion_path)
+    except (ValueError, OSError) as error:
+        return 0, str(error)
+    with threadpool_limits(1):          # one thread per process: there is a process per core already
+        for k in missing:
+            with atomic(folder / f"{k}_blend.pth") as temporary:
+                torch.save(blended_hint(flow, k, seed).double(), temporary)
+    return len(missing), None
+
+
+def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1):
+    """Write all missing hints of a dataset. Returns (files written, messages of the motions that could not be read)."""
+    dataroot = Path(dataroot)
+    motions = sorted(str(path) for path in dataroot.glob("*_motion.pth"))
+    if not motions:
+        raise FileNotFoundError(f"no <id>_motion.pth in {dataroot}; --dataroot must be the dataset's train or validation folder")
+    if n_clusters < 1:
+        raise ValueError(f"--n_clusters {n_clusters}: expected 1 or more")
+    job = partial(write_hints, save_path=str(save_path), n_clusters=n_clusters)
+    if workers == 1:
+        results = list(tqdm(map(job, motions), total=len(motions), desc="hints", unit="motion"))
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            results = list(tqdm(pool.map(job, motions), total=len(motions), desc="hints", unit="motion"))
+    return sum(count for count, _ in results), [message for _, message in results if message]
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="dataset/generate_flow_hint.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataroot", required=True, help="folder with <id>_motion.pth")
+    parser.add_argument("--save_path", required=True, help="folder for <id>/<k>_blend.pth; made if missing")
+    parser.add_argument("--n_clusters", type=int, default=5, help="hints with 1..n points (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.workers < 1:
+        raise ValueError(f"--workers {arguments.workers}: expected 1 or more")
+    written, broken = generate_flow_hint(arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers)
+    print(f"{written} hints written to {arguments.save_path}, {len(broken)} motions skipped")
+    for message in broken:
+        print(f"skipped: {message}", file=sys.stderr)
+    return 1 if broken and not written else 0
+
+
+if __name__ == "__main__":
+    run_main(main)

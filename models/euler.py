@@ -1,0 +1,102 @@
+"""Euler steps: from a velocity field that does not change in time to displacements."""
+
+import math
+
+import torch
+
+
+class Particles:
+    """One particle per pixel, carried by a velocity field [N,2,H,W] (px/frame).
+
+    A particle takes the velocity of the pixel it is nearest to (ties to even) and is lost for good once it leaves the image.
+    Source: Holynski et al., CVPR 2021; the order of the float32 additions is the original's, so results are equal to the bit.
+    """
+
+    def __init__(self, velocity):
+        n, _, height, width = velocity.shape
+        self.velocity = velocity.flatten(2)                                    # [N,2,H*W]
+        self.height, self.width = height, width
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        self.grid = torch.stack([x, y])[None].to(velocity).flatten(2)          # [1,2,H*W]
+        self.position = self.grid.repeat(n, 1, 1)
+        self.lost = torch.zeros(n, 1, height * width, dtype=torch.bool, device=velocity.device)
+        self.limit = velocity.new_tensor([width - 1, height - 1])[:, None]
+
+    def step(self, active=None):
+        """One frame further. active: [N] bool, which batch elements move (default all)."""
+        pixel = self.position.round()
+        index = (pixel[:, 1] * self.width + pixel[:, 0]).long()[:, None].expand(-1, 2, -1)
+        moved = self.position + self.velocity.gather(2, index)
+        outside = ((moved > self.limit) | (moved < 0)).any(1, keepdim=True)
+        # Lost particles wait at their own pixel, where the lookup above stays inside the image.
+        moved = torch.where(outside | self.lost, self.grid, moved)
+        if active is None:
+            self.position, self.lost = moved, self.lost | outside
+        else:
+            active = active[:, None, None]
+            self.position = torch.where(active, moved, self.position)
+            self.lost = self.lost | (outside & active)
+
+    def displacement(self):
+        """[N,2,H,W] in px; max(H,W)+1 in both channels where the particle is lost: outside any image, so a splat drops it."""
+        gone = max(self.height, self.width) + 1
+        return torch.where(self.lost, gone, self.position - self.grid).unflatten(2, (self.height, self.width))
+
+    def visible(self):
+        """[N,1,H,W] bool."""
+        return ~self.lost.unflatten(2, (self.height, self.width))
+
+    def state(self):
+        return self.position, self.lost
+
+    def restore(self, state):
+        self.position, self.lost = state
+
+
+def integrate(velocity, steps):
+    """Follow every pixel through a velocity field that does not change in time.
+
+    velocity: [N,2,H,W], px/frame, (dx right, dy down).   steps: [N] integers >= 0, frames.
+    Returns displacement [N,2,H,W] in px (max(H,W)+1 in both channels once a pixel has left the image) and visible [N,1,H,W] bool.
+    """
+    steps = torch.as_tensor(steps, device=velocity.device)
+    assert velocity.ndim == 4 and velocity.shape[1] == 2 and steps.shape == (len(velocity),), (velocity.shape, steps.shape)
+    particles = Particles(velocity)
+    shortest, longest = int(steps.min()), int(steps.max())
+    for k in range(longest):
+        particles.step(None if k < shortest else steps > k)
+    return particles.displacement(), particles.visible()
+
+
+def displacements(velocity, n):
+    """Displacements [2,H,W] after 0, 1, ..., n frames of velocity [2,H,W], one after the other (n steps in all)."""
+    particles = Particles(velocity[None])
+    yield particles.displacement()[0]
+    for _ in range(n):
+        particles.step()
+        yield particles.displacement()[0]
+
+
+def displacements_reversed(velocity, n):
+    """The maps of `displacements` in the order n, n-1, ..., 0, holding only about 2*sqrt(n) of them at a time."""
+    stride = max(1, math.isqrt(n))
+    particles, anchors = Particles(velocity[None]), []
+    for k in range(n + 1):
+        if k % stride == 0:
+            anchors.append((k, particles.state()))
+        if k < n:
+            particles.step()
+    end = n + 1
+    for first, state in reversed(anchors):
+        particles.restore(state)
+        maps = [particles.displacement()[0]]
+        for _ in range(first + 1, end):
+            particles.step()
+            maps.append(particles.displacement()[0])
+        yield from reversed(maps)
+        end = first
+
+
+def displacement_maps(velocity, n):
+    """All displacements of a clip in one pass over time: [n+1,2,H,W]; map k equals integrate(velocity, k) to the bit."""
+    return torch.stack(list(displacements(velocity, n)))

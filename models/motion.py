@@ -1,0 +1,156 @@
+"""s5: from one picture, its mask and (by network) a caption or a direction hint to the flow of what may move."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from data.checkpoint import load_weights, read_checkpoint
+from data.flow import resize_flow
+from models.networks import build_motion
+from options.train import MotionOptions
+
+
+def motion_input(image, mask, hint=None, motion_norm=64.0):
+    """What the network reads: RGB in [-1,1], mask, hint/motion_norm, as [...,4|6,H,W].
+
+    image: [...,3,H,W] in [0,1].   mask: [...,1,H,W] bool.   hint: [...,2,H,W] in px/frame or None.
+    """
+    parts = [image * 2 - 1, mask.to(image.dtype)]
+    if hint is not None:
+        parts.append(hint.to(image.dtype) / motion_norm)
+    return torch.cat(parts, -3)
+
+
+def encode_captions(captions, tokenizer, text_encoder):
+    """Captions as token features [N,S,D]: the text encoder's last hidden state, padded to its full length (77 for CLIP)."""
+    tokens = tokenizer(list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
+                       return_tensors="pt").input_ids
+    with torch.no_grad():
+        return text_encoder(tokens.to(text_encoder.device))[0]
+
+
+def pad_to_multiple(x, multiple):
+    """Grow x [N,C,H,W] to the right and below until both sides are multiples, by mirroring (or repeating, where too short)."""
+    height, width = x.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    if not (down or right):
+        return x
+    return F.pad(x, (0, right, 0, down), mode="reflect" if down < height and right < width else "replicate")
+
+
+class MotionModel:
+    """Predicts flow. Units outside: [0,1] and px/frame at the picture's size; inside: [-1,1] and 1/motion_norm at fineSize."""
+
+    def __init__(self, net, options, text_encoder=None, tokenizer=None):
+        """net: build_motion(options), in eval mode.   options: MotionOptions.   text_encoder, tokenizer: of transformers."""
+        self.net, self.options = net, options
+        self.text_encoder, self.tokenizer = text_encoder, tokenizer
+
+    @torch.no_grad()
+    def predict(self, image, mask, text=None, hint=None):
+        """The flow [2,H,W] of a picture in px/frame, 0 outside the mask.
+
+        image: [3,H,W] in [0,1].   mask: [1,H,W] bool, True = may move.   text: caption, for a network that reads one.
+        hint: [2,H,W] in px/frame, for a network with input_nc 6 (the authors' inference hints at motion_norm = 64 px/frame).
+        Any size: the network sees the picture with its short side at options.fineSize, padded to the sizes it can take.
+        """
+        self._check(image, mask, text, hint)
+        full = image.shape[-2:]
+        size = self._network_size(*full)
+        image, small_mask = _resize_image(image, size), F.interpolate(mask[None].float(), size, mode="nearest")[0]
+        hint = resize_flow(hint.float(), size) if self.options.takes_hint else None
+        label = motion_input(image, small_mask, hint, self.options.motion_norm)[None]
+        flow = self.net(pad_to_multiple(label, self.options.multiple), self._context(text))[0, :, :size[0], :size[1]]
+        return resize_flow(flow.float() * self.options.motion_norm, full) * mask
+
+    def _network_size(self, height, width):
+        scale = self.options.fineSize / min(height, width)
+        return round(height * scale), round(width * scale)
+
+    def _context(self, text):
+        return encode_captions([text], self.tokenizer, self.text_encoder) if self.options.takes_text else None
+
+    def _check(self, image, mask, text, hint):
+        size = tuple(image.shape[-2:])
+        for name, tensor, channels in (("image", image, 3), ("mask", mask, 1), ("hint", hint, 2)):
+            if tensor is not None and tuple(tensor.shape) != (channels, *size):
+                raise ValueError(f"{name} of shape {tuple(tensor.shape)}; expected {(channels, *size)}, as the image")
+        if self.options.takes_text and text is None:
+            raise ValueError("this motion network reads a caption, but no text was given; pass the prompt")
+        if self.options.takes_text and self.text_encoder is None:
+            raise ValueError("this motion network reads a caption, but has no text encoder; set text_encoder_path "
+                             "(a folder with tokenizer/ and text_encoder/)")
+        if self.options.takes_hint and hint is None:
+            raise ValueError("this motion network reads a direction hint (input_nc=6), but none was given; "
+                             "put a direction into the prompt (--use_hint) or use a network with input_nc=4")
+
+
+def _resize_image(image, size):
+    """[3,H,W] to size, bilinear; antialiased, which matters when it shrinks."""
+    if image.shape[-2:] == tuple(size):
+        return image
+    return F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def load_motion_model(folder, options, runtime):
+    """The MotionModel kept in a checkpoint folder; the one loaded last stays in memory.
+
+    folder: holds latest_net_G.safetensors and its card, or the authors' latest_net_G.pth.
+    options: MotionOptions or any object with some of its fields; counts where the card is silent (the authors' file has no card).
+    runtime: Runtime; flow is computed in float32 whatever its dtype, one pass being cheap.
+    """
+    return _load(str(folder), as_key(options), runtime)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(folder, options_json, runtime):
+    state_dict, card = read_checkpoint(folder)
+    wanted = json.loads(options_json)
+    options = options_of(MotionOptions, card, wanted)
+    net = build_motion(options)
+    load_weights(net, state_dict, folder)
+    text_encoder = tokenizer = None
+    if options.takes_text:
+        choices = (Path(folder) / options.text_encoder_path if options.text_encoder_path else "", options.text_encoder_path,
+                   wanted.get("text_encoder_path"), wanted.get("tokenizer_path"))
+        tokenizer, text_encoder = load_text_encoder(_first_folder(choices, options.text_encoder_path or choices[-1]), runtime)
+        if text_encoder.config.hidden_size != options.context_dim:
+            raise ValueError(f"the text encoder's tokens have {text_encoder.config.hidden_size} numbers, the motion network of {folder} "
+                             f"expects {options.context_dim}; set text_encoder_path to the encoder it was trained with")
+    return MotionModel(net.to(runtime.device).eval().requires_grad_(False), options, text_encoder, tokenizer)
+
+
+def as_key(options):
+    """The plain values of an options object, as a string that lru_cache can compare."""
+    values = dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(options or {})
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def options_of(kind, card, wanted=None):
+    """An instance of the options class `kind`: the card's options, then `wanted` (dict) where the card is silent.
+
+    Entries that are no fields of `kind` (training options, for example) are left out.
+    """
+    names = {field.name for field in dataclasses.fields(kind)}
+    merged = {**(wanted or {}), **((card or {}).get("options") or {})}
+    return kind(**{name: value for name, value in merged.items() if name in names})
+
+
+def _first_folder(choices, shown):
+    for choice in choices:
+        if choice and (Path(choice) / "tokenizer").is_dir() and (Path(choice) / "text_encoder").is_dir():
+            return Path(choice)
+    raise FileNotFoundError(f"no text encoder at '{shown}': expected a folder with tokenizer/ and text_encoder/ "
+                            "(diffusers layout, such as stable-diffusion-v1-4); set text_encoder_path")
+
+
+def load_text_encoder(folder, runtime):
+    """(tokenizer, text encoder) of a diffusers folder, frozen, float32."""
+    from transformers import AutoTokenizer, CLIPTextModel  # a heavy import, needed only by networks that read
+    tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer")
+    text_encoder = CLIPTextModel.from_pretrained(Path(folder) / "text_encoder", dtype=torch.float32)
+    return tokenizer, text_encoder.to(runtime.device).eval().requires_grad_(False)

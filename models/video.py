@@ -1,0 +1,68 @@
+"""s6: from one picture and its flow to a looping clip, by symmetric splatting."""
+
+import functools
+import json
+
+import torch
+import torch.nn.functional as F
+
+from data.checkpoint import load_weights, read_checkpoint
+from models.euler import displacements, displacements_reversed
+from models.motion import as_key, options_of
+from models.networks import build_video
+from options.train import VideoOptions
+from softmax_splatting import splat_blend
+
+
+class VideoModel:
+    """Makes frames. The picture is encoded once per clip; each frame then costs two Euler steps, a splat and a decoder pass."""
+
+    def __init__(self, net, options):
+        """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options: VideoOptions."""
+        self.net, self.options = net, options
+
+    def frames(self, image, flow, n_frames):
+        """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
+
+        image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame at that size.
+        Frame n blends the picture moved forward by n frames with the picture moved back by n_frames - n; the first one's share
+        falls from 1 to 0. Memory grows only with the square root of n_frames. Any size.
+        """
+        height, width = image.shape[-2:]
+        if image.shape[0] != 3 or flow.shape != (2, height, width):
+            raise ValueError(f"a picture of {tuple(image.shape)} with flow of {tuple(flow.shape)}; expected [3,H,W] and [2,H,W]")
+        if n_frames < 1:
+            raise ValueError(f"n_frames={n_frames}; expected 1 or more")
+        return self._frames(image, flow, n_frames)
+
+    @torch.no_grad()
+    def _frames(self, image, flow, n_frames):
+        height, width = image.shape[-2:]
+        margin = (0, -width % self.options.multiple, 0, -height % self.options.multiple)
+        features, metric = self.net.encode(F.pad(image[None] * 2 - 1, margin, mode="replicate"))
+        importance = self.net.importance(metric)[0, 0]
+        # Index (0, n, n_frames - 1) of the original: back by end + 1 - n.
+        pairs = zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))
+        for n, pair in enumerate(pairs):
+            shares = (1 - n / n_frames, n / n_frames)
+            moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
+            blended, total = splat_blend(features[0], *zip(*moves))
+            frame = self.net.projector(blended[None], (total > 0).float()[None])[0]
+            yield ((frame + 1) / 2)[:, :height, :width]
+
+
+def load_video_model(folder, options, runtime):
+    """The VideoModel kept in a checkpoint folder, folded for inference; the one loaded last stays in memory.
+
+    folder, options, runtime: as for load_motion_model, with VideoOptions; frames are computed in float32.
+    """
+    return _load(str(folder), as_key(options), runtime)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(folder, options_json, runtime):
+    state_dict, card = read_checkpoint(folder)
+    options = options_of(VideoOptions, card, json.loads(options_json))
+    net = build_video(options)
+    load_weights(net, state_dict, folder)
+    return VideoModel(net.fold().to(runtime.device, memory_format=torch.channels_last), options)

@@ -1,0 +1,73 @@
+"""Reading the golden files: weights and inputs from numpy recipes, numbers from the original code (SPEC section 0)."""
+
+import functools
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+GOLDEN = Path(os.environ.get("T2C_GOLDEN", Path(__file__).parent / "golden"))
+
+
+@functools.cache
+def recipe():
+    spec = importlib.util.spec_from_file_location("golden_recipe", GOLDEN / "recipe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def manifest(name):
+    return json.loads((GOLDEN / "manifests" / f"{name}.json").read_text())
+
+
+def load_golden(name):
+    file = np.load(GOLDEN / f"{name}.npz")
+    return file, json.loads(str(file["recipe"]))
+
+
+def evaluate(expression, **names):
+    """A recipe expression such as `m=mask(seed,...); concat([image(...), m], 1)` as a tensor."""
+    names.update(vars(recipe()), concat=np.concatenate)
+    *statements, last = expression.split(";")
+    for statement in statements:
+        exec(statement.strip(), names)
+    return torch.from_numpy(np.asarray(eval(last.strip(), names)))
+
+
+def load_recipe(net, name, seed):
+    """Recipe weights, tensor by tensor (the largest network has 320 million)."""
+    own = net.state_dict()
+    assert [(e["name"], e["shape"]) for e in manifest(name)] == [(k, list(v.shape)) for k, v in own.items()]
+    for entry in manifest(name):
+        key = entry["name"]
+        if not key.endswith((".weight_u", ".weight_v")):
+            own[key].copy_(torch.from_numpy(recipe().tensor(seed, key, entry["shape"], entry["dtype"])))
+        if key.endswith(".weight_orig"):
+            u, v = recipe().spectral_uv(seed, key, own[key].numpy())
+            own[key[:-4] + "u"].copy_(torch.from_numpy(u))
+            own[key[:-4] + "v"].copy_(torch.from_numpy(v))
+    return net.eval()
+
+
+def check(file, key, value, atol, rtol=0.0):
+    """Compare a tensor with everything the golden file keeps of it."""
+    value = value.detach().numpy()
+    for name in file.files:
+        if not name.startswith(key + "."):
+            continue
+        kind, expected = name[len(key) + 1:], file[name]
+        if kind == "shape":
+            assert list(value.shape) == list(expected), name
+        elif kind.startswith("stride"):
+            step = int(kind[6:])
+            np.testing.assert_allclose(value[..., ::step, ::step], expected, rtol=rtol, atol=atol, err_msg=name)
+        elif kind == "crop":
+            side = expected.shape[-1]
+            errors = [np.abs(value[..., y:y + side, y:y + side] - expected).max() for y in range(0, value.shape[-1] - side + 1, 8)]
+            assert min(errors) <= atol, name
+        elif kind == "summary":
+            np.testing.assert_allclose(recipe().summary(value), expected, rtol=1e-4, atol=atol, err_msg=name)

@@ -1,0 +1,199 @@
+"""The networks: the published names and shapes, the original's numbers, and the same classes at any other size."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.euler import integrate
+from models.layers import SPADE, PartialConv2d, initialise, resize_condition
+from models.networks import build_discriminator, build_motion, build_video, up_as_mask
+from options.train import MotionOptions, VideoOptions
+from tests.golden_numbers import check, evaluate, load_golden, load_recipe, recipe
+
+MINI_VIDEO = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"])
+
+
+def watch_stages(net, file, prefix):
+    """Compare the summary of every module's output with the golden one while the network runs; returns the set of those seen."""
+    seen, calls = set(), {}
+
+    def compare(name, output):
+        output = output[0] if isinstance(output, tuple) else output
+        row = file[f"{prefix}stage.{name}"][calls.setdefault(name, 0)]
+        calls[name] += 1
+        np.testing.assert_allclose(recipe().summary(output.numpy()), row[:3], rtol=1e-4, atol=1e-5, err_msg=name)
+        assert list(output.shape) == list(row[3:])
+        seen.add(name)
+
+    for name, module in net.named_modules():
+        if f"{prefix}stage.{name}" in file.files:
+            module.register_forward_hook(lambda _, __, output, name=name: compare(name, output))
+    return seen
+
+
+# ------------------------------------------------------------------ golden numbers
+
+@pytest.mark.golden
+@torch.no_grad()
+def test_golden_spadeunet():
+    file, info = load_golden("netG_spadeunet")
+    net = load_recipe(build_motion(MotionOptions(netG="spadeunet", input_nc=6, no_tanh=info["no_tanh"])), info["net"], info["seed"])
+    seen = watch_stages(net, file, "")
+    check(file, "out", net(evaluate(info["label"], seed=info["seed"])), 1e-4)
+    assert len(seen) == 29                                                     # 16 convolutions, 13 SPADEs
+
+
+@pytest.mark.golden
+@torch.no_grad()
+def test_golden_xattn():
+    file, info = load_golden("netG_xattn")
+    net = load_recipe(build_motion(MotionOptions(no_tanh=info["no_tanh"])), info["net"], info["seed"])
+    seen = watch_stages(net, file, "")
+    context = evaluate(info["context"], seed=info["seed"])
+    check(file, "out", net(evaluate(info["label"], seed=info["seed"]), context), 1e-4)
+    assert len(seen) == 38                                                     # and 9 attention blocks
+
+
+@pytest.mark.golden
+@torch.no_grad()
+def test_golden_discriminator():
+    file, info = load_golden("netD")
+    for name, expression in info["inputs"].items():
+        x = evaluate(expression, seed=info["seed"])
+        net = load_recipe(build_discriminator(x.shape[1]), f"netD_{name}", info["seed"])
+        for i, features in enumerate(net(x)):
+            for j, feature in enumerate(features):
+                check(file, f"{name}.scale{i}.feat{j}", feature, 1e-4)
+                np.testing.assert_allclose(feature.mean((0, 2, 3)), file[f"{name}.scale{i}.feat{j}.channel_mean"], atol=1e-4)
+            np.testing.assert_allclose(features[-1], file[f"{name}.scale{i}.final"], atol=1e-4)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("folded", [False, True])
+@pytest.mark.parametrize("case", sorted(load_golden("netG_video")[1]["cases"]))
+@torch.no_grad()
+def test_golden_video(case, folded):
+    file, info = load_golden("netG_video")
+    label = evaluate(info["cases"][case]["label"], seed=info["seed"])
+    index = torch.tensor(info["cases"][case]["index"])
+    net = load_recipe(build_video(VideoOptions(z_max="batch")), info["net"], info["seed"])
+    if folded:
+        net.fold()
+    start, end, flow = label.split([3, 3, 2], 1)
+    codes = {"start": net.encode(start), "end": net.encode(end)}
+    for name, (features, metric) in codes.items():
+        check(file, f"{case}.feat_{name}", features[:, ::8], 1e-5)
+        check(file, f"{case}.Z_{name}", metric, 1e-5)
+    first, middle, last = index.unbind(1)
+    ahead, back = integrate(flow, middle - first)[0], integrate(-flow, last + 1 - middle)[0]
+    check(file, f"{case}.disp_forward", ahead, 0)
+    check(file, f"{case}.disp_backward", back, 0)
+
+    alpha = (1 - (middle - first) / (last - first + 1))[:, None, None, None]
+    blended, mask = net.blend(codes["start"], codes["end"], ahead, back, alpha)
+    expected = file[f"{case}.blended.stride4"]
+    error = np.abs(blended.numpy()[:, ::8, ::4, ::4] - expected)               # isolated pixels of tiny weight may differ
+    assert np.sqrt((error ** 2).mean()) < 1e-3 * np.sqrt((expected ** 2).mean()) and (error < 1e-3).mean() > 0.999
+    assert abs(1 - mask.mean().item() - float(file[f"{case}.hole_fraction"])) < 1e-6
+
+    seen = watch_stages(net, file, f"{case}.")
+    out = net(start, end, flow, index).numpy()
+    expected = file[f"{case}.out.stride2"]
+    error = np.abs(out[..., ::2, ::2] - expected)
+    assert error.max() < 1e-3 and (error < 1e-4).mean() > 0.999
+    assert len(seen) == 16
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["train_video", "train_directional"])
+def test_golden_train_mode(name):
+    """Batch statistics, power iterations (twice where the encoder runs twice) and running averages."""
+    file, info = load_golden(name)
+    video = name == "train_video"
+    net = build_video(VideoOptions(z_max="batch")) if video else build_motion(MotionOptions(netG="spadeunet", input_nc=6))
+    with torch.no_grad():
+        load_recipe(net, info["netG"]["manifest"], info["netG"]["weights_seed"]).train()
+        label = evaluate(info["label"], seed=info["seed"], B=info["B"], H=info["H"], W=info["W"])
+        fake = net(*label.split([3, 3, 2], 1), torch.tensor(info["index"])) if video else net(label)
+    check(file, "fake", fake, 1e-3)
+    for buffer, expected in zip(file["buffers_after.names"], file["buffers_after.summary"]):
+        np.testing.assert_allclose(recipe().summary(net.state_dict()[buffer]), expected, rtol=1e-4, atol=1e-5, err_msg=buffer)
+
+
+# ------------------------------------------------------------------ small networks of the same classes
+
+@pytest.mark.parametrize("netG, size", [("spadeunet", 256), ("spadexattnunetsd", 64)])
+def test_small_motion_networks_train(netG, size):
+    options = MotionOptions(netG=netG, input_nc=6, nf=32 if netG != "spadeunet" else 8, spade_hidden=16, context_dim=24, heads=4)
+    net = initialise(build_motion(options))
+    assert options.multiple == (256 if netG == "spadeunet" else 64)
+    x, context = torch.randn(2, 6, size, size), torch.randn(2, 5, 24)
+    out = net(x, context)
+    assert out.shape == (2, 2, size, size) and out.abs().max() <= 1
+    out.sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_small_video_network_trains_and_is_finite_before_training():
+    net = build_video(VideoOptions(**MINI_VIDEO))
+    picture, flow = torch.rand(2, 3, 24, 32) * 2 - 1, torch.randn(2, 2, 24, 32)
+    index = torch.tensor([[0, 3, 9], [2, 2, 5]])
+    with torch.no_grad():
+        assert net.eval()(picture, picture, flow, index).isfinite().all()
+    out = net.train()(picture, picture.flip(-1), flow, index)
+    assert out.shape == picture.shape
+    out.mean().backward()
+    unused = {name for name, p in net.named_parameters() if p.grad is None}
+    assert all(".conv_b." in name for name in unused), unused                   # kept only for the published names
+
+
+def test_z_max_agrees_for_one_picture_and_isolates_pictures_of_a_batch():
+    torch.manual_seed(0)
+    net = build_video(VideoOptions(**MINI_VIDEO)).eval()
+    picture, flow = torch.rand(2, 3, 16, 16) * 2 - 1, torch.randn(2, 2, 16, 16)
+    index = torch.tensor([[0, 4, 9]] * 2)
+    with torch.no_grad():
+        together = net(picture, picture, flow, index)
+        alone = net(picture[:1], picture[:1], flow[:1], index[:1])
+        torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)
+        net.z_max = "batch"
+        torch.testing.assert_close(net(picture[:1], picture[:1], flow[:1], index[:1]), alone, atol=0, rtol=0)
+
+
+# ------------------------------------------------------------------ layers with known answers
+
+def test_up_as_mask_keeps_channel_three_sharp():
+    larger = up_as_mask(torch.eye(4).expand(1, 5, 4, 4))
+    assert set(larger[0, 3].unique().tolist()) == {0.0, 1.0} and larger[0, 2].unique().numel() > 2
+
+
+def test_condition_keeps_its_mask_binary_and_refuses_other_channel_counts():
+    condition = torch.rand(1, 6, 32, 32)
+    condition[:, 3] = (condition[:, 3] > 0.5).float()
+    small = resize_condition(condition, (8, 8))
+    assert set(small[0, 3].unique().tolist()) <= {0.0, 1.0} and small.shape == (1, 6, 8, 8)
+    with pytest.raises(ValueError, match="expected 4"):
+        SPADE(8, 1, 4)(torch.rand(1, 8, 4, 4), condition[:, :1])
+
+
+def test_partial_convolution_equals_one_mask_per_channel():
+    """The authors convolve a C-channel mask with ones; one shared channel gives the same numbers."""
+    torch.manual_seed(0)
+    conv, x = PartialConv2d(6, 4), torch.randn(2, 6, 12, 12)
+    mask = (torch.rand(2, 1, 12, 12) > 0.7).float()
+    count = torch.nn.functional.conv2d(mask.expand(-1, 6, -1, -1), torch.ones(4, 6, 3, 3), padding=1)
+    valid = count.clamp(0, 1)
+    plain = torch.nn.functional.conv2d(x * mask, conv.weight, padding=1)
+    expected = (plain * (6 * 9 / (count + 1e-8) * valid) + conv.bias[:, None, None]) * valid
+    out, new_mask = conv(x, mask)
+    torch.testing.assert_close(out, expected)
+    assert torch.equal(new_mask, valid[:, :1]) and (0 < new_mask.mean() < 1)
+
+
+def test_options_say_what_does_not_fit():
+    for wrong, word in (({"nf": 33}, "multiple of 32"), ({"netG": "unet"}, "spadeunet"), ({"input_nc": 5}, "4, 6"),
+                        ({"use_prompts": False}, "caption")):
+        with pytest.raises(ValueError, match=word):
+            MotionOptions(**wrong)
+    with pytest.raises(ValueError, match="as many Up as Down"):
+        VideoOptions(decoder_resample=["Down"] + ["none"] * 7)

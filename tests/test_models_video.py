@@ -1,0 +1,76 @@
+"""VideoModel: equal to the published per-frame network, still where nothing moves, any size, loadable."""
+
+import pytest
+import torch
+
+from data.checkpoint import save_checkpoint
+from models.networks import build_video
+from models.video import VideoModel, load_video_model
+from options.runtime import make_runtime
+from options.train import VideoOptions
+
+SMALL = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"])
+
+
+def small_net(seed=0, **options):
+    torch.manual_seed(seed)
+    options = VideoOptions(**{**SMALL, **options})
+    return build_video(options).eval(), options
+
+
+def swirl(height, width, speed=0.7):
+    y, x = torch.meshgrid(torch.linspace(-3, 3, height), torch.linspace(-3, 3, width), indexing="ij")
+    return speed * torch.stack([y.cos() + 0.3, x.sin()])
+
+
+@pytest.mark.parametrize("resample", [["none"] * 4, SMALL["decoder_resample"]])
+@pytest.mark.parametrize("folded", [False, True])
+def test_frames_equal_the_network_called_frame_by_frame(resample, folded):
+    net, options = small_net(decoder_resample=resample)
+    image, flow, count = torch.rand(3, 24, 32), swirl(24, 32), 7
+    picture = image[None] * 2 - 1
+    with torch.no_grad():
+        expected = [(net(picture, picture, flow[None], torch.tensor([[0, n, count - 1]]))[0] + 1) / 2 for n in range(count)]
+    frames = list(VideoModel(net.fold() if folded else net, options).frames(image, flow, count))
+    assert len(frames) == count
+    for n, (frame, wanted) in enumerate(zip(frames, expected)):
+        torch.testing.assert_close(frame, wanted, atol=2e-5, rtol=0, msg=lambda text, n=n: f"frame {n}: {text}")
+        assert 0 <= frame.min() and frame.max() <= 1
+
+
+def test_nothing_moves_without_flow_and_the_loop_closes():
+    net, options = small_net()
+    image = torch.rand(3, 16, 24)
+    frames = list(VideoModel(net, options).frames(image, torch.zeros(2, 16, 24), 5))
+    for frame in frames[1:]:
+        torch.testing.assert_close(frame, frames[0], atol=1e-5, rtol=0)
+    moving = list(VideoModel(net, options).frames(image, 0.01 * swirl(16, 24), 40))
+    step = (moving[0] - moving[-1]).abs().mean()                               # from the last frame back to the first
+    assert step < 2 * max((a - b).abs().mean() for a, b in zip(moving, moving[1:]))
+
+
+@pytest.mark.parametrize("size", [(17, 23), (9, 40)])
+def test_any_size(size):
+    net, options = small_net()
+    frames = list(VideoModel(net.fold(), options).frames(torch.rand(3, *size), swirl(*size), 3))
+    assert all(frame.shape == (3, *size) and frame.isfinite().all() for frame in frames)
+
+
+def test_frames_come_one_at_a_time_and_errors_at_once():
+    net, options = small_net()
+    model = VideoModel(net, options)
+    frame = next(iter(model.frames(torch.rand(3, 16, 16), swirl(16, 16), 10 ** 3)))
+    assert not frame.requires_grad
+    for arguments, word in (((torch.rand(3, 16, 16), swirl(8, 8), 3), "expected"), ((torch.rand(3, 16, 16), swirl(16, 16), 0), "n_frames")):
+        with pytest.raises(ValueError, match=word):
+            model.frames(*arguments)
+
+
+def test_load(tmp_path):
+    net, options = small_net()
+    save_checkpoint(tmp_path / "latest_net_G.safetensors", net.state_dict(), {"options": SMALL})
+    model = load_video_model(tmp_path, VideoOptions(), make_runtime("cpu"))
+    assert model.options == options and model is load_video_model(tmp_path, VideoOptions(), make_runtime("cpu"))
+    image, flow = torch.rand(3, 16, 16), swirl(16, 16)
+    for ours, wanted in zip(model.frames(image, flow, 3), VideoModel(net, options).frames(image, flow, 3)):
+        torch.testing.assert_close(ours, wanted, atol=2e-5, rtol=0)
