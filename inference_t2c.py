@@ -18,12 +18,12 @@ from data.experiment import FILES, Experiment
 from data.flow import clamp_flow, flow_to_color, read_flow
 from data.hint import DIRECTIONS, direction_hint, find_direction, sample_angle
 from data.media import VideoWriter, read_image, read_mask
-from img2img.attention_mask import cluster, clusters_picture, components, erode, vote
+from img2img.attention_mask import attention_maps, cluster, clusters_picture, components, erode, vote
 from img2img.diffusion import load_diffusion
-from img2img.features import layer_names
+from img2img.features import ldm_layer
 from img2img.prompts import load_nouns, twin_prompt
 from img2img.segment import segment
-from img2img.twin import artistic, twin
+from img2img.twin import FeaturePlan, artistic, twin
 from models.motion import load_motion_model
 from models.video import composite, load_video_model
 from options.cli import load_options, run_main
@@ -40,7 +40,7 @@ def s1_artistic_image(options, experiment, runtime):
     diffusion = load_diffusion(o.ckpt, runtime)
     _, prompt = find_direction(o.prompt)                           # the direction is for s5; Stable Diffusion would paint it
     noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=torch.Generator().manual_seed(runtime.seed))
-    made = artistic(diffusion, noise, prompt, guidance_scale=o.scale, steps=o.ddim_steps, plan=feature_plan(options, diffusion))
+    made = artistic(diffusion, noise, prompt, guidance_scale=o.scale, steps=o.ddim_steps, plan=feature_plan(options))
     experiment.write(image=made.image[0], noise=noise, attention=made.attention.tensors())
     experiment.kept["features"] = made.features
 
@@ -52,12 +52,12 @@ def s2_twin(options, experiment, runtime):
     _, source = find_direction(o.prompt)
     prompt = t.prompt or twin_prompt(source, load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
-    image = twin(
+    image, _ = twin(
         diffusion, experiment.read("noise"), source, prompt,
         negative_prompt=source if t.negative_prompt is None else t.negative_prompt,
         source_scale=o.scale, guidance_scale=t.scale, steps=o.ddim_steps,
         negative_alpha=t.negative_prompt_alpha, negative_schedule=t.negative_prompt_schedule,
-        plan=feature_plan(options, diffusion), features=experiment.kept.pop("features", None))
+        plan=feature_plan(options), features=experiment.kept.pop("features", None))
     experiment.write(twin=image[0])
 
 
@@ -119,6 +119,17 @@ def s6_video(options, experiment, runtime):
     with VideoWriter(experiment.path("video"), o.fps) as video:
         for frame in tqdm(model.frames(image, flow, o.n_frames), "s6 frames", total=o.n_frames):
             video.write(composite(frame, image, mask) if o.composite else frame)
+
+
+def feature_plan(options):
+    """Which layers s1 keeps for s2 and s4: by name where the YAML names them, else Stable Diffusion's as published."""
+    t, m = options.twin_generation, options.attn_mask
+    return FeaturePlan(
+        twin_attention=tuple(t.attention_layers) or tuple(ldm_layer("output", i, "attentions") for i in range(4, 12)),
+        twin_resnets=tuple(t.feature_layers) or (ldm_layer("output", 4, "resnets"),),
+        mask_attention=tuple(m.layers) or tuple(ldm_layer(side, i, "attentions") for side, blocks in
+                                                (("input", m.input_blocks), ("output", m.output_blocks)) for i in blocks),
+        resnet_threshold=t.feature_injection_threshold, max_timestep=m.max_timestep)
 
 
 # ---------------------------------------------------------------------- the table

@@ -164,6 +164,9 @@ class RunningStatistics(nn.Module):
         self.register_buffer("stored_var", torch.ones(channels))
         self.register_buffer("accumulation_counter", torch.zeros(1))          # in the published files, always 0
 
+    def stored(self):
+        return self.stored_mean, self.stored_var
+
     def update(self, mean, var):
         self.stored_mean.lerp_(mean.detach(), STATISTICS_RATE)
         self.stored_var.lerp_(var.detach(), STATISTICS_RATE)
@@ -194,7 +197,7 @@ class NoiseNorm(nn.Module):
             scale, shift = self.folded
             return torch.addcmul(shift, x, scale)
         noise = x.new_zeros(len(x), self.noise_dim)
-        mean, var = self._batch_statistics(x, mask) if self.training else (self.statistics.stored_mean, self.statistics.stored_var)
+        mean, var = self._batch_statistics(x, mask) if self.training else self.statistics.stored()
         scale = (var + self.eps).rsqrt() * (1 + self.gain(noise))              # [N,C]
         shift = self.bias(noise) - mean * scale
         return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
@@ -236,7 +239,7 @@ class PartialConv2d(nn.Conv2d):
 
     def reweighted(self, x, mask):
         """As forward, but invalid pixels hold the bias instead of 0: enough before a layer that masks its input itself."""
-        covered = F.conv2d(mask, mask.new_ones(1, 1, 3, 3), padding=1) * self.in_channels
+        covered = F.avg_pool2d(mask, 3, 1, 1, divisor_override=1) * self.in_channels       # valid inputs under the kernel
         valid = covered.clamp(0, 1)
         ratio = self.in_channels * 9 / (covered + 1e-8) * valid
         out = F.conv2d(x * mask.to(x.dtype), self.weight, padding=1)

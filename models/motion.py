@@ -59,13 +59,15 @@ class MotionModel:
         Any size: the network sees the picture with its short side at options.fineSize, padded to the sizes it can take.
         """
         self._check(image, mask, text, hint)
-        full = image.shape[-2:]
+        asked, full = image.device, image.shape[-2:]
+        device = next(self.net.parameters(), image).device
+        image, mask, hint = image.to(device), mask.to(device), None if hint is None else hint.to(device)
         size = self._network_size(*full)
         image, small_mask = _resize_image(image, size), F.interpolate(mask[None].float(), size, mode="nearest")[0]
         hint = resize_flow(hint.float(), size) if self.options.takes_hint else None
         label = motion_input(image, small_mask, hint, self.options.motion_norm)[None]
         flow = self.net(pad_to_multiple(label, self.options.multiple), self._context(text))[0, :, :size[0], :size[1]]
-        return resize_flow(flow.float() * self.options.motion_norm, full) * mask
+        return resize_flow(flow.float() * self.options.motion_norm, full).to(asked) * mask.to(asked)
 
     def _network_size(self, height, width):
         scale = self.options.fineSize / min(height, width)
@@ -118,9 +120,10 @@ def _load(folder, options_json, runtime):
         choices = (Path(folder) / options.text_encoder_path if options.text_encoder_path else "", options.text_encoder_path,
                    wanted.get("text_encoder_path"), wanted.get("tokenizer_path"))
         tokenizer, text_encoder = load_text_encoder(_first_folder(choices, options.text_encoder_path or choices[-1]), runtime)
-        if text_encoder.config.hidden_size != options.context_dim:
-            raise ValueError(f"the text encoder's tokens have {text_encoder.config.hidden_size} numbers, the motion network of {folder} "
-                             f"expects {options.context_dim}; set text_encoder_path to the encoder it was trained with")
+        width = text_encoder.config.hidden_size
+        if width != options.context_dim:
+            raise ValueError(f"the text encoder's tokens have {width} numbers, the motion network of {folder} expects "
+                             f"{options.context_dim}; set text_encoder_path to the encoder it was trained with")
     return MotionModel(net.to(runtime.device).eval().requires_grad_(False), options, text_encoder, tokenizer)
 
 

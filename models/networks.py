@@ -8,6 +8,17 @@ from models.euler import integrate
 from models.layers import SPADE, CrossAttentionBlock, NoiseNorm, PartialConv2d, remove_spectral, spectral
 from softmax_splatting import splat
 
+# Where the attention blocks come from: names in diffusers and in the original Stable Diffusion 1.x checkpoint.
+DIFFUSION_BLOCKS = {"attn_" + ours: (diffusers, "model.diffusion_model." + original) for ours, diffusers, original in (
+    ("input_block_1", "down_blocks.1.attentions.0", "input_blocks.4.1"),
+    ("input_block_2", "down_blocks.1.attentions.1", "input_blocks.5.1"),
+    ("input_block_3", "down_blocks.2.attentions.0", "input_blocks.7.1"),
+    ("input_block_4", "down_blocks.2.attentions.1", "input_blocks.8.1"),
+    ("middle_block", "mid_block.attentions.0", "middle_block.1"),
+    ("output_block_4", "up_blocks.1.attentions.1", "output_blocks.4.1"),
+    ("output_block_3", "up_blocks.1.attentions.2", "output_blocks.5.1"),
+    ("output_block_2", "up_blocks.2.attentions.0", "output_blocks.6.1"),
+    ("output_block_1", "up_blocks.2.attentions.1", "output_blocks.7.1"))}
 MASK_FEATURE = 3        # the feature channel that spadeunet upsamples like a mask: a quirk the trained weights rely on
 
 
@@ -116,6 +127,26 @@ class SpadeCrossAttentionUNet(nn.Module):
         """Names of the parameters that keep Stable Diffusion's values in training."""
         return [name for name, _ in self.named_parameters() if "attn2.to_k" in name or "attn2.to_q" in name]
 
+    def import_attention(self, state_dict):
+        """Start the attention blocks from a Stable Diffusion U-Net (all but its self-attention), and freeze frozen_parameters.
+
+        state_dict: of a diffusers UNet2DConditionModel, or of the original sd-v1-4.ckpt ("model.diffusion_model." names).
+        Raises ValueError if a tensor is missing or has another shape.
+        """
+        own = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("attn_")}
+        for name, tensor in own.items():
+            block, leaf = name.split(".", 1)
+            names = [f"{place}.{leaf}" for place in DIFFUSION_BLOCKS[block]]
+            found = next((state_dict[n] for n in names if n in state_dict), None)
+            if found is None or found.shape != tensor.shape:
+                shape = "missing" if found is None else f"of shape {tuple(found.shape)}"
+                raise ValueError(f"{names[0]} is {shape} in the diffusion U-Net, expected {tuple(tensor.shape)}; "
+                                 "give the U-Net of Stable Diffusion 1.x, or train without it")
+            tensor.copy_(found)
+        frozen = set(self.frozen_parameters())
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+
     def forward(self, x, context):
         """x: [N,4|6,H,W] = RGB in [-1,1], mask[, hint/motion_norm]; context: [N,S,D] caption tokens. Returns [N,2,H,W]."""
         def pool(y):
@@ -190,7 +221,7 @@ class DecoderBlock(nn.Module):
     def forward(self, x, mask):
         """x: [N,C,H,W]; mask: [N,1,H,W] float32 of 0 and 1. Returns both, resampled; the shortcut is not masked."""
         if self.folded:
-            a, m = self.conv_aa.reweighted(F.relu(self.bn_noise1(x)), mask)
+            a, m = self.conv_aa.reweighted(F.relu_(self.bn_noise1(x)), mask)
             a, m = self.conv_ab(F.relu_(a), m)
         else:
             a, m = self.conv_aa(F.relu(self.bn_noise1(x, mask)), mask)
@@ -291,7 +322,7 @@ class SymmetricSplattingNet(nn.Module):
     def blend(self, start, end, ahead, back, alpha):
         """Weighted mean of the features that land on each pixel.
 
-        start, end: (features, metric) of encode.   ahead, back: displacements [N,2,H,W] in px.   alpha: [N,1,1,1], share of start.
+        start, end: (features, metric) of encode.   ahead, back: displacements [N,2,H,W], px.   alpha: [N,1,1,1], share of start.
         Returns features [N,C,H,W], 0 in holes, and mask [N,1,H,W], 1 where anything landed.
         """
         weighted = 0

@@ -37,7 +37,9 @@ class VideoModel:
 
     @torch.no_grad()
     def _frames(self, image, flow, n_frames):
-        height, width = image.shape[-2:]
+        asked, (height, width) = image.device, image.shape[-2:]
+        device = next(self.net.parameters()).device
+        image, flow = image.to(device), flow.to(device)
         margin = (0, -width % self.options.multiple, 0, -height % self.options.multiple)
         features, metric = self.net.encode(F.pad(image[None] * 2 - 1, margin, mode="replicate"))
         importance = self.net.importance(metric)[0, 0]
@@ -48,7 +50,20 @@ class VideoModel:
             moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
             blended, total = splat_blend(features[0], *zip(*moves))
             frame = self.net.projector(blended[None], (total > 0).float()[None])[0]
-            yield ((frame + 1) / 2)[:, :height, :width]
+            yield ((frame + 1) / 2)[:, :height, :width].to(asked)
+
+
+def composite(frame, image, mask, feather=2):
+    """The frame where something may move, the picture itself, exactly, everywhere else.
+
+    frame, image: [3,H,W] in [0,1].   mask: [1,H,W] bool.
+    feather: px inside the mask over which the picture fades into the frame, so that no seam shows; 0 = a hard edge.
+    """
+    share = mask.float()
+    if feather:                                    # of a window centred on a straight edge, half is mask: 0.5..1 becomes 0..1
+        border = F.pad(share[None], (feather,) * 4, mode="replicate")
+        share = share * (2 * F.avg_pool2d(border, 2 * feather + 1, 1)[0] - 1).clamp(0, 1)
+    return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 
 def load_video_model(folder, options, runtime):

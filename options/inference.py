@@ -154,6 +154,7 @@ class Inputs:
 
 @dataclass
 class RuntimeOptions:
+    """Where the numbers are computed."""
     device: str = "auto"                      # auto | cpu | cuda | cuda:1 | mps
     dtype: str = "auto"                       # auto | fp32 | fp16 | bf16
     threads: int = 0                          # CPU threads; 0: torch decides

@@ -29,7 +29,7 @@ class MotionOptions:
         if self.takes_text and not self.use_prompts:
             raise ValueError("use_prompts=false, but netG=spadexattnunetsd reads a caption; use netG=spadeunet to go without")
         if self.takes_text and self.width % 32:
-            raise ValueError(f"nf={self.nf} is no multiple of 32, which the group norm of netG=spadexattnunetsd needs; use 32, 64, ...")
+            raise ValueError(f"nf={self.nf} is no multiple of 32, as netG=spadexattnunetsd needs for its group norm; use 32, 64")
         if self.takes_text and self.width % self.heads:
             raise ValueError(f"nf={self.width} cannot be split into heads={self.heads}; choose heads that divide nf")
         if self.width < 4:

@@ -47,7 +47,7 @@ def splat_blend(features, displacements, weights, eps=1e-8):
 
 
 def _level(metric):
-    """A constant per image, which cancels in the mean: the middle of its metrics, where float32's exp reaches furthest both ways."""
+    """A constant per image, which cancels in the mean: the middle of its metrics, so that exp reaches far both ways."""
     low, high = metric.amin((1, 2, 3), keepdim=True), metric.amax((1, 2, 3), keepdim=True)
     return torch.maximum((low + high) / 2, high - 60)      # e^60 leaves room for the features and their sum
 
@@ -66,7 +66,8 @@ def _check(input, flow, metric, mode):
         raise ValueError(f"splat mode '{mode}' is unknown; use {', '.join(MODES)}")
     n, _, height, width = input.shape
     if flow.shape != (n, 2, height, width):
-        raise ValueError(f"flow of shape {tuple(flow.shape)} for an input of {tuple(input.shape)}; expected {(n, 2, height, width)}")
+        raise ValueError(f"flow of shape {tuple(flow.shape)} for an input of {tuple(input.shape)}; "
+                         f"expected {(n, 2, height, width)}")
     needs_metric = mode in ("linear", "softmax")
     if needs_metric and (metric is None or metric.shape != (n, 1, height, width)):
         found = None if metric is None else tuple(metric.shape)

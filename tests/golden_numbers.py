@@ -67,7 +67,8 @@ def check(file, key, value, atol, rtol=0.0):
             np.testing.assert_allclose(value[..., ::step, ::step], expected, rtol=rtol, atol=atol, err_msg=name)
         elif kind == "crop":
             side = expected.shape[-1]
-            errors = [np.abs(value[..., y:y + side, y:y + side] - expected).max() for y in range(0, value.shape[-1] - side + 1, 8)]
+            places = range(0, value.shape[-1] - side + 1, 8)
+            errors = [np.abs(value[..., y:y + side, y:y + side] - expected).max() for y in places]
             assert min(errors) <= atol, name
         elif kind == "summary":
             np.testing.assert_allclose(recipe().summary(value), expected, rtol=1e-4, atol=atol, err_msg=name)

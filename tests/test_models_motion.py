@@ -117,15 +117,16 @@ def small_text_encoder(folder, width=32, length=12):
     PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>", eos_token="<pad>",
                             model_max_length=length).save_pretrained(folder / "tokenizer")
     torch.manual_seed(0)
-    CLIPTextModel(CLIPTextConfig(vocab_size=8, hidden_size=width, intermediate_size=width, num_hidden_layers=1, num_attention_heads=2,
-                                 max_position_embeddings=length, eos_token_id=0)).save_pretrained(folder / "text_encoder")
+    CLIPTextModel(CLIPTextConfig(vocab_size=8, hidden_size=width, intermediate_size=width, num_hidden_layers=1,
+                                 num_attention_heads=2, max_position_embeddings=length, eos_token_id=0)).save_pretrained(folder / "text_encoder")
 
 
 def test_a_network_that_reads(tmp_path):
     pytest.importorskip("transformers")
     options = dict(netG="spadexattnunetsd", nf=32, spade_hidden=4, context_dim=32, fineSize=64, text_encoder_path="text")
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "latest_net_G.safetensors", build_motion(MotionOptions(**options)).state_dict(), {"options": options})
+    net = build_motion(MotionOptions(**options))
+    save_checkpoint(tmp_path / "latest_net_G.safetensors", net.state_dict(), {"options": options})
     with pytest.raises(FileNotFoundError, match="text_encoder_path"):
         load_motion_model(tmp_path, None, make_runtime("cpu"))
     small_text_encoder(tmp_path / "text")

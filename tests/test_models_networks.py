@@ -6,9 +6,9 @@ import torch
 
 from models.euler import integrate
 from models.layers import SPADE, PartialConv2d, initialise, resize_condition
-from models.networks import build_discriminator, build_motion, build_video, up_as_mask
+from models.networks import DIFFUSION_BLOCKS, build_discriminator, build_motion, build_video, up_as_mask
 from options.train import MotionOptions, VideoOptions
-from tests.golden_numbers import check, evaluate, load_golden, load_recipe, recipe
+from tests.golden_numbers import check, evaluate, load_golden, load_recipe, manifest, recipe
 
 MINI_VIDEO = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"])
 
@@ -158,6 +158,40 @@ def test_z_max_agrees_for_one_picture_and_isolates_pictures_of_a_batch():
         torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)
         net.z_max = "batch"
         torch.testing.assert_close(net(picture[:1], picture[:1], flow[:1], index[:1]), alone, atol=0, rtol=0)
+
+
+def test_attention_is_imported_from_either_naming_of_stable_diffusion():
+    torch.manual_seed(0)
+    options = MotionOptions(nf=32, spade_hidden=4, context_dim=16, heads=4)
+    net, mapping = build_motion(options), manifest("sd_mapping")
+    state = net.state_dict()
+    assert set(mapping["ldm_to_netG"].values()) == {name for name in state if name.startswith("attn_")}
+    original = {theirs: torch.randn_like(state[ours]) for theirs, ours in mapping["ldm_to_netG"].items()}
+    net.import_attention(original)
+    assert all(torch.equal(net.state_dict()[ours], original[theirs]) for theirs, ours in mapping["ldm_to_netG"].items())
+    frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
+    assert frozen == set(mapping["frozen_parameters"]) == set(net.frozen_parameters())
+
+    renamed = {theirs.replace(old, new): tensor for new, old in DIFFUSION_BLOCKS.values()
+               for theirs, tensor in original.items() if theirs.startswith(old + ".")}
+    other = build_motion(options)
+    other.import_attention(renamed)
+    assert all(torch.equal(other.state_dict()[ours], net.state_dict()[ours]) for ours in mapping["ldm_to_netG"].values())
+    renamed.pop("mid_block.attentions.0.norm.weight")
+    with pytest.raises(ValueError, match="mid_block.attentions.0.norm.weight is missing"):
+        other.import_attention(renamed)
+
+
+def test_the_diffusers_names_hold_the_published_shapes():
+    """The place of each block, checked by width against diffusers' own Stable Diffusion 1.x U-Net."""
+    unet_class = pytest.importorskip("diffusers").UNet2DConditionModel
+    with torch.device("meta"):
+        unet = unet_class(sample_size=64, cross_attention_dim=768, attention_head_dim=8).state_dict()
+        net = build_motion(MotionOptions()).state_dict()
+    for name, tensor in net.items():
+        if name.startswith("attn_"):
+            block, leaf = name.split(".", 1)
+            assert unet[f"{DIFFUSION_BLOCKS[block][0]}.{leaf}"].shape == tensor.shape, name
 
 
 # ------------------------------------------------------------------ layers with known answers

@@ -5,7 +5,7 @@ import torch
 
 from data.checkpoint import save_checkpoint
 from models.networks import build_video
-from models.video import VideoModel, load_video_model
+from models.video import VideoModel, composite, load_video_model
 from options.runtime import make_runtime
 from options.train import VideoOptions
 
@@ -61,7 +61,8 @@ def test_frames_come_one_at_a_time_and_errors_at_once():
     model = VideoModel(net, options)
     frame = next(iter(model.frames(torch.rand(3, 16, 16), swirl(16, 16), 10 ** 3)))
     assert not frame.requires_grad
-    for arguments, word in (((torch.rand(3, 16, 16), swirl(8, 8), 3), "expected"), ((torch.rand(3, 16, 16), swirl(16, 16), 0), "n_frames")):
+    image = torch.rand(3, 16, 16)
+    for arguments, word in (((image, swirl(8, 8), 3), "expected"), ((image, swirl(16, 16), 0), "n_frames")):
         with pytest.raises(ValueError, match=word):
             model.frames(*arguments)
 
@@ -74,3 +75,13 @@ def test_load(tmp_path):
     image, flow = torch.rand(3, 16, 16), swirl(16, 16)
     for ours, wanted in zip(model.frames(image, flow, 3), VideoModel(net, options).frames(image, flow, 3)):
         torch.testing.assert_close(ours, wanted, atol=2e-5, rtol=0)
+
+
+def test_composite_keeps_the_picture_outside_and_the_frame_well_inside():
+    image, frame, mask = torch.rand(3, 20, 20), torch.rand(3, 20, 20), torch.zeros(1, 20, 20, dtype=torch.bool)
+    mask[:, 8:] = True
+    out = composite(frame, image, mask)
+    assert torch.equal(out[:, :8], image[:, :8]) and torch.equal(out[:, 10:], frame[:, 10:])
+    share = (out - image)[:, 8] / (frame - image)[:, 8]
+    assert (share > 0).all() and (share < 0.5).all()
+    assert torch.equal(composite(frame, image, mask, feather=0), torch.where(mask, frame, image))

@@ -67,7 +67,8 @@ def test_gradients(mode):
     rng = torch.Generator().manual_seed(0)
     image = torch.randn(2, 2, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True)
     flow = (2 * torch.randn(2, 2, 4, 5, generator=rng, dtype=torch.float64)).requires_grad_()
-    metric = torch.rand(2, 1, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True) if mode in ("linear", "softmax") else None
+    metric = torch.rand(2, 1, 4, 5, generator=rng, dtype=torch.float64, requires_grad=True)
+    metric = metric if mode in ("linear", "softmax") else None
     tensors = [t for t in (image, flow, metric) if t is not None]
     assert torch.autograd.gradcheck(lambda *t: splat(*t, mode=mode), tensors)
 
@@ -103,7 +104,8 @@ def test_blend_is_the_mean_of_all_that_lands():
 def test_errors_say_what_was_expected():
     image, flow = random_case()
     metric = image[:, :1]
-    for args, kwargs, word in (((image, flow), {"mode": "max"}, "average"), ((image, flow[:1]), {}, "expected"),
+    for args, kwargs, word in (((image, flow), {"mode": "max"}, "average"),
+                               ((image, flow[:1]), {}, "expected"),
                                ((image, flow), {"mode": "softmax"}, "needs a metric"), ((image, flow, metric), {}, "leave it out")):
         with pytest.raises(ValueError, match=word):
             splat(*args, **kwargs)

@@ -1,0 +1,246 @@
+"""Procedural landscapes with moving water and clouds, written in the layout of the Eulerian dataset.
+
+    python -m dataset.procedural --output dataset/procedural_data/train --count 3000 --workers 2
+    python -m dataset.procedural --output dataset/procedural_data/validation --count 100 --split validation --video
+
+DIR/<id>_input.jpg                the natural picture            DIR_styled/<id>_<style>.jpg   the same layout, painted
+DIR/<id>_motion.pth               lz4 + pickle, (1,2,H,W) px/frame   DIR_labels/<id>_label.png     uint8 index into LABELS
+DIR/<id>_gt.mp4, <id>_gt/images/N.png   with --video, 60 frames  DIR_masks/<id>_mask.png       0/255
+DIR_captions.txt                  <id>:<caption>                 DIR_metadata.jsonl            one scene per line
+Scenes that are complete are kept, so an interrupted run goes on where it stopped.
+"""
+
+import argparse
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data.files import atomic
+from data.flow import write_motion
+from data.media import VideoWriter
+from dataset.scene import KINDS, LABELS, LIGHTS, Scene
+from dataset.styles import STYLE_NAMES, STYLES, stylize
+from options.cli import run_main
+
+__all__ = ["KINDS", "LABELS", "LIGHTS", "SPLITS", "STYLES", "Scene", "caption", "render"]
+
+SPLITS = ("train", "validation")
+JPEG_QUALITY = 95
+
+# ---------------------------------------------------------------- captions
+NOUNS = {"river": ("river", "river", "stream"), "waterfall": ("waterfall",), "lake": ("lake",), "sea": ("sea", "ocean"),
+         "clouds": ("clouds",)}
+ADJECTIVES = {"river": ("winding", "large", "small"), "waterfall": ("large", "small", "tall"), "lake": ("calm", "large", "quiet"),
+              "sea": ("wide", "large", "calm"), "clouds": ("white", "large", "soft")}
+VERBS = {"river": ("flowing",), "waterfall": ("falling", "flowing"), "lake": ("flowing", "moving"), "sea": ("flowing", "moving"),
+         "clouds": ("moving", "drifting", "flowing")}
+# Where the fluid is, by what stands behind it. A verb is dropped where a direction clause brings its own.
+PLACES = {
+    "river": {"mountain": ("in front of a mountain", "in front of mountains", "below mountains"),
+              "hill": ("through hills", "through a meadow", "between green hills"),
+              "forest": ("between trees", "in front of a forest", "through a meadow")},
+    "lake": {"mountain": ("in front of mountains", "below mountains", "in a valley"),
+             "hill": ("in front of hills", "between hills", "with trees on its shore"),
+             "forest": ("in front of a forest", "surrounded by trees", "with trees on its shore")},
+    "clouds": {"mountain": ("over a mountain", "above mountains", "in the sky over mountains"),
+               "hill": ("over hills", "in the sky over hills", "over a meadow"),
+               "forest": ("over a forest", "over trees", "in the sky over a field")},
+    "waterfall": {None: ("from hills", "from a cliff", "from a cliff into a pool", "between dark rocks", "between cliffs")},
+    "sea": {None: ("with waves", "under a wide sky", "at a beach", "at a sandy beach")},
+}
+TIMES = {"day": ("", "", "by day", "in daylight"), "sunset": ("at sunset", "during sunset"), "night": ("at night",),
+         "winter": ("in winter", "in winter with snow"), "autumn": ("in autumn",)}
+TAGS = {"day": ("", "", "sunny"), "sunset": ("sunset",), "night": ("night",), "winter": ("winter", "snow"), "autumn": ("autumn",)}
+PHOTO = "nature, bright, realistic, photography, 4k, 8k"        # the original's words for every natural twin
+
+
+def caption(scene, style=None):
+    """What a person would ask for to get this picture: natural (style None) or in one of STYLES. Holds no ':'.
+
+    A scene that is `directed` names its direction in all its captions: "... flowing in left to right direction ...".
+    """
+    rng = np.random.default_rng([scene.seed, 100 if style is None else 101 + STYLES.index(style)])
+
+    def pick(words):
+        return words[rng.integers(len(words))]
+
+    noun = pick(NOUNS[scene.kind])
+    clause = f"{pick(VERBS[scene.kind])} in {scene.direction} direction" if scene.directed else ""
+    if style is None and rng.random() < .6:
+        tag = pick(TAGS[scene.light]) if rng.random() < .7 else ""
+        return ", ".join(part for part in (f"{noun} {clause}".strip(), tag, PHOTO) if part)
+    article = "" if noun == "clouds" else "the" if scene.kind == "sea" and rng.random() < .5 else "a"
+    adjective = "" if article == "the" or rng.random() < .2 else pick(ADJECTIVES[scene.kind])
+    if article == "a" and f"{adjective} {noun}".strip()[0] in "aeiou":
+        article = "an"
+    place = pick(_places(scene))
+    verb = clause or (pick(VERBS[scene.kind]) if scene.kind in ("river", "waterfall", "clouds") and rng.random() < .7 else "")
+    if place.startswith("from") and not verb:
+        verb = "falling"
+    end = f"in the style of {_style_name(rng, style)}" if style else ""
+    words = " ".join(part for part in (article, adjective, noun, verb, place, pick(TIMES[scene.light]), end) if part)
+    return words if style else words + pick((", photograph", ", realistic photograph", ", photography, 4k"))
+
+
+def _places(scene):
+    """Phrases for the surroundings that are true of this scene."""
+    places = PLACES[scene.kind].get(scene.backdrop) or PLACES[scene.kind][None]
+    if scene.kind == "sea" and not (scene.beach and not scene.snow):
+        return places[:2]
+    if scene.kind == "river" and scene.snow:
+        return (*places[:1], "between snowy banks")
+    if scene.kind == "waterfall" and scene.light == "autumn":
+        return (*places, "among red trees")
+    return places
+
+
+def _style_name(rng, style):
+    """The first name of a style half of the time."""
+    first, *others = STYLE_NAMES[style]
+    return first if rng.random() < .5 else others[rng.integers(len(others))]
+
+
+# ---------------------------------------------------------------- writing
+@dataclass(frozen=True)
+class Job:
+    """What to render for scene number `index`."""
+
+    index: int
+    output: Path
+    size: int = 256
+    seed: int = 0
+    split: str = "train"
+    n_styles: int = 2
+    video: bool = False
+
+    @property
+    def name(self):
+        return f"{self.index:05d}"
+
+    @property
+    def scene_seed(self):
+        """32 bits, different for every (seed, split, index)."""
+        return int(np.random.SeedSequence([self.seed, SPLITS.index(self.split), self.index]).generate_state(1)[0])
+
+    @property
+    def styles(self):
+        rng = np.random.default_rng([self.scene_seed, 99])
+        return [STYLES[i] for i in sorted(rng.permutation(len(STYLES))[:self.n_styles])]
+
+    def files(self):
+        """Everything this scene writes: {what: path}."""
+        beside = {what: self.output.with_name(f"{self.output.name}_{what}") for what in ("styled", "labels", "masks")}
+        files = {"image": self.output / f"{self.name}_input.jpg", "motion": self.output / f"{self.name}_motion.pth",
+                 "label": beside["labels"] / f"{self.name}_label.png", "mask": beside["masks"] / f"{self.name}_mask.png"}
+        files |= {style: beside["styled"] / f"{self.name}_{style}.jpg" for style in self.styles}
+        if self.video:
+            files["video"] = self.output / f"{self.name}_gt.mp4"         # written after its frames
+        return files
+
+
+def render(job):
+    """Draw one scene and write its files (see the head of this module). Returns its line of the metadata, a dict."""
+    cv2.setNumThreads(1)                # one process per core already
+    scene, files = Scene(job.scene_seed, size=job.size), job.files()
+    _write_picture(files["image"], scene.image)
+    for style in job.styles:
+        _write_picture(files[style], stylize(scene, style))
+    _write_picture(files["label"], scene.labels)
+    _write_picture(files["mask"], np.uint8(scene.mask) * 255)
+    write_motion(files["motion"], torch.from_numpy(scene.flow))
+    if job.video:
+        with VideoWriter(files["video"]) as video:
+            for n, frame in enumerate(scene.video()):
+                video.write(frame)
+                _write_picture(job.output / f"{job.name}_gt" / "images" / f"{n}.png", frame)
+    captions = {"natural": caption(scene)} | {style: caption(scene, style) for style in job.styles}
+    return {"id": job.name, "seed": job.scene_seed, "kind": scene.kind, "light": scene.light, "size": job.size,
+            "styles": job.styles, "captions": captions, "directed": scene.directed, "direction": scene.direction,
+            "mean_flow": [round(float(v), 4) for v in scene.mean_flow]}
+
+
+def _write_picture(path, picture):
+    """[H,W,3] RGB in [0,1], or uint8 [H,W] or [H,W,3]; .jpg at the quality of photographs, .png without loss."""
+    pixels = picture if picture.dtype == np.uint8 else np.uint8(np.round(picture * 255))
+    pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+    settings = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
+    with atomic(path) as temporary:
+        if not cv2.imwrite(str(temporary), pixels, settings):
+            raise OSError(f"cannot write {path}; is the disk full?")
+
+
+def _complete(line, jobs):
+    """The metadata of a line if it belongs to one of the jobs {name: job} as asked now and all its files exist, else None."""
+    try:
+        item = json.loads(line)
+        job = jobs[item["id"]]
+        same = (item["seed"], item["size"], item["styles"]) == (job.scene_seed, job.size, job.styles)
+        return item if same and all(path.exists() for path in job.files().values()) else None
+    except (ValueError, KeyError, TypeError):           # half a line of an interrupted run, or another run's
+        return None
+
+
+def _caption_line(item):
+    return f"{item['id']}:{item['captions']['natural']}\n"
+
+
+def generate(jobs, workers=1):
+    """Render all jobs (of one output) that are not complete; metadata and captions grow scene by scene. Returns scenes drawn."""
+    output = jobs[0].output
+    metadata, captions = (output.with_name(f"{output.name}_{rest}") for rest in ("metadata.jsonl", "captions.txt"))
+    by_name = {job.name: job for job in jobs}
+    lines = metadata.read_text().splitlines() if metadata.is_file() else []
+    done = {item["id"]: item for line in lines if (item := _complete(line, by_name))}
+    todo = [job for job in jobs if job.name not in done]
+    _write_lists(metadata, captions, done)
+    with ProcessPoolExecutor(workers) as pool, open(metadata, "a") as metadata_file, open(captions, "a") as captions_file:
+        results = map(render, todo) if workers == 1 else pool.map(render, todo, chunksize=4)
+        for item in tqdm(results, total=len(todo), desc=output.name, unit="scene"):
+            done[item["id"]] = item
+            print(json.dumps(item), file=metadata_file, flush=True)
+            print(_caption_line(item), end="", file=captions_file, flush=True)
+    _write_lists(metadata, captions, done)
+    return len(todo)
+
+
+def _write_lists(metadata, captions, items):
+    """Both lists from scratch, ordered by id."""
+    ordered = [items[name] for name in sorted(items)]
+    with atomic(metadata) as temporary:
+        temporary.write_text("".join(json.dumps(item) + "\n" for item in ordered))
+    with atomic(captions) as temporary:
+        temporary.write_text("".join(map(_caption_line, ordered)))
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="dataset/procedural.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", required=True, type=Path, help="folder for pictures and motions; made if missing")
+    parser.add_argument("--count", type=int, default=100, help="scenes (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures in px (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives another dataset (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--styles", type=int, default=2, help="styled versions of each scene (default: %(default)s)")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="splits share no scene (default: %(default)s)")
+    parser.add_argument("--video", action="store_true", help="also 60 frames and an mp4 of each scene")
+    args = parser.parse_args()
+    for flag, value, least in (("count", args.count, 1), ("size", args.size, 32), ("seed", args.seed, 0), ("workers", args.workers, 1)):
+        if value < least:
+            raise ValueError(f"--{flag} {value}: expected {least} or more")
+    if not 0 <= args.styles <= len(STYLES):
+        raise ValueError(f"--styles {args.styles}: expected 0 to {len(STYLES)}")
+    jobs = [Job(i, args.output, args.size, args.seed, args.split, args.styles, args.video) for i in range(args.count)]
+    drawn = generate(jobs, args.workers)
+    print(f"{drawn} scenes drawn, {args.count - drawn} kept in {args.output}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,118 @@
+"""s4: from the artistic image's self-attention to the mask of what may move.
+
+Average the self-attention maps, cluster the image's cells by them, keep the clusters that lie inside the s3 mask, erode.
+"""
+
+import colorsys
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skimage.measure import label
+from sklearn.cluster import KMeans, SpectralClustering
+
+
+class AttentionMean:
+    """The running mean of self-attention maps, so that none of them has to be kept.
+
+    grid: (h, w) of the latent; a layer of h*w, (h/2)*(w/2), ... tokens is accepted, all layers of one mean alike.
+    maps: float32 [tokens, heads, tokens] where `heads` are all heads of all batch rows; each row of tokens sums to 1.
+    """
+
+    def __init__(self, grid):
+        self.latent_grid, self.maps, self.count = grid, None, 0
+
+    def add(self, queries, keys, heads):
+        """Take in one layer's queries and keys [N,tokens,channels] of one U-Net call."""
+        q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1) for x in (queries, keys))   # [N*heads,tokens,d]
+        maps = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1).transpose(0, 1)                # [tokens,N*heads,tokens]
+        if self.maps is None:
+            self.maps = torch.zeros_like(maps)
+        elif self.maps.shape != maps.shape:
+            raise ValueError(f"attn_mask layers differ in resolution ({self.maps.shape[0]} and {maps.shape[0]} tokens); choose equal ones")
+        self.maps += maps
+        self.count += 1
+
+    def mean(self):
+        """[tokens, heads, tokens]; ValueError if nothing was added."""
+        if not self.count:
+            raise ValueError("no self-attention was kept: no timestep is <= attn_mask.max_timestep; raise it, or ddim_steps")
+        return self.maps / self.count
+
+    def tensors(self):
+        """What is stored for s4: the mean in half precision (33 MB at 1024 tokens) and its grid."""
+        maps, (h, w) = self.mean(), self.latent_grid
+        shrink = round((h * w / len(maps)) ** 0.5)
+        return {"maps": maps.half(), "grid": torch.tensor([h // shrink, w // shrink])}
+
+
+def attention_maps(tensors):
+    """The stored tensors -> (maps float32 [tokens,heads,tokens], grid (h, w))."""
+    return tensors["maps"].float(), tuple(tensors["grid"].tolist())
+
+
+def cluster(maps, grid, n_clusters=5, kind="spectral", seed=0):
+    """Group the cells whose self-attention is alike.  maps: [tokens,heads,tokens].  Returns int labels [h,w].
+
+    kmeans: on the rows of all heads (n_init 5).  spectral: on the mean over heads as an affinity, made symmetric (n_init 100).
+    """
+    if n_clusters >= len(maps):
+        raise ValueError(f"attn_mask.n_clusters={n_clusters}: there are only {len(maps)} cells; expected fewer clusters")
+    if kind == "kmeans":
+        labels = KMeans(n_clusters, n_init=5, random_state=seed).fit_predict(maps.flatten(1).numpy())
+    elif kind == "spectral":
+        affinity = maps.mean(1).double().numpy()
+        labels = SpectralClustering(n_clusters, affinity="precomputed", n_init=100, assign_labels="kmeans",
+                                    random_state=seed).fit_predict((affinity + affinity.T) / 2)
+    else:
+        raise ValueError(f"attn_mask.cluster_type={kind!r} is unknown; choose spectral or kmeans")
+    return labels.reshape(grid)
+
+
+def components(labels, background=None):
+    """Split every cluster into its 8-connected components.  int [h,w] -> int [h,w] numbered from 0.
+
+    background: a cluster id that stays one segment although it is in pieces. The original does that to id 0, which is an
+    arbitrary cluster; we do it to none.
+    """
+    shifted = np.asarray(labels) + 1
+    if background is None:
+        return label(shifted, background=0) - 1
+    shifted[shifted == background + 1] = 0
+    return label(shifted, background=0)
+
+
+def resize_labels(labels, size):
+    """Nearest to (H, W); integers, so that more than 255 segments stay apart."""
+    return F.interpolate(torch.as_tensor(np.asarray(labels)).double()[None, None], size, mode="nearest")[0, 0].long()
+
+
+def vote(segments, mask, threshold=0.7, combine="segments"):
+    """Keep the segments whose share inside the mask is at least `threshold`.
+
+    segments: int [h,w], any resolution.   mask: bool [1,H,W].   combine: "segments" keeps them whole, as published;
+    "intersection" cuts them by the mask, for grids too coarse to draw an edge.   Returns bool [1,H,W], possibly empty.
+    """
+    at_full = resize_labels(segments, tuple(mask.shape[-2:]))
+    inside = torch.bincount(at_full[mask[0]], minlength=int(at_full.max()) + 1)
+    share = inside / torch.bincount(at_full.flatten()).clamp(min=1)
+    kept = (share >= threshold)[at_full][None]
+    return kept & mask if combine == "intersection" else kept
+
+
+def erode(mask, ksize=5, iterations=0):
+    """Retract a bool mask [1,H,W] with a square of ksize px, `iterations` times; the picture's border does not eat into it."""
+    if iterations == 0:
+        return mask
+    kernel = np.ones((ksize, ksize), np.uint8)
+    return torch.from_numpy(cv2.erode(mask[0].numpy().astype(np.uint8), kernel, iterations=iterations) > 0)[None]
+
+
+def clusters_picture(segments, size):
+    """The segments in colours, [3,H,W] in [0,1], neighbours in number far apart in hue."""
+    numbers = resize_labels(segments, size)
+    golden = 0.61803398875                                         # multiples of the golden ratio spread hues evenly
+    palette = torch.tensor([colorsys.hsv_to_rgb(n * golden % 1, 0.55 + 0.4 * (n % 2), 0.95 - 0.25 * (n % 3) / 2)
+                            for n in range(int(numbers.max()) + 1)])
+    return palette[numbers].permute(2, 0, 1)

@@ -1,0 +1,93 @@
+"""Reading and replacing what a U-Net computes inside, by forward hooks that undo themselves.
+
+Layers are names: an attention layer such as "up_blocks.1.attentions.1" stands for the queries and keys of its self-attention, a
+ResNet such as "up_blocks.1.resnets.1" for the output of its second convolution, before the shortcut is added.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+
+def ldm_layer(side, index, kind):
+    """The name of a block of Stable Diffusion 1.x by its LDM number.
+
+    side: "input" or "output".   index: 1 to 11 (input), 0 to 11 (output).   kind: "attentions" or "resnets".
+    """
+    if side == "output":
+        return f"up_blocks.{index // 3}.{kind}.{index % 3}"
+    return f"down_blocks.{(index - 1) // 3}.{kind}.{(index - 1) % 3}"
+
+
+@dataclass
+class Features:
+    """What one U-Net call computed.  queries, keys: {layer: [N,tokens,channels]}.  resnets: {layer: [N,C,h,w]}."""
+    queries: dict = field(default_factory=dict)
+    keys: dict = field(default_factory=dict)
+    resnets: dict = field(default_factory=dict)
+
+    def only(self, attention_layers, resnet_layers):
+        """The same with these layers alone."""
+        return Features({n: self.queries[n] for n in attention_layers}, {n: self.keys[n] for n in attention_layers},
+                        {n: self.resnets[n] for n in resnet_layers})
+
+
+def self_attention(unet, layer):
+    """The self-attention module of an attention layer; ValueError naming the layer if there is none."""
+    try:
+        return unet.get_submodule(layer).transformer_blocks[0].attn1
+    except AttributeError as error:
+        raise ValueError(f"this U-Net has no attention layer {layer!r}; name one such as up_blocks.1.attentions.1") from error
+
+
+def _places(unet, attention_layers, resnet_layers):
+    """(module, slot of Features, layer) for every hook."""
+    for layer in attention_layers:
+        attention = self_attention(unet, layer)
+        yield attention.to_q, "queries", layer
+        yield attention.to_k, "keys", layer
+    for layer in resnet_layers:
+        try:
+            yield unet.get_submodule(layer).conv2, "resnets", layer
+        except AttributeError as error:
+            raise ValueError(f"this U-Net has no ResNet {layer!r}; name one such as up_blocks.1.resnets.1") from error
+
+
+@contextmanager
+def _hooked(places, make_hook):
+    handles = []
+    try:
+        handles += [module.register_forward_hook(make_hook(slot, layer)) for module, slot, layer in places]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def record(unet, attention_layers=(), resnet_layers=()):
+    """Within the block, every U-Net call leaves what the layers computed in the Features given."""
+    seen = Features()
+
+    def make_hook(slot, layer):
+        return lambda module, inputs, output: getattr(seen, slot).__setitem__(layer, output)
+
+    with _hooked(_places(unet, attention_layers, resnet_layers), make_hook):
+        yield seen
+
+
+@contextmanager
+def inject(unet, features, rows):
+    """Within the block, the layers of `features` compute what `features` holds instead.
+
+    rows: for each row of the U-Net's batch, the row of the features that it gets: (0, 0, 1) gives a batch of
+    [negative, uncond, cond] the features of [source uncond, source uncond, source cond].
+    """
+    rows = torch.as_tensor(rows)
+
+    def make_hook(slot, layer):
+        return lambda module, inputs, output: getattr(features, slot)[layer][rows.to(output.device)].to(output.dtype)
+
+    with _hooked(_places(unet, features.queries, features.resnets), make_hook):
+        yield

@@ -1,0 +1,111 @@
+"""s1 and s2: an artistic image from words, and its natural-looking twin that holds its layout.
+
+s1 walks DDIM from noise; s2 walks the same steps from the same noise towards other words while the U-Net computes, in chosen layers,
+what it computed for s1 (Tumanyan et al., "Plug-and-Play Diffusion Features", CVPR 2023, with text2cinemagraph's negative-prompt schedule).
+What s1 computed is either still in memory or computed again beside the twin, step by step; it never goes to disk.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from img2img.attention_mask import AttentionMean
+from img2img.ddim import alpha_pairs, step
+from img2img.features import Features, inject, record, self_attention
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """Which layers are kept, and for how long. Steps count from 0 and limits are inclusive.
+
+    twin_attention: layers whose queries and keys s2 takes over, while step <= n_steps // 2.
+    twin_resnets: layers whose convolution output s2 takes over, while step <= resnet_threshold.
+    mask_attention: layers whose self-attention s4 averages, at timesteps <= max_timestep.
+    """
+    twin_attention: tuple
+    twin_resnets: tuple
+    mask_attention: tuple
+    resnet_threshold: int = 40
+    max_timestep: int = 541
+
+    def for_twin(self, i, n_steps):
+        """(attention layers, ResNet layers) that s2 needs at step i."""
+        return self.twin_attention if i <= n_steps // 2 else (), self.twin_resnets if i <= self.resnet_threshold else ()
+
+
+@dataclass
+class Artistic:
+    """What s1 makes.  image: [1,3,H,W] in [0,1].  attention: AttentionMean.  features: one Features per step."""
+    image: torch.Tensor
+    latent: torch.Tensor
+    attention: AttentionMean
+    features: list
+
+
+def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, callback=None):
+    """Draw a picture from noise [1,c,h,w].  callback(i, latent) is called after every step."""
+    context = diffusion.encode_text(["", prompt])
+    x, features = noise.to(diffusion.device), []
+    attention = AttentionMean(tuple(noise.shape[-2:]))
+    for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), "s1 artistic image")):
+        watched = plan.mask_attention if t <= plan.max_timestep else ()
+        epsilon, seen = _source_call(diffusion, x, t, context, guidance_scale, plan.for_twin(i, steps), watched)
+        for layer in watched:
+            attention.add(seen.queries[layer], seen.keys[layer], self_attention(diffusion.unet, layer).heads)
+        features.append(seen.only(*plan.for_twin(i, steps)))
+        x = step(x, epsilon, a, a_prev)
+        if callback:
+            callback(i, x)
+    return Artistic(diffusion.decode(x), x, attention, features)
+
+
+def _source_call(diffusion, x, t, context, guidance_scale, kept, watched=()):
+    """One guided step's noise of the source, and the Features of that call (rows: uncond, cond)."""
+    attention_layers = tuple(dict.fromkeys((*kept[0], *watched)))
+    with record(diffusion.unet, attention_layers, kept[1]) as seen:
+        uncond, cond = diffusion.predict_noise(x, t, context).chunk(2)
+    return uncond + guidance_scale * (cond - uncond), seen
+
+
+def twin(diffusion, noise, source_prompt, prompt, negative_prompt, source_scale, guidance_scale, steps, negative_alpha=0.75,
+         negative_schedule="linear", plan=None, features=None, callback=None):
+    """Draw the twin from the source's noise [1,c,h,w].  Returns (image [1,3,H,W] in [0,1], latent).
+
+    features: s1's list of Features; None computes them again in lock-step, from source_prompt and source_scale, with equal results.
+    One U-Net call per step has three rows: negative prompt, no prompt, prompt; they get the source's features of rows (0, 0, 1).
+    """
+    context = diffusion.encode_text([negative_prompt, "", prompt])
+    source_context = diffusion.encode_text(["", source_prompt])
+    if features is not None and len(features) != steps:
+        features = None                                            # s1 walked other steps; the lock-step walks ours
+    x = source = noise.to(diffusion.device)
+    weights = negative_weights(negative_alpha, negative_schedule, steps)
+    for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), "s2 twin")):
+        kept = plan.for_twin(i, steps)
+        if features is not None:
+            seen = features[i]
+        elif kept[0] or kept[1]:
+            epsilon, seen = _source_call(diffusion, source, t, source_context, source_scale, kept)
+            source = step(source, epsilon, a, a_prev)
+        else:
+            seen = Features()
+        with inject(diffusion.unet, seen, rows=(0, 0, 1)):
+            negative, uncond, cond = diffusion.predict_noise(x, t, context).chunk(3)
+        base = weights[i] * uncond + (1 - weights[i]) * negative
+        x = step(x, base + guidance_scale * (cond - base), a, a_prev)
+        if callback:
+            callback(i, x)
+    return diffusion.decode(x), x
+
+
+def negative_weights(alpha, schedule, n_steps):
+    """The unconditional prediction's share in each step; the rest is the negative prompt's.
+
+    alpha times 1 falling to 0 (linear), 1 (constant) or exp(-6 i / (n_steps - 1)) (exp): the negative prompt grows stronger.
+    """
+    ramps = {"linear": lambda u: 1 - u, "constant": lambda u: 1.0, "exp": lambda u: math.exp(-6 * u)}
+    if schedule not in ramps:
+        raise ValueError(f"negative_prompt_schedule={schedule!r} is unknown; choose one of {', '.join(ramps)}")
+    return [alpha * ramps[schedule](i / max(n_steps - 1, 1)) for i in range(n_steps)]
