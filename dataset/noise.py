@@ -1,4 +1,4 @@
-"""Noise fields and blends that landscapes and styles are made of. Coordinates are in units, 1/256 of a picture's side."""
+"""Noise fields and blends that landscapes and styles are made of; coordinates in units, 1/256 of a picture's side."""
 
 from functools import lru_cache
 

@@ -3,10 +3,15 @@
     python -m dataset.procedural --output dataset/procedural_data/train --count 3000 --workers 2
     python -m dataset.procedural --output dataset/procedural_data/validation --count 100 --split validation --video
 
-DIR/<id>_input.jpg                the natural picture            DIR_styled/<id>_<style>.jpg   the same layout, painted
-DIR/<id>_motion.pth               lz4 + pickle, (1,2,H,W) px/frame   DIR_labels/<id>_label.png     uint8 index into LABELS
-DIR/<id>_gt.mp4, <id>_gt/images/N.png   with --video, 60 frames  DIR_masks/<id>_mask.png       0/255
-DIR_captions.txt                  <id>:<caption>                 DIR_metadata.jsonl            one scene per line
+    DIR/<id>_input.jpg              the natural picture
+    DIR/<id>_motion.pth             its flow: lz4 frame, pickle, float32 (1,2,H,W) px/frame
+    DIR/<id>_gt.mp4                 with --video: 60 frames, a seamless loop ...
+    DIR/<id>_gt/images/N.png        ... and the frames without loss
+    DIR_styled/<id>_<style>.jpg     the same layout, painted
+    DIR_labels/<id>_label.png       uint8 index into LABELS
+    DIR_masks/<id>_mask.png         255 = moves, 0 = stands still
+    DIR_captions.txt                <id>:<caption of the natural picture>
+    DIR_metadata.jsonl              one scene per line: seed, kind, light, styles, all captions, direction, mean flow
 Scenes that are complete are kept, so an interrupted run goes on where it stopped.
 """
 
@@ -37,10 +42,11 @@ JPEG_QUALITY = 95
 # ---------------------------------------------------------------- captions
 NOUNS = {"river": ("river", "river", "stream"), "waterfall": ("waterfall",), "lake": ("lake",), "sea": ("sea", "ocean"),
          "clouds": ("clouds",)}
-ADJECTIVES = {"river": ("winding", "large", "small"), "waterfall": ("large", "small", "tall"), "lake": ("calm", "large", "quiet"),
-              "sea": ("wide", "large", "calm"), "clouds": ("white", "large", "soft")}
-VERBS = {"river": ("flowing",), "waterfall": ("falling", "flowing"), "lake": ("flowing", "moving"), "sea": ("flowing", "moving"),
-         "clouds": ("moving", "drifting", "flowing")}
+ADJECTIVES = {"river": ("winding", "large", "small"), "waterfall": ("large", "small", "tall"),
+              "lake": ("calm", "large", "quiet"), "sea": ("wide", "large", "calm"),
+              "clouds": ("white", "large", "soft")}
+VERBS = {"river": ("flowing",), "waterfall": ("falling", "flowing"), "lake": ("flowing", "moving"),
+         "sea": ("flowing", "moving"), "clouds": ("moving", "drifting", "flowing")}
 # Where the fluid is, by what stands behind it. A verb is dropped where a direction clause brings its own.
 PLACES = {
     "river": {"mountain": ("in front of a mountain", "in front of mountains", "below mountains"),
@@ -52,12 +58,14 @@ PLACES = {
     "clouds": {"mountain": ("over a mountain", "above mountains", "in the sky over mountains"),
                "hill": ("over hills", "in the sky over hills", "over a meadow"),
                "forest": ("over a forest", "over trees", "in the sky over a field")},
-    "waterfall": {None: ("from hills", "from a cliff", "from a cliff into a pool", "between dark rocks", "between cliffs")},
+    "waterfall": {None: ("from hills", "from a cliff", "from a cliff into a pool", "between dark rocks",
+                         "between cliffs")},
     "sea": {None: ("with waves", "under a wide sky", "at a beach", "at a sandy beach")},
 }
 TIMES = {"day": ("", "", "by day", "in daylight"), "sunset": ("at sunset", "during sunset"), "night": ("at night",),
          "winter": ("in winter", "in winter with snow"), "autumn": ("in autumn",)}
-TAGS = {"day": ("", "", "sunny"), "sunset": ("sunset",), "night": ("night",), "winter": ("winter", "snow"), "autumn": ("autumn",)}
+TAGS = {"day": ("", "", "sunny"), "sunset": ("sunset",), "night": ("night",), "winter": ("winter", "snow"),
+        "autumn": ("autumn",)}
 PHOTO = "nature, bright, realistic, photography, 4k, 8k"        # the original's words for every natural twin
 
 
@@ -81,7 +89,9 @@ def caption(scene, style=None):
     if article == "a" and f"{adjective} {noun}".strip()[0] in "aeiou":
         article = "an"
     place = pick(_places(scene))
-    verb = clause or (pick(VERBS[scene.kind]) if scene.kind in ("river", "waterfall", "clouds") and rng.random() < .7 else "")
+    verb = clause
+    if not clause and scene.kind not in ("lake", "sea") and rng.random() < .7:
+        verb = pick(VERBS[scene.kind])
     if place.startswith("from") and not verb:
         verb = "falling"
     end = f"in the style of {_style_name(rng, style)}" if style else ""
@@ -138,7 +148,8 @@ class Job:
         """Everything this scene writes: {what: path}."""
         beside = {what: self.output.with_name(f"{self.output.name}_{what}") for what in ("styled", "labels", "masks")}
         files = {"image": self.output / f"{self.name}_input.jpg", "motion": self.output / f"{self.name}_motion.pth",
-                 "label": beside["labels"] / f"{self.name}_label.png", "mask": beside["masks"] / f"{self.name}_mask.png"}
+                 "label": beside["labels"] / f"{self.name}_label.png",
+                 "mask": beside["masks"] / f"{self.name}_mask.png"}
         files |= {style: beside["styled"] / f"{self.name}_{style}.jpg" for style in self.styles}
         if self.video:
             files["video"] = self.output / f"{self.name}_gt.mp4"         # written after its frames
@@ -177,7 +188,7 @@ def _write_picture(path, picture):
 
 
 def _complete(line, jobs):
-    """The metadata of a line if it belongs to one of the jobs {name: job} as asked now and all its files exist, else None."""
+    """The metadata of a line if it is one of the jobs {name: job} as asked now and all its files exist, else None."""
     try:
         item = json.loads(line)
         job = jobs[item["id"]]
@@ -192,7 +203,10 @@ def _caption_line(item):
 
 
 def generate(jobs, workers=1):
-    """Render all jobs (of one output) that are not complete; metadata and captions grow scene by scene. Returns scenes drawn."""
+    """Render the jobs (of one output) that are not complete; metadata and captions grow scene by scene.
+
+    Returns the number of scenes drawn.
+    """
     output = jobs[0].output
     metadata, captions = (output.with_name(f"{output.name}_{rest}") for rest in ("metadata.jsonl", "captions.txt"))
     by_name = {job.name: job for job in jobs}
@@ -200,11 +214,11 @@ def generate(jobs, workers=1):
     done = {item["id"]: item for line in lines if (item := _complete(line, by_name))}
     todo = [job for job in jobs if job.name not in done]
     _write_lists(metadata, captions, done)
-    with ProcessPoolExecutor(workers) as pool, open(metadata, "a") as metadata_file, open(captions, "a") as captions_file:
+    with ProcessPoolExecutor(workers) as pool, open(metadata, "a") as items_file, open(captions, "a") as captions_file:
         results = map(render, todo) if workers == 1 else pool.map(render, todo, chunksize=4)
         for item in tqdm(results, total=len(todo), desc=output.name, unit="scene"):
             done[item["id"]] = item
-            print(json.dumps(item), file=metadata_file, flush=True)
+            print(json.dumps(item), file=items_file, flush=True)
             print(_caption_line(item), end="", file=captions_file, flush=True)
     _write_lists(metadata, captions, done)
     return len(todo)
@@ -232,9 +246,9 @@ def main():
     parser.add_argument("--split", choices=SPLITS, default="train", help="splits share no scene (default: %(default)s)")
     parser.add_argument("--video", action="store_true", help="also 60 frames and an mp4 of each scene")
     args = parser.parse_args()
-    for flag, value, least in (("count", args.count, 1), ("size", args.size, 32), ("seed", args.seed, 0), ("workers", args.workers, 1)):
-        if value < least:
-            raise ValueError(f"--{flag} {value}: expected {least} or more")
+    for flag, least in (("count", 1), ("size", 32), ("seed", 0), ("workers", 1)):
+        if getattr(args, flag) < least:
+            raise ValueError(f"--{flag} {getattr(args, flag)}: expected {least} or more")
     if not 0 <= args.styles <= len(STYLES):
         raise ValueError(f"--styles {args.styles}: expected 0 to {len(STYLES)}")
     jobs = [Job(i, args.output, args.size, args.seed, args.split, args.styles, args.video) for i in range(args.count)]

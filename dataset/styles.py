@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from scipy.spatial import Delaunay
 
+from dataset.canvas import LABELS
 from dataset.noise import UNIT, mix, noise, smoothstep
-from dataset.scene import LABELS
 
 STYLES = ("starry", "oil", "watercolor", "ukiyo", "lowpoly")
 # How captions name a style; the first name is the commonest, see dataset/procedural.py.
@@ -102,7 +102,8 @@ def _oil(scene, rng):
     return cv2.medianBlur(_to_bytes(painted), 3).astype(np.float32) / 255
 
 
-STARRY = np.array([(.02, .04, .18), (.06, .15, .46), (.14, .34, .70), (.42, .64, .80), (.92, .85, .45), (.99, .95, .70)])
+# Colours of the starry style from dark to light.
+STARRY = np.array([(.02, .04, .18), (.06, .15, .46), (.14, .34, .70), (.42, .64, .80), (.92, .85, .45), (.99, .95, .7)])
 
 
 def _starry(scene, rng):
@@ -126,7 +127,8 @@ def _starry_sky(scene, rng):
     for _ in range(int(rng.integers(5, 11))):
         x, y, radius = rng.uniform(0, UNIT), rng.uniform(0, scene.horizon_y * .85), rng.uniform(4, 9)
         distance = np.hypot(scene.x - x, scene.y - y) / radius
-        halo = np.exp(-distance ** 2) + .55 * np.exp(-((distance - 1.6) / .35) ** 2) + .3 * np.exp(-((distance - 2.5) / .35) ** 2)
+        inner, outer = (np.exp(-((distance - radii) / .35) ** 2) for radii in (1.6, 2.5))
+        halo = np.exp(-distance ** 2) + .55 * inner + .3 * outer
         night = mix(night, np.array((.99, .89, .42)), np.clip(halo, 0, .95))
     return night
 
@@ -143,7 +145,8 @@ def _watercolor(scene, rng):
     pigment = .84 + .07 * noise(rng, 2.6, scene.x * .7, scene.y * .7)
     out = 1 - (1 - _saturate(wash, 1.5)) * pigment[..., None]
     out = out * (1 - np.clip(rim * 4, 0, .35))[..., None] + .018 * noise(rng, .8, scene.x * .8, scene.y * .8)[..., None]
-    border = np.minimum.reduce([scene.x, scene.y, UNIT - scene.x, UNIT - scene.y]) + 4 * noise(rng, 2.6, scene.x, scene.y)
+    border = np.minimum.reduce([scene.x, scene.y, UNIT - scene.x, UNIT - scene.y])
+    border = border + 4 * noise(rng, 2.6, scene.x, scene.y)
     return mix(np.array((.98, .97, .94)), out, smoothstep(-1, 5, border))
 
 

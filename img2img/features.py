@@ -58,7 +58,8 @@ def _places(unet, attention_layers, resnet_layers):
 def _hooked(places, make_hook):
     handles = []
     try:
-        handles += [module.register_forward_hook(make_hook(slot, layer)) for module, slot, layer in places]
+        for module, slot, layer in places:
+            handles.append(module.register_forward_hook(make_hook(slot, layer)))
         yield
     finally:
         for handle in handles:

@@ -78,14 +78,14 @@ def twin(diffusion, noise, source_prompt, prompt, negative_prompt, source_scale,
     """
     context = diffusion.encode_text([negative_prompt, "", prompt])
     source_context = diffusion.encode_text(["", source_prompt])
-    if features is not None and len(features) != steps:
-        features = None                                            # s1 walked other steps; the lock-step walks ours
+    if features is not None and not _suffice(features, plan, steps):
+        features = None                                            # s1 kept something else; the lock-step makes what is needed
     x = source = noise.to(diffusion.device)
     weights = negative_weights(negative_alpha, negative_schedule, steps)
     for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), "s2 twin")):
         kept = plan.for_twin(i, steps)
         if features is not None:
-            seen = features[i]
+            seen = features[i].only(*kept)
         elif kept[0] or kept[1]:
             epsilon, seen = _source_call(diffusion, source, t, source_context, source_scale, kept)
             source = step(source, epsilon, a, a_prev)
@@ -98,6 +98,14 @@ def twin(diffusion, noise, source_prompt, prompt, negative_prompt, source_scale,
         if callback:
             callback(i, x)
     return diffusion.decode(x), x
+
+
+def _suffice(features, plan, steps):
+    """Whether s1's features hold what the plan asks for at every step."""
+    if len(features) != steps:
+        return False
+    needs = [plan.for_twin(i, steps) for i in range(steps)]
+    return all(set(n[0]) <= f.queries.keys() and set(n[1]) <= f.resnets.keys() for f, n in zip(features, needs))
 
 
 def negative_weights(alpha, schedule, n_steps):
