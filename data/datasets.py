@@ -1,0 +1,249 @@
+"""Training pictures: the Eulerian layout on disk to batches.
+
+A folder holds `<id>_input.jpg`, `<id>_motion.pth` and, for frames, `<id>_gt/images/N.png`. Images are [0,1], flow is px/frame.
+What is drawn for an item (crop, flip, hint, frames) depends on (seed, epoch, item) alone, never on the number of workers.
+"""
+
+import random
+import warnings
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from data.flow import flip_flow, motion_mask, read_flow, read_motion, resize_flow
+from data.hint import blend_hint, cluster_centers
+from data.media import read_image, read_mask
+
+CLUSTER_SIDE = 64       # px: hints are clustered at this size, where KMeans takes milliseconds
+MAX_HINTS = 5           # arrows of a training hint: 1 ... 5, as published
+ZOOM = 1.25             # the short side is fineSize ... ZOOM * fineSize before the crop
+
+
+class _Batch:
+    """Shared by the two batches: an item is a batch without its first axis."""
+
+    @classmethod
+    def collate(cls, items):
+        """Items to one batch: tensors are stacked, anything else becomes a list; what the items lack stays None."""
+        columns = [[getattr(item, field.name) for item in items] for field in fields(cls)]
+        return cls(*(torch.stack(c) if torch.is_tensor(c[0]) else None if c[0] is None else c for c in columns))
+
+    def to(self, device):
+        moved = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(value.to(device) if torch.is_tensor(value) else value for value in moved))
+
+
+@dataclass
+class MotionBatch(_Batch):
+    """image [N,3,H,W] in [0,1]; mask [N,1,H,W] bool; flow, hint [N,2,H,W] in px/frame (hint may be None); caption list[str]."""
+    image: torch.Tensor
+    mask: torch.Tensor
+    flow: torch.Tensor
+    hint: torch.Tensor | None
+    caption: list
+
+
+@dataclass
+class FrameBatch(_Batch):
+    """start, middle, end [N,3,H,W] in [0,1]; flow [N,2,H,W] in px/frame; index [N,3] int64: their frame numbers."""
+    start: torch.Tensor
+    middle: torch.Tensor
+    end: torch.Tensor
+    flow: torch.Tensor
+    index: torch.Tensor
+
+
+class _Items(torch.utils.data.Dataset):
+    """A list of items, the broken ones of which are named once and replaced by the next."""
+
+    def __init__(self, items, size, seed):
+        self.items, self.size, self.seed, self.epoch, self.broken = items, size, seed, 0, {}
+
+    def set_epoch(self, epoch):
+        """Other crops, flips and hints from now on."""
+        self.epoch = epoch
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        for step in range(len(self)):
+            item = self.items[(index + step) % len(self)]
+            if item in self.broken:
+                continue
+            try:
+                return self.read(item, random.Random(f"{self.seed} {self.epoch} {index}"))
+            except (ValueError, OSError) as error:
+                self.broken[item] = str(error)
+                warnings.warn(f"item {item} is skipped: {error}", stacklevel=2)
+        raise ValueError(f"none of the {len(self)} items can be read; the first: {next(iter(self.broken.values()))}")
+
+
+class MotionDataset(_Items):
+    """Picture, mask, true flow and what may help to guess it: a caption, a hint."""
+
+    def __init__(self, root, size, mask_path="", captions_file="", use_hint=False, hints_path="", augment=True, seed=0):
+        """root: folder of the Eulerian layout.   size: px, side of the square crops.
+
+        mask_path: folder of `<id>_mask.png`; empty = where the true flow moves, as published.
+        captions_file: lines `<id>:<caption>`; empty = "".   hints_path: folder of `<id>/<k>_blend.pth` (generate_flow_hint.py);
+        empty = hints are made on the fly.   augment: random zoom, crop and flip; False = the middle, so that scores repeat.
+        """
+        super().__init__(ids(root), size, seed)
+        self.root, self.mask_path, self.hints_path = Path(root), mask_path, hints_path
+        self.use_hint, self.augment = use_hint, augment
+        self.captions = read_captions(captions_file) if captions_file else None
+
+    def read(self, item, draw):
+        """One MotionBatch without its first axis. draw: random.Random."""
+        image, flow = read_image(picture_of(self.root, item)), read_motion(self.root / f"{item}_motion.pth")
+        flow = match_flow(flow, image)
+        mask = read_mask(Path(self.mask_path) / f"{item}_mask.png", image.shape[1:]) if self.mask_path else motion_mask(flow)
+        stored = read_flow(Path(self.hints_path) / item / f"{draw.randint(1, MAX_HINTS)}_blend.pth") if self.hints_path else None
+        window = Window(image.shape[1:], self.size, draw if self.augment else None)
+        image, mask, flow = window.image(image), window.mask(mask), window.flow(flow)
+        hint = None
+        if self.use_hint:
+            hint = window.flow(stored) if stored is not None else random_hint(flow, mask, draw)
+        return MotionBatch(image, mask, flow, hint, self._caption(item, window.flipped))
+
+    def _caption(self, item, flipped):
+        if self.captions is None:
+            return ""
+        if item not in self.captions:
+            raise ValueError(f"the captions file has no line for {item}; expected {item}:<caption>")
+        return mirror_words(self.captions[item]) if flipped else self.captions[item]
+
+
+class FrameDataset(_Items):
+    """Three frames of a clip and the flow between them; and stills, which the network shall only reproduce."""
+
+    def __init__(self, root, size, motion_path="", motion_norm=64.0, stills=(), stills_share=0.0, augment=True, seed=0):
+        """root: folder of the Eulerian layout with frames.   size: px, side of the square crops.
+
+        motion_path: folder of predicted flow for stage 2, `<id>_flow.npz` in px/frame or the authors' `<id>_Motion.pt` in
+        1/motion_norm; empty = the true flow.   stills: folders of pictures; a share of the items becomes one of them, standing.
+        """
+        super().__init__([item for item in ids(root) if (Path(root) / f"{item}_gt" / "images").is_dir()], size, seed)
+        if not self.items:
+            raise FileNotFoundError(f"no frames under {root}; expected <id>_gt/images/0.png ... (extract them from <id>_gt.mp4)")
+        self.root, self.motion_path, self.motion_norm = Path(root), motion_path, motion_norm
+        self.stills = sorted(path for folder in stills for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))
+        self.stills_share, self.augment = stills_share if self.stills else 0, augment
+
+    def read(self, item, draw):
+        """One FrameBatch without its first axis. draw: random.Random. The ranges are the published ones: the ends lie apart."""
+        numbers = [draw.randrange(0, 20), draw.randrange(40, 60)]
+        numbers.insert(1, draw.randrange(*numbers))
+        if draw.random() < self.stills_share:
+            images = [read_image(draw.choice(self.stills))] * 3
+            flow = torch.zeros(2, *images[0].shape[1:])
+        else:
+            images = [read_image(self.root / f"{item}_gt" / "images" / f"{n}.png") for n in numbers]
+            flow = match_flow(self._flow(item), images[0])
+        window = Window(images[0].shape[1:], self.size, draw if self.augment else None, zoom=False)
+        return FrameBatch(*map(window.image, images), window.flow(flow), torch.tensor(numbers))
+
+    def _flow(self, item):
+        if not self.motion_path:
+            return read_motion(self.root / f"{item}_motion.pth")
+        ours = Path(self.motion_path) / f"{item}_flow.npz"
+        return read_flow(ours) if ours.is_file() else read_flow(ours.with_name(f"{item}_Motion.pt")) * self.motion_norm
+
+
+class Window:
+    """One zoom, crop and flip, applied alike to everything of an item."""
+
+    def __init__(self, full, size, draw=None, zoom=True):
+        """full: (H, W) of the item.   size: px, side of the result.   draw: random.Random, None = the middle, unflipped.
+
+        zoom: bring the short side to size ... ZOOM*size first (a network that sees whole pictures); otherwise only enlarge what
+        is too small (frames keep their sharpness).
+        """
+        factor = size / min(full)
+        if zoom:
+            factor *= draw.uniform(1, ZOOM) if draw else 1
+        else:
+            factor = max(factor, 1)
+        self.scaled = max(size, round(full[0] * factor)), max(size, round(full[1] * factor))
+        spare = self.scaled[0] - size, self.scaled[1] - size
+        self.size, self.same = size, self.scaled == tuple(full)
+        self.corner = (draw.randint(0, spare[0]), draw.randint(0, spare[1])) if draw else (spare[0] // 2, spare[1] // 2)
+        self.flipped = draw is not None and draw.random() < 0.5
+
+    def image(self, image):
+        if not self.same:
+            image = F.interpolate(image[None], self.scaled, mode="bilinear", align_corners=False, antialias=True)[0]
+        return self._crop(image.clamp(0, 1), torch.Tensor.flip)
+
+    def mask(self, mask):
+        if not self.same:
+            mask = F.interpolate(mask[None].float(), self.scaled, mode="nearest")[0] > 0.5
+        return self._crop(mask, torch.Tensor.flip)
+
+    def flow(self, flow):
+        return self._crop(flow if self.same else resize_flow(flow, self.scaled), lambda flow, _: flip_flow(flow))
+
+    def _crop(self, x, flip):
+        x = x[..., self.corner[0]:self.corner[0] + self.size, self.corner[1]:self.corner[1] + self.size]
+        return (flip(x, [-1]) if self.flipped else x).contiguous()
+
+
+def ids(root):
+    """Sorted ids of `<id>_input.jpg` (or .png, .jpeg) in a folder; ValueError if there is none."""
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"no data folder at {root}; set --dataroot, or make one: python -m dataset.procedural")
+    found = sorted({p.name.rsplit("_input.", 1)[0] for p in root.glob("*_input.*") if p.suffix in (".jpg", ".jpeg", ".png")})
+    if not found:
+        raise ValueError(f"{root} holds no <id>_input.jpg; expected the layout of the Eulerian dataset (README.md)")
+    return found
+
+
+def picture_of(root, item):
+    """Path of an item's picture; .jpg if there is none, for the reader's message."""
+    names = [Path(root) / f"{item}_input{suffix}" for suffix in (".jpg", ".png", ".jpeg")]
+    return next((path for path in names if path.is_file()), names[0])
+
+
+def match_flow(flow, image):
+    """The flow at the picture's size, still px/frame."""
+    return flow if flow.shape[1:] == image.shape[1:] else resize_flow(flow, image.shape[1:])
+
+
+def read_captions(path):
+    """`<any/path/><id>:<caption>` per line -> {id: caption}. A caption may hold further colons."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no captions file at {path}; make one with dataset/generate_captions.py")
+    lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    wrong = next((head for head, colon, _ in lines if not colon), None)
+    if wrong is not None:
+        raise ValueError(f"{path}: the line '{wrong[:60]}' has no colon; expected <id>:<caption>")
+    return {Path(head.strip()).name: caption.strip() for head, _, caption in lines}
+
+
+def mirror_words(caption):
+    """A caption for the mirrored picture: "left to right" and "right to left" change places."""
+    return caption.replace("left to right", "\0").replace("right to left", "left to right").replace("\0", "right to left")
+
+
+def random_hint(flow, mask, draw):
+    """A training hint [2,H,W] in px/frame: half of the time a few blended arrows, else one direction over the whole mask.
+
+    The one direction is the mean flow's, as a prompt would say it; its speed is off by up to 1.5 either way, because a prompt
+    says none.   flow: [2,H,W] px/frame.   mask: [1,H,W] bool.   draw: random.Random.
+    """
+    moving = motion_mask(flow)
+    if not moving.any():
+        return torch.zeros_like(flow)
+    if draw.random() < 0.5:
+        mean = flow[:, moving[0]].mean(1)
+        return mean[:, None, None] * 1.5 ** draw.uniform(-1, 1) * mask
+    step = max(1, min(flow.shape[1:]) // CLUSTER_SIDE)
+    small = moving[:, ::step, ::step]
+    small, step = (small, step) if small.any() else (moving, 1)
+    centers = cluster_centers(small, draw.randint(1, MAX_HINTS), seed=5) * step
+    return blend_hint(flow, centers, moving)

@@ -1,0 +1,53 @@
+"""What training minimises. Weights (10 each) are the published ones."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+WEIGHT = 10.0                                                   # of EPE, L1, feature matching and VGG alike
+VGG_LAYERS = (2, 7, 12, 21, 30)                                 # torchvision's vgg19.features, each slice ends after a relu*_1
+VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
+
+
+def epe(flow, target):
+    """Mean length of flow - target over all pixels, masked or not. Both [N,2,H,W], same units."""
+    return (flow - target).norm(dim=1).mean()
+
+
+def gan(verdicts, real):
+    """Least-squares GAN loss: how far the discriminator's verdicts are from 1 (real=True) or 0, summed over scales.
+
+    verdicts: lists of MultiscaleDiscriminator; only the last map of each counts.
+    """
+    return sum((maps[-1] - float(real)).square().mean() for maps in verdicts)
+
+
+def feature_matching(fake, real):
+    """L1 between the discriminator's feature maps of made and real output, scaled as pix2pixHD does.
+
+    fake, real: lists of MultiscaleDiscriminator; no gradient goes into `real`.
+    """
+    scale = 4 / (len(fake[0]) - 1) / len(fake)                  # n_layers + 1 feature maps on each scale
+    return scale * sum(F.l1_loss(a, b.detach()) for x, y in zip(fake, real) for a, b in zip(x[:-1], y[:-1]))
+
+
+class VGGLoss(nn.Module):
+    """Perceptual distance of two pictures: weighted L1 of VGG19 features after relu1_1 ... relu5_1.
+
+    Pictures are [N,3,H,W] in [-1,1] and go in as they are, as the authors do (no ImageNet normalisation).
+    """
+
+    def __init__(self, features):
+        """features: torchvision's `vgg19(...).features`; frozen here."""
+        super().__init__()
+        ends = (0, *VGG_LAYERS)
+        self.slices = nn.ModuleList(features[a:b] for a, b in zip(ends, ends[1:])).eval().requires_grad_(False)
+
+    def forward(self, image, target):
+        total = 0
+        for weight, part in zip(VGG_WEIGHTS, self.slices):
+            image = part(image)
+            with torch.no_grad():
+                target = part(target)
+            total = total + weight * F.l1_loss(image, target)
+        return total
