@@ -13,6 +13,7 @@ from typing import Callable
 
 import torch
 from tqdm import tqdm
+from transformers.utils import logging as transformers_log
 
 from data.experiment import FILES, Experiment
 from data.flow import clamp_flow, flow_to_color, read_flow
@@ -156,6 +157,7 @@ STAGES = (
 
 def main(argv=None):
     """Read the command line, lay your own files in place, run the chosen stages of the table."""
+    transformers_log.disable_progress_bar()                        # ours are enough
     options, chosen = read_command_line(argv)
     seed = options.twin_extraction.seed
     runtime = make_runtime(options.runtime.device, options.runtime.dtype, random_seed() if seed < 0 else seed, options.runtime.threads)
@@ -170,7 +172,7 @@ def main(argv=None):
                 print(f"{stage.name} skipped: {reason}")
                 continue
             seconds[stage.name] = run_stage(stage, options, experiment, runtime)
-    print("time: " + "  ".join(f"{name} {s:.1f} s" for name, s in seconds.items()) + f"  total {sum(seconds.values()):.1f} s")
+    print("time: " + ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items()) + f", total {sum(seconds.values()):.1f} s")
     for name in experiment.stale():
         print(f"note: {name} was made from files that have changed since; run --stage {name} to bring it up to date")
     print(f"video: {experiment.path('video')}" if experiment.has("video") else f"folder: {experiment.folder}")

@@ -4,6 +4,7 @@ A folder holds `<id>_input.jpg`, `<id>_motion.pth` and, for frames, `<id>_gt/ima
 What is drawn for an item (crop, flip, hint, frames) depends on (seed, epoch, item) alone, never on the number of workers.
 """
 
+import json
 import random
 import warnings
 from dataclasses import dataclass, fields
@@ -84,16 +85,18 @@ class _Items(torch.utils.data.Dataset):
 class MotionDataset(_Items):
     """Picture, mask, true flow and what may help to guess it: a caption, a hint."""
 
-    def __init__(self, root, size, mask_path="", captions_file="", use_hint=False, hints_path="", augment=True, seed=0):
+    def __init__(self, root, size, mask_path="", captions_file="", use_hint=False, hints_path="", augment=True, flip=True,
+                 seed=0):
         """root: folder of the Eulerian layout.   size: px, side of the square crops.
 
         mask_path: folder of `<id>_mask.png`; empty = where the true flow moves, as published.
-        captions_file: lines `<id>:<caption>`; empty = "".   hints_path: folder of `<id>/<k>_blend.pth` (generate_flow_hint.py);
+        captions_file: see read_captions; empty = "".   hints_path: folder of `<id>/<k>_blend.pth` (generate_flow_hint.py);
         empty = hints are made on the fly.   augment: random zoom, crop and flip; False = the middle, so that scores repeat.
+        flip: False where left and right mean something that no caption says (lakes that always flow to the right).
         """
         super().__init__(ids(root), size, seed)
         self.root, self.mask_path, self.hints_path = Path(root), mask_path, hints_path
-        self.use_hint, self.augment = use_hint, augment
+        self.use_hint, self.augment, self.flip = use_hint, augment, flip
         self.captions = read_captions(captions_file) if captions_file else None
 
     def read(self, item, draw):
@@ -102,19 +105,20 @@ class MotionDataset(_Items):
         flow = match_flow(flow, image)
         mask = read_mask(Path(self.mask_path) / f"{item}_mask.png", image.shape[1:]) if self.mask_path else motion_mask(flow)
         stored = read_flow(Path(self.hints_path) / item / f"{draw.randint(1, MAX_HINTS)}_blend.pth") if self.hints_path else None
-        window = Window(image.shape[1:], self.size, draw if self.augment else None)
+        window = Window(image.shape[1:], self.size, draw if self.augment else None, flip=self.flip)
         image, mask, flow = window.image(image), window.mask(mask), window.flow(flow)
         hint = None
         if self.use_hint:
             hint = window.flow(stored) if stored is not None else random_hint(flow, mask, draw)
-        return MotionBatch(image, mask, flow, hint, self._caption(item, window.flipped))
+        return MotionBatch(image, mask, flow, hint, self._caption(item, window.flipped, draw))
 
-    def _caption(self, item, flipped):
+    def _caption(self, item, flipped, draw):
         if self.captions is None:
             return ""
         if item not in self.captions:
             raise ValueError(f"the captions file has no line for {item}; expected {item}:<caption>")
-        return mirror_words(self.captions[item]) if flipped else self.captions[item]
+        caption = draw.choice(self.captions[item])
+        return mirror_words(caption) if flipped else caption
 
 
 class FrameDataset(_Items):
@@ -156,7 +160,7 @@ class FrameDataset(_Items):
 class Window:
     """One zoom, crop and flip, applied alike to everything of an item."""
 
-    def __init__(self, full, size, draw=None, zoom=True):
+    def __init__(self, full, size, draw=None, zoom=True, flip=True):
         """full: (H, W) of the item.   size: px, side of the result.   draw: random.Random, None = the middle, unflipped.
 
         zoom: bring the short side to size ... ZOOM*size first (a network that sees whole pictures); otherwise only enlarge what
@@ -171,7 +175,7 @@ class Window:
         spare = self.scaled[0] - size, self.scaled[1] - size
         self.size, self.same = size, self.scaled == tuple(full)
         self.corner = (draw.randint(0, spare[0]), draw.randint(0, spare[1])) if draw else (spare[0] // 2, spare[1] // 2)
-        self.flipped = draw is not None and draw.random() < 0.5
+        self.flipped = flip and draw is not None and draw.random() < 0.5
 
     def image(self, image):
         if not self.same:
@@ -214,15 +218,35 @@ def match_flow(flow, image):
 
 
 def read_captions(path):
-    """`<any/path/><id>:<caption>` per line -> {id: caption}. A caption may hold further colons."""
+    """Captions of a file -> {id: list of captions}.
+
+    Lines `<any/path/><id>:<caption>` (a caption may hold further colons; an id may come back with another caption), or, in a
+    .jsonl file as dataset/procedural.py writes it, {"id": ..., "captions": {style: caption}}.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no captions file at {path}; make one with dataset/generate_captions.py")
-    lines = [line.partition(":") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    wrong = next((head for head, colon, _ in lines if not colon), None)
-    if wrong is not None:
-        raise ValueError(f"{path}: the line '{wrong[:60]}' has no colon; expected <id>:<caption>")
-    return {Path(head.strip()).name: caption.strip() for head, _, caption in lines}
+    captions = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.strip():
+            item, found = (_json_captions if path.suffix == ".jsonl" else _plain_caption)(line, path)
+            captions.setdefault(item, []).extend(found)
+    return captions
+
+
+def _plain_caption(line, path):
+    head, colon, caption = line.partition(":")
+    if not colon:
+        raise ValueError(f"{path}: the line '{line[:60]}' has no colon; expected <id>:<caption>")
+    return Path(head.strip()).name, [caption.strip()]
+
+
+def _json_captions(line, path):
+    try:
+        entry = json.loads(line)
+        return entry["id"], list(entry["captions"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f'{path}: the line \'{line[:60]}\' is not {{"id": ..., "captions": {{...}}}}') from error
 
 
 def mirror_words(caption):

@@ -14,7 +14,7 @@ from torch import nn
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(conv(silu(x)))); the last convolution starts at zero."""
+    """x + conv(silu(conv(x))); the last convolution starts at zero."""
 
     def __init__(self, channels):
         super().__init__()
@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x):
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        return x + self.conv2(F.silu(self.conv1(x)))
 
 
 class UpConv(nn.Module):

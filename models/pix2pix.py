@@ -88,9 +88,16 @@ class Pix2Pix(nn.Module):
         return terms, critic
 
 
-def initialise(net, spread=0.02):
-    """The published start: every convolution's weights ~ N(0, spread); spectral norm hides the scale but not the shape."""
+def initialise(net, kind="normal", spread=0.02):
+    """Set the first weights of a network, in place.
+
+    kind "normal": every convolution ~ N(0, spread), as published. "identity": the same, but 1x1 shortcuts hand their channels
+    on as they are, so that the video network begins as a plain splat of the picture's colours and learns the rest.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             weight = getattr(module, "weight_orig", None)
-            nn.init.normal_(module.weight if weight is None else weight, 0, spread)
+            weight = module.weight if weight is None else weight
+            nn.init.normal_(weight, 0, spread)
+            if kind == "identity" and module.kernel_size == (1, 1):
+                nn.init.dirac_(weight)

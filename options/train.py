@@ -92,3 +92,104 @@ class VideoOptions:
 def _one_of(name, value, known):
     if value not in known:
         raise ValueError(f"{name}={value} is unknown; use {', '.join(str(k) for k in known)}")
+
+
+@dataclass
+class TrainOptions:
+    """What both trainings share. Names and defaults are the published ones where those exist."""
+    name: str = "experiment"            # results go to <checkpoints_dir>/<name>
+    checkpoints_dir: str = "checkpoints"
+    dataroot: str = "dataset/eulerian_data/train"
+    dataset_name: str = ""              # accepted for old commands; the script says what is read
+    gpu_ids: str = "0"                  # the first is used if this machine has a GPU; -1 = CPU
+    threads: int = 0                    # CPU threads of torch, 0 = its choice
+    nThreads: int = 0                   # processes that read data; 0 = this one
+    seed: int = 0
+    no_instance: bool = True            # accepted for old commands: instance maps never come in here
+    label_nc: int = 0                   # accepted for old commands: no label maps either
+    batchSize: int = 1
+    niter: int = 100                    # epochs at full learning rate
+    niter_decay: int = 100              # epochs in which it falls to zero
+    minutes: float = 0                  # instead of epochs: a time budget, in which the rate follows a cosine; 0 = epochs count
+    lr: float = 2e-4
+    beta1: float = 0.5
+    gan: bool = True
+    num_D: int = 2
+    n_layers_D: int = 3
+    ndf: int = 64
+    norm_D: str = "instance"
+    no_vgg_loss: bool = False
+    vgg_weights: str = ""               # torchvision's vgg19 weights file, for the VGG loss
+    use_epe_loss: bool = False
+    use_l1_loss: bool = False
+    continue_train: bool = False        # go on from the saved state, optimisers, shuffle position and all
+    print_freq: int = 100               # images
+    save_latest_freq: int = 2000        # images
+    save_epoch_freq: int = 25           # epochs
+    half: bool = False                  # store the exported weights as float16
+
+    def check_training(self):
+        """Raise ValueError for what cannot be trained with."""
+        _one_of("norm_D", self.norm_D, ("instance",))
+        if self.label_nc:
+            raise ValueError(f"label_nc={self.label_nc}; label maps are not supported, use label_nc=0")
+        if self.batchSize < 1 or self.minutes < 0 or self.niter + self.niter_decay < 1:
+            raise ValueError(f"batchSize={self.batchSize}, minutes={self.minutes}, niter={self.niter}, "
+                             f"niter_decay={self.niter_decay}; expected batches, and some time to train")
+
+
+@dataclass
+class MotionTrain(MotionOptions, TrainOptions):
+    """python train_motion.py"""
+    text_encoder_path: str = "checkpoints/stable-diffusion-v1-4"
+    ship_text_encoder: bool = False     # put a copy of tokenizer and text encoder beside the exported weights
+    attention_weights: str = ""         # Stable Diffusion's unet weights file: where the attention blocks start
+    use_mask: bool = True
+    use_seg_mask: bool = False          # masks of mask_path instead of where the true flow moves
+    mask_path: str = ""
+    captions_file: str = ""
+    use_hint: bool = False
+    hints_path: str = ""                # empty: hints are made while reading
+    no_flip: bool = False               # never mirror
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_training()
+        _expect("output_nc", self.output_nc, 2, "dx and dy")
+        if self.use_hint != self.takes_hint:
+            raise ValueError(f"use_hint={self.use_hint} with input_nc={self.input_nc}; expected 6 channels with a hint, 4 without")
+        if not self.use_mask:
+            raise ValueError("use_mask=false; the motion network always reads a mask")
+        if self.takes_text and not self.captions_file:
+            raise ValueError("netG=spadexattnunetsd reads captions, but captions_file is empty; set it, or use netG=spadeunet")
+
+
+@dataclass
+class VideoTrain(VideoOptions, TrainOptions):
+    """python train_video.py"""
+    input_nc: int = 8                   # two pictures and the flow
+    output_nc: int = 3
+    tr_stage: str = "stage1"            # stage1: true flow | stage2: flow predicted by test_motion.py
+    frames_basepath: str = ""           # empty: dataroot
+    motion_basepath: str = ""           # stage 2: folder of the predicted flow
+    motion_norm: float = 64.0           # unit of the authors' _Motion.pt in there
+    init: str = "normal"                # normal: as published | identity: starts as a plain splat of colours
+    stills: list[str] = field(default_factory=list)   # folders of pictures to be reproduced standing still
+    stills_share: float = 0.0           # how often one of them is shown
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.check_training()
+        _one_of("tr_stage", self.tr_stage, ("stage1", "stage2"))
+        _one_of("init", self.init, ("normal", "identity"))
+        _expect("input_nc", self.input_nc, 8, "start, end, flow")
+        _expect("output_nc", self.output_nc, 3, "RGB")
+        if self.fineSize % self.multiple:
+            raise ValueError(f"fineSize={self.fineSize}; expected a multiple of {self.multiple}")
+        if self.tr_stage == "stage2" and not self.motion_basepath:
+            raise ValueError("tr_stage=stage2 trains on predicted flow; set motion_basepath (the output of test_motion.py)")
+
+
+def _expect(name, value, expected, meaning):
+    if value != expected:
+        raise ValueError(f"{name}={value}; expected {expected} ({meaning})")

@@ -1,0 +1,49 @@
+"""Train the network that turns a picture and its flow into frames. stage1: true flow; stage2: flow predicted by test_motion.py.
+
+    python train_video.py --config configs/train_video_mini.yaml [--batchSize 4 ...]
+"""
+
+from pathlib import Path
+
+import torch
+
+from data.datasets import FrameDataset
+from models.losses import VGGLoss
+from models.networks import build_discriminator, build_video
+from models.pix2pix import Pix2Pix, VideoTask, initialise
+from options.cli import run_main
+from options.train import VideoOptions, VideoTrain
+from train_motion import card_of, parse, runtime_of, train
+
+
+def main():
+    options = parse(VideoTrain, __doc__)
+    runtime = runtime_of(options)
+    dataset = FrameDataset(options.frames_basepath or options.dataroot, options.fineSize,
+                           options.motion_basepath if options.tr_stage == "stage2" else "", options.motion_norm,
+                           options.stills, options.stills_share, seed=options.seed)
+    net = build_video(options)
+    initialise(net, options.init)
+    critic = None
+    if options.gan:
+        critic = build_discriminator(options.input_nc + options.output_nc, options.ndf, options.n_layers_D, options.num_D)
+        initialise(critic)
+    vgg = None if options.no_vgg_loss else VGGLoss(vgg_features(options.vgg_weights))
+    model = Pix2Pix(VideoTask(net), critic, options.use_epe_loss, options.use_l1_loss, vgg)
+    folder = Path(options.checkpoints_dir) / options.name
+    train(model, dataset, folder, card_of(options, VideoOptions, dataset), options, runtime)
+
+
+def vgg_features(path):
+    """The convolutional part of torchvision's VGG19 with the weights of a file."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no VGG19 weights at '{path}': set --vgg_weights to torchvision's vgg19-dcbb9e9d.pth, "
+                                "or train without the VGG loss (--no_vgg_loss)")
+    from torchvision.models import vgg19
+    net = vgg19()
+    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return net.features
+
+
+if __name__ == "__main__":
+    run_main(main)
