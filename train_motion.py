@@ -14,7 +14,7 @@ from data.checkpoint import read_checkpoint
 from data.datasets import MotionDataset
 from models.motion import load_text_encoder
 from models.networks import build_discriminator, build_motion
-from models.pix2pix import MotionTask, Pix2Pix, initialise
+from models.pix2pix import MotionTask, Pix2Pix, start_weights
 from models.training import Plan, fit
 from options.cli import add_flags, load_options, run_main
 from options.runtime import make_runtime
@@ -27,15 +27,14 @@ def main():
     dataset = MotionDataset(options.dataroot, options.fineSize, options.mask_path if options.use_seg_mask else "",
                             options.captions_file if options.takes_text else "", options.use_hint, options.hints_path,
                             flip=not options.no_flip, seed=options.seed)
-    net = build_motion(options)
-    initialise(net)
+    net = start_weights(build_motion(options), options.init)
     if options.attention_weights:
         net.import_attention(read_checkpoint(options.attention_weights)[0])
     text = load_text_encoder(options.text_encoder_path, runtime) if options.takes_text else (None, None)
     critic = None
     if options.gan:
         critic = build_discriminator(options.input_nc + options.output_nc, options.ndf, options.n_layers_D, options.num_D)
-        initialise(critic)
+        start_weights(critic, "normal")
     model = Pix2Pix(MotionTask(net, options, *text), critic, options.use_epe_loss, options.use_l1_loss)
     folder = Path(options.checkpoints_dir) / options.name
     card = card_of(options, MotionOptions, dataset)
@@ -74,7 +73,7 @@ def train(model, dataset, folder, card, options, runtime):
     """fit() with the options' numbers; says where the result lies."""
     progress = fit(model, dataset, Plan(options.lr, options.niter, options.niter_decay, options.minutes), folder, card,
                    options.batchSize, options.beta1, runtime.device, options.seed, options.nThreads, options.continue_train,
-                   options.print_freq, options.save_latest_freq, options.save_epoch_freq, options.half)
+                   options.print_freq, options.save_latest_freq, options.save_epoch_freq, options.half, options.bf16)
     print(f"{progress.images} images in {progress.elapsed / 60:.1f} minutes; weights: {folder}/latest_net_G.safetensors")
 
 

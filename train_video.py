@@ -10,7 +10,7 @@ import torch
 from data.datasets import FrameDataset
 from models.losses import VGGLoss
 from models.networks import build_discriminator, build_video
-from models.pix2pix import Pix2Pix, VideoTask, initialise
+from models.pix2pix import Pix2Pix, VideoTask, start_weights
 from options.cli import run_main
 from options.train import VideoOptions, VideoTrain
 from train_motion import card_of, parse, runtime_of, train
@@ -22,14 +22,13 @@ def main():
     dataset = FrameDataset(options.frames_basepath or options.dataroot, options.fineSize,
                            options.motion_basepath if options.tr_stage == "stage2" else "", options.motion_norm,
                            options.stills, options.stills_share, seed=options.seed)
-    net = build_video(options)
-    initialise(net, options.init)
+    net = start_weights(build_video(options), options.init)
     critic = None
     if options.gan:
         critic = build_discriminator(options.input_nc + options.output_nc, options.ndf, options.n_layers_D, options.num_D)
-        initialise(critic)
+        start_weights(critic, "normal")
     vgg = None if options.no_vgg_loss else VGGLoss(vgg_features(options.vgg_weights))
-    model = Pix2Pix(VideoTask(net), critic, options.use_epe_loss, options.use_l1_loss, vgg)
+    model = Pix2Pix(VideoTask(net, options.freeze_norm), critic, options.use_epe_loss, options.use_l1_loss, vgg)
     folder = Path(options.checkpoints_dir) / options.name
     train(model, dataset, folder, card_of(options, VideoOptions, dataset), options, runtime)
 

@@ -8,8 +8,8 @@ import numpy as np
 
 def timesteps(n_steps, n_train=1000):
     """The n_steps timesteps of sampling, from noisy to clean: 981, 961, ..., 1 for 50 of 1000."""
-    if not 1 <= n_steps <= n_train:
-        raise ValueError(f"ddim_steps={n_steps}: expected 1 to {n_train}")
+    if not 1 <= n_steps < n_train:                                 # as many as n_train would end one past the schedule
+        raise ValueError(f"ddim_steps={n_steps}: expected 1 to {n_train - 1}")
     return [int(t) for t in (np.arange(n_steps) * (n_train // n_steps) + 1)[::-1]]
 
 

@@ -5,12 +5,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from img2img.autoencoder import PatchAutoencoder
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
+PREDICTIONS = ("epsilon", "v_prediction")
+FETCH = "git clone https://huggingface.co/CompVis/stable-diffusion-v1-4 checkpoints/stable-diffusion-v1-4"
 
 
 class Diffusion:
@@ -46,10 +49,11 @@ class Diffusion:
                                 truncation=True, return_tensors="pt").input_ids
         return self.text_encoder(tokens.to(self.device)).last_hidden_state
 
-    def encode(self, image):
-        """[1,3,H,W] in [0,1] -> latent, the mode of the posterior, scaled as the U-Net expects it."""
-        pictures = image.to(self.device, self.unet.dtype) * 2 - 1
-        return self.vae.encode(pictures).latent_dist.mode() * self.vae.config.scaling_factor
+    def encode(self, image, generator=None):
+        """[1,3,H,W] in [0,1] -> latent, scaled as the U-Net expects it: the posterior's mode, or a draw from it with a generator."""
+        posterior = self.vae.encode(image.to(self.device, self.unet.dtype) * 2 - 1).latent_dist
+        latent = posterior.mode() if generator is None else posterior.sample(generator)
+        return latent * self.vae.config.scaling_factor
 
     def decode(self, latent):
         """latent -> [1,3,H,W] float32 in [0,1]."""
@@ -68,7 +72,10 @@ class Diffusion:
 
 def scheduler_alphas(scheduler):
     """The cumulative products of a DDIMScheduler's betas in float64, and what its model predicts."""
-    return scheduler.alphas_cumprod.double(), scheduler.config.prediction_type
+    predicts = scheduler.config.prediction_type
+    if predicts not in PREDICTIONS:
+        raise ValueError(f"its scheduler says prediction_type {predicts!r}, expected {' or '.join(PREDICTIONS)}")
+    return scheduler.alphas_cumprod.double(), predicts
 
 
 @lru_cache(maxsize=1)
@@ -79,24 +86,38 @@ def load_diffusion(source, runtime):
     """
     folder = Path(source)
     if folder.is_file():
-        raise ValueError(f"{source} is a single file; expected a folder in diffusers form, such as checkpoints/stable-diffusion-v1-4")
+        raise ValueError(f"{source} is a single file; expected a folder in diffusers form, e.g. from `{FETCH}`")
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
-        raise FileNotFoundError(f"no diffusion model at {source} ({', '.join(missing)} missing); fetch Stable Diffusion v1.4 in diffusers "
-                                "form to checkpoints/stable-diffusion-v1-4 (see checkpoints/README.md) or name another folder in ckpt")
+        raise FileNotFoundError(f"no diffusion model at {source} ({', '.join(missing)} missing); fetch Stable Diffusion v1.4 with "
+                                f"`{FETCH}` (git-lfs; see checkpoints/README.md) or name another folder in twin_extraction.ckpt")
     try:
-        vae_class = AUTOENCODERS[json.loads((folder / "vae/config.json").read_text())["_class_name"]]
-        kind = {"torch_dtype": runtime.dtype, "local_files_only": True}
-        diffusion = Diffusion(
-            CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            _frozen(CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=runtime.dtype, local_files_only=True), runtime),
-            _frozen(vae_class.from_pretrained(folder / "vae", **kind), runtime),
-            _frozen(UNet2DConditionModel.from_pretrained(folder / "unet", **kind), runtime),
-            *scheduler_alphas(DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)))
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        return Diffusion(_tokenizer(folder / "tokenizer"), _part(CLIPTextModel, folder / "text_encoder", runtime, "dtype"),
+                         _part(_autoencoder_class(folder / "vae"), folder / "vae", runtime),
+                         _part(UNet2DConditionModel, folder / "unet", runtime),
+                         *scheduler_alphas(DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)))
+    except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"the diffusion model in {source} cannot be loaded: {str(error).splitlines()[0]}; fetch it again") from error
-    return diffusion
 
 
-def _frozen(model, runtime):
+def _tokenizer(folder):
+    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        raise ValueError("tokenizer/ has no vocab.json")           # transformers would make an empty one without a word
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _autoencoder_class(folder):
+    name = json.loads((folder / "config.json").read_text()).get("_class_name")
+    if name not in AUTOENCODERS:
+        raise ValueError(f"its autoencoder is of class {name}, expected {' or '.join(AUTOENCODERS)}")
+    return AUTOENCODERS[name]
+
+
+def _part(model_class, folder, runtime, dtype_name="torch_dtype"):
+    """A frozen network; ValueError unless its weights are all there and no others (both libraries would only warn)."""
+    model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **{dtype_name: runtime.dtype})
+    wrong = {kind: sorted(map(str, report[f"{kind}_keys"])) for kind in ("missing", "mismatched", "unexpected") if report[f"{kind}_keys"]}
+    if wrong:
+        said = "; ".join(f"{len(keys)} {kind}, such as {keys[0]}" for kind, keys in wrong.items())
+        raise ValueError(f"the weights in {folder.name}/ do not fit ({said})")
     return model.to(runtime.device).eval().requires_grad_(False)

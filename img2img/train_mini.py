@@ -2,21 +2,18 @@
 
     python -m img2img.train_mini autoencoder --data dataset/procedural_data/train --output checkpoints/mini --minutes 8 --threads 2
     python -m img2img.train_mini unet        --data dataset/procedural_data/train --output checkpoints/mini --minutes 70 --threads 2
+    python -m img2img.train_mini decoder     --data dataset/procedural_data/train --output checkpoints/mini --minutes 10 --threads 2
     python -m img2img.train_mini segmenter   --data dataset/procedural_data/train --output checkpoints/mini --minutes 15
     python -m img2img.train_mini export      --data dataset/procedural_data/train --output checkpoints/mini
 
 In this order, on what dataset/procedural.py wrote. Checkpoints, the tokenizer and cached latents stay in <output>-work; --resume goes on
-from there (unet: else from exported weights), until --minutes in all. Each command ends with export, which writes float16 weights and a
-card.json each to <output>/diffusion (a diffusers folder) and <output>/segmenter (a transformers folder), of whatever is trained by then.
+from there (unet: else from exported weights), until --minutes in all. Each command ends with the export of its part: float16 weights and a
+card.json in <output>/diffusion (a diffusers folder, once all of it is trained) or <output>/segmenter (a transformers folder).
 """
 
 import argparse
-import json
-import math
 import shutil
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -26,187 +23,15 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTokenizer,
-    ConvNextConfig,
-    DPTImageProcessor,
-    UperNetConfig,
-    UperNetForSemanticSegmentation,
-)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, UperNetForSemanticSegmentation
 
 from data.files import atomic, sha256
-from data.hint import find_direction
 from img2img.autoencoder import PatchAutoencoder
+from img2img.scenes import read_scenes, to_tensor
+from img2img.sharpen import sharpen
+from img2img.train_segmenter import SEGMENTER, segmenter_processor, train_segmenter
+from img2img.training import Training, cosine, late_decay, read_json, write_json
 from options.cli import run_main
-
-LABELS = ("sky", "mountain", "grass", "tree", "rock", "sand", "river", "waterfall", "lake", "sea")      # as in the label PNGs
-
-
-# ---------------------------------------------------------------- pictures
-class Scenes:
-    """What dataset/procedural.py wrote to `folder`: natural and painted pictures, labels, captions.
-
-    scenes: one dict of metadata each, as in <folder>_metadata.jsonl.  Raises FileNotFoundError that says how to render them.
-    """
-
-    def __init__(self, folder, scenes):
-        self.folder, self.scenes = Path(folder), scenes
-
-    def path(self, index, style=None):
-        """The picture of a scene: natural (None) or in one of its styles."""
-        name = self.scenes[index]["id"]
-        return self.folder / f"{name}_input.jpg" if style is None else Path(f"{self.folder}_styled") / f"{name}_{style}.jpg"
-
-    def picture(self, index, style=None):
-        """uint8 [H,W,3], RGB."""
-        return read_rgb(self.path(index, style))
-
-    def label(self, index):
-        """uint8 [H,W], index into LABELS."""
-        return cv2.imread(f"{self.folder}_labels/{self.scenes[index]['id']}_label.png", cv2.IMREAD_GRAYSCALE)
-
-    def caption(self, index, style=None):
-        """What was asked for, without the direction of motion, which a still picture does not show."""
-        return find_direction(self.scenes[index]["captions"][style or "natural"])[1]
-
-    def variants(self):
-        """All pictures as (scene index, style or None)."""
-        return [(i, style) for i, scene in enumerate(self.scenes) for style in (None, *scene["styles"])]
-
-    def __len__(self):
-        return len(self.scenes)
-
-
-def read_scenes(folder):
-    """Scenes of a folder, sorted by id."""
-    listing = Path(f"{Path(folder)}_metadata.jsonl")
-    if not listing.is_file():
-        raise FileNotFoundError(f"no {listing}; render pictures first: python -m dataset.procedural --output {folder} --count 3000")
-    lines = [line for line in listing.read_text().splitlines() if line.strip()]
-    return Scenes(folder, sorted(map(json.loads, lines), key=lambda scene: scene["id"]))
-
-
-def read_rgb(path):
-    """uint8 [H,W,3]; FileNotFoundError where there is none."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise FileNotFoundError(f"no readable picture {path}; render the data again (finished scenes are kept)")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-
-
-def to_tensor(pictures):
-    """uint8 pictures [H,W,3] of one size -> [N,3,H,W] in [-1,1]."""
-    stacked = np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32)
-    return torch.from_numpy(stacked / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-
-
-# ---------------------------------------------------------------- training
-class Training:
-    """An optimisation that can stop and go on: modules by name, AdamW, a running average of the weights, the time used.
-
-    path: checkpoint file.   average: decay of the running average; 0 keeps none.
-    """
-
-    def __init__(self, modules, path, rate, betas, weight_decay, average=0.0):
-        self.modules, self.path, self.rate, self.decay = modules, Path(path), rate, average
-        self.parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, rate, betas=betas, weight_decay=weight_decay)
-        self.average = [p.detach().clone() for p in self.parameters] if average else []
-        self.steps, self.samples, self.seconds, self.losses = 0, 0, 0.0, []
-
-    def resume(self):
-        """Go on from the checkpoint file, if there is one; returns whether."""
-        if not self.path.is_file():
-            return False
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        for name, module in self.modules.items():
-            module.load_state_dict(state["modules"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.average = [tensor.float() for tensor in state["average"]]
-        self.steps, self.samples, self.seconds = state["steps"], state["samples"], state["seconds"]
-        return True
-
-    def save(self):
-        """Write the checkpoint file."""
-        state = {"modules": {name: module.state_dict() for name, module in self.modules.items()}, "average": self.average,
-                 "optimizer": self.optimizer.state_dict(), "steps": self.steps, "samples": self.samples, "seconds": self.seconds}
-        with atomic(self.path) as path:
-            torch.save(state, path)
-
-    def run(self, loss_of_batch, batch_size, minutes, schedule, warmup, watch=None, save_seconds=240):
-        """Step until `minutes` are used in all.  schedule: share of the time used -> share of the rate.  watch(self): after each step."""
-        started, saved = time.monotonic() - self.seconds, time.monotonic()
-        progress = tqdm(total=round(minutes * 60), initial=round(min(self.seconds, minutes * 60)), unit="s", desc=self.path.stem)
-        while self.seconds < minutes * 60:
-            share = self.seconds / (minutes * 60)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * min(1, (self.steps + 1) / warmup) * schedule(share)
-            self._step(loss_of_batch(batch_size), batch_size)
-            if watch:
-                watch(self)
-            self.seconds = time.monotonic() - started
-            progress.update(round(min(self.seconds, minutes * 60)) - progress.n)
-            progress.set_postfix(steps=self.steps, loss=f"{np.mean(self.losses):.4f}", refresh=False)
-            if time.monotonic() - saved > save_seconds:
-                self.save()
-                saved = time.monotonic()
-        progress.close()
-        self.save()
-
-    def _step(self, loss, batch_size):
-        if not loss.isfinite():
-            raise ValueError(f"the loss became {loss.item()} at step {self.steps}; start again with --resume, or with another --seed")
-        self.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        self.optimizer.step()
-        self.steps, self.samples, self.losses = self.steps + 1, self.samples + batch_size, [*self.losses[-199:], loss.item()]
-        if self.average:                                           # the first steps count little: decay grows to its value
-            with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, 1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
-
-    @contextmanager
-    def averaged(self):
-        """Inside, the modules hold the averaged weights (if there are any)."""
-        own = [p.detach().clone() for p in self.parameters]
-        self.put(self.average or own)
-        try:
-            yield
-        finally:
-            self.put(own)
-
-    @torch.no_grad()
-    def put(self, tensors):
-        for parameter, tensor in zip(self.parameters, tensors):
-            parameter.copy_(tensor)
-
-    def notes(self, **more):
-        """For the card."""
-        return {"steps": self.steps, "samples": self.samples, "minutes": round(self.seconds / 60, 1), **more}
-
-
-def cosine(share):
-    """From 1 to 0.02 along half a cosine."""
-    return 0.02 + 0.49 * (1 + math.cos(math.pi * share))
-
-
-def late_decay(share):
-    """1, falling linearly to 0.02 over the second half."""
-    return 1.0 if share < 0.5 else max(0.02, (1 - share) / 0.5)
-
-
-def write_json(path, content):
-    """Readable JSON, whole or not at all."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def read_json(path):
-    """The content of a JSON file, {} where there is none."""
-    return json.loads(Path(path).read_text()) if Path(path).is_file() else {}
-
 
 # ---------------------------------------------------------------- autoencoder
 CROP = 64               # px; textures are learned from small windows: four times the pictures per second of 128
@@ -267,6 +92,22 @@ def reconstruction_loss(made, wanted):
         difference = F.avg_pool2d(difference, 2)
         gradients += difference.abs().mean()
     return loss + 0.3 * gradients
+
+
+def train_decoder(scenes, validation, work, minutes, seed, resume=False):
+    """Sharpen the decoder of <work>/vae. The latents stay what they are, and with them a U-Net that is trained already."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    variants = scenes.variants()
+    vae = PatchAutoencoder.from_pretrained(work / "vae").float().to(memory_format=torch.channels_last)
+
+    def draw():
+        chosen = [scenes.picture(*variants[rng.integers(len(variants))]) for _ in range(4)]
+        return to_tensor([_window(picture, rng) for picture in chosen for _ in range(4)])
+
+    steps = sharpen(vae, draw, reconstruction_loss, minutes * 60)
+    vae.eval().save_pretrained(work / "vae")
+    write_json(work / "decoder.json", {"steps": steps, "minutes": minutes, "scores": {"psnr_db": autoencoder_scores(vae, validation)}})
 
 
 class CollapseGuard:
@@ -414,120 +255,14 @@ def velocity_loss(unet, text_encoder, latents, tokens, alphas):
     return F.mse_loss(made, a.sqrt() * noise - (1 - a).sqrt() * latents)
 
 
-# ---------------------------------------------------------------- segmenter
-SEGMENTER = {"hidden_sizes": [32, 64, 112, 160], "depths": [2, 2, 3, 1], "head": 64}
-GENERATED_SHARE, STYLED_SHARE = 0.3, 0.4
-
-
-def build_segmenter():
-    """A small ConvNeXt with a UperNet head over LABELS; logits come at the pictures' size, computed at a quarter of it."""
-    backbone = ConvNextConfig(hidden_sizes=SEGMENTER["hidden_sizes"], depths=SEGMENTER["depths"], layer_scale_init_value=0.5,
-                              out_features=["stage1", "stage2", "stage3", "stage4"])
-    return UperNetForSemanticSegmentation(UperNetConfig(
-        backbone_config=backbone, hidden_size=SEGMENTER["head"], pool_scales=[1, 3], use_auxiliary_head=False,
-        id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)}))
-
-
-def segmenter_processor():
-    """Short side to 256, the size of the training pictures; both sides multiples of 32, so every size is understood."""
-    return DPTImageProcessor(size={"height": 256, "width": 256}, keep_aspect_ratio=True, ensure_multiple_of=32, resample=2,
-                             image_mean=[0.5] * 3, image_std=[0.5] * 3)
-
-
-def segmenter_batch(scenes, vae, rng, count):
-    """(pictures [N,3,H,W] in about [-1,1], labels [N,H,W] int64), augmented.
-
-    A share has been through the autoencoder with noise on its latents, because s3 looks at generated pictures.
-    """
-    pictures, labels = zip(*(_segmenter_example(scenes, rng) for _ in range(count)))
-    pictures, labels = to_tensor(pictures), torch.from_numpy(np.stack(labels).astype(np.int64))
-    generated = torch.from_numpy(rng.random(count) < GENERATED_SHARE)
-    if vae is not None and generated.any():
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            latents = vae.encode(pictures[generated]).latent_dist.mode()
-            latents = latents + float(rng.uniform(0, 0.35)) * torch.randn_like(latents)
-            pictures[generated] = vae.decode(latents).sample.float().clamp(-1, 1)
-    gain = 1 + 0.15 * torch.randn(count, 3, 1, 1) * torch.from_numpy(rng.random(count) < 0.7).view(-1, 1, 1, 1)
-    return pictures * gain + 0.08 * torch.randn(count, 3, 1, 1), labels
-
-
-def _segmenter_example(scenes, rng):
-    """One picture and its labels: natural or painted, sometimes a window of it enlarged, mirrored, blurred or noisy."""
-    index = int(rng.integers(len(scenes)))
-    styles = scenes.scenes[index]["styles"]
-    style = styles[rng.integers(len(styles))] if styles and rng.random() < STYLED_SHARE else None
-    picture, label = scenes.picture(index, style), scenes.label(index)
-    if rng.random() < 0.3:
-        size = label.shape[0]
-        side = int(size * rng.uniform(0.6, 1))
-        y, x = rng.integers(0, size - side + 1, 2)
-        picture = cv2.resize(picture[y:y + side, x:x + side], (size, size), interpolation=cv2.INTER_LINEAR)
-        label = cv2.resize(label[y:y + side, x:x + side], (size, size), interpolation=cv2.INTER_NEAREST)
-    if rng.random() < 0.5:
-        picture, label = picture[:, ::-1], label[:, ::-1]
-    if rng.random() < 0.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.8)))
-    if rng.random() < 0.3:
-        noise = rng.normal(0, rng.uniform(2, 10), picture.shape)
-        picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(picture), np.ascontiguousarray(label)
-
-
-def train_segmenter(scenes, validation, work, minutes, seed, resume=False):
-    """Learn build_segmenter() on natural, painted and autoencoded pictures; writes <work>/segmenter."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    vae = PatchAutoencoder.from_pretrained(work / "vae").eval() if (work / "vae").is_dir() else None
-    net = build_segmenter().train()
-    training = Training({"segmenter": net}, work / "segmenter.pt", 1.5e-3, (0.9, 0.99), 1e-2)
-    if resume:
-        training.resume()
-
-    def loss_of_batch(count):
-        pictures, labels = segmenter_batch(scenes, vae, rng, count)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = net(pixel_values=pictures).logits
-        return F.cross_entropy(logits.float(), labels)
-
-    training.run(loss_of_batch, 8, minutes, late_decay, 50)
-    net.eval().save_pretrained(work / "segmenter")
-    segmenter_processor().save_pretrained(work / "segmenter")
-    scores = segmenter_scores(net, validation) if validation else {}
-    write_json(work / "segmenter.json", training.notes(batch=8, scores=scores))
-
-
-@torch.no_grad()
-def segmenter_scores(net, scenes):
-    """{"natural" | "painted": {kind: {"iou": mean, "worst": lowest, "scene": its id}, "accuracy": share of all pixels}}.
-
-    What counts is what s3 asks for: all water together, and the sky where clouds move.
-    """
-    sky, water = LABELS.index("sky"), [LABELS.index(name) for name in ("river", "waterfall", "lake", "sea")]
-    found = {"natural": {}, "painted": {}}
-    right = {"natural": [], "painted": []}
-    for index, style in tqdm(scenes.variants(), "scoring"):
-        look, kind = "painted" if style else "natural", scenes.scenes[index]["kind"]
-        label = torch.from_numpy(scenes.label(index))
-        made = net(pixel_values=to_tensor([scenes.picture(index, style)])).logits[0].argmax(0)
-        wanted = torch.tensor([sky] if kind == "clouds" else water)
-        a, b = torch.isin(made, wanted), torch.isin(label.long(), wanted)
-        iou = ((a & b).sum() / (a | b).sum().clamp(min=1)).item()
-        found[look].setdefault(kind, []).append((iou, scenes.scenes[index]["id"]))
-        right[look].append((made == label).float().mean().item())
-    return {look: {**{kind: {"iou": round(float(np.mean([iou for iou, _ in ious])), 3), "worst": round(min(ious)[0], 3),
-                             "scene": min(ious)[1]} for kind, ious in sorted(kinds.items())},
-                   "accuracy": round(float(np.mean(right[look])), 3)} for look, kinds in found.items() if kinds}
-
-
 # ---------------------------------------------------------------- export
-def export(scenes, work, output):
-    """Write what is trained by now: <output>/diffusion, once all its parts are there, and <output>/segmenter; float16, with cards."""
-    data = {"folder": str(scenes.folder), "scenes": len(scenes), "pictures": len(scenes.variants()),
-            "metadata_sha256": sha256(f"{scenes.folder}_metadata.jsonl"), "first_seeds": [s["seed"] for s in scenes.scenes[:3]]}
-    card = {"data": data}
-    if (work / "vae").is_dir() and (work / "tokenizer").is_dir() and (work / "unet.pt").is_file():
+def export(scenes, work, output, parts=("diffusion", "segmenter")):
+    """Write those of the parts that are trained by now: <output>/diffusion, once all of it is there, and <output>/segmenter."""
+    card = {"data": {"folder": str(scenes.folder), "scenes": len(scenes), "pictures": len(scenes.variants()),
+                     "metadata_sha256": sha256(f"{scenes.folder}_metadata.jsonl"), "first_seeds": [s["seed"] for s in scenes.scenes[:3]]}}
+    if "diffusion" in parts and all((work / name).exists() for name in ("vae", "tokenizer", "unet.pt")):
         export_diffusion(work, output / "diffusion", card)
-    if (work / "segmenter").is_dir():
+    if "segmenter" in parts and (work / "segmenter").is_dir():
         net = UperNetForSemanticSegmentation.from_pretrained(work / "segmenter").half()
         net.save_pretrained(output / "segmenter")
         segmenter_processor().save_pretrained(output / "segmenter")
@@ -552,7 +287,7 @@ def export_diffusion(work, folder, card):
         "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["img2img.autoencoder", "PatchAutoencoder"]})
     _write_card(folder, {"options": {"unet": UNET, "text_encoder": TEXT, "scheduler": SCHEDULER}, **card,
-                         "autoencoder": read_json(work / "autoencoder.json"),
+                         "autoencoder": read_json(work / "autoencoder.json"), "decoder": read_json(work / "decoder.json"),
                          "unet": {**read_json(work / "unet.json"), **training.notes()}})
 
 
@@ -562,7 +297,7 @@ def _write_card(folder, card):
 
 
 # ---------------------------------------------------------------- the command line
-TRAINERS = {"autoencoder": train_autoencoder, "unet": train_unet, "segmenter": train_segmenter, "export": None}
+TRAINERS = {"autoencoder": train_autoencoder, "unet": train_unet, "decoder": train_decoder, "segmenter": train_segmenter, "export": None}
 
 
 def main(arguments=None):
@@ -590,7 +325,8 @@ def main(arguments=None):
         command = "python -m img2img.train_mini " + " ".join(sys.argv[1:] if arguments is None else arguments)
         notes = work / f"{options.part}.json"
         write_json(notes, {"command": command, "seed": options.seed, **read_json(notes)})
-    export(scenes, work, output)
+    parts = {"segmenter": ("segmenter",), "export": ("diffusion", "segmenter")}.get(options.part, ("diffusion",))
+    export(scenes, work, output, parts)
 
 
 if __name__ == "__main__":

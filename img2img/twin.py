@@ -69,8 +69,8 @@ def _source_call(diffusion, x, t, context, guidance_scale, kept, watched=()):
     return uncond + guidance_scale * (cond - uncond), seen
 
 
-def twin(diffusion, noise, source_prompt, prompt, negative_prompt, source_scale, guidance_scale, steps, negative_alpha=0.75,
-         negative_schedule="linear", plan=None, features=None, callback=None):
+def twin(diffusion, noise, source_prompt, prompt, negative_prompt, source_scale, guidance_scale, steps, plan, features=None,
+         negative_alpha=0.75, negative_schedule="linear", callback=None):
     """Draw the twin from the source's noise [1,c,h,w].  Returns (image [1,3,H,W] in [0,1], latent).
 
     features: s1's list of Features; None computes them again in lock-step, from source_prompt and source_scale, with equal results.

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models import losses
+from models.layers import NoiseNorm, initialise
 from models.motion import encode_captions, motion_input
 
 
@@ -23,27 +24,35 @@ class MotionTask(nn.Module):
         hint = batch.hint if self.options.takes_hint else None
         condition = motion_input(batch.image, batch.mask, hint, self.options.motion_norm)
         context = self.context(batch.caption) if self.options.takes_text else None
-        return condition, self.net(condition, context), batch.flow / self.options.motion_norm
+        return condition, self.net(condition, context).float(), batch.flow / self.options.motion_norm
 
     def context(self, captions):
         """Caption tokens [N,S,D]; every caption is encoded once and kept in half precision."""
         new = [caption for caption in dict.fromkeys(captions) if caption not in self._tokens]
         if new:
             self._tokens.update(zip(new, encode_captions(new, *self._read).half()))
-        return torch.stack([self._tokens[caption] for caption in captions]).float()
+        return torch.stack([self._tokens[caption].float() for caption in captions])
 
 
 class VideoTask(nn.Module):
     """The middle frame from a FrameBatch, in [-1,1]."""
 
-    def __init__(self, net):
+    def __init__(self, net, freeze_norm=False):
+        """freeze_norm: norms use their stored statistics while training too, as they will in use (for the last part of it)."""
         super().__init__()
-        self.net = net
+        self.net, self.freeze_norm = net, freeze_norm
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if self.freeze_norm and isinstance(module, NoiseNorm):
+                module.eval()
+        return self
 
     def forward(self, batch):
         """(condition, made frame, true frame): [N,8,H,W], [N,3,H,W], [N,3,H,W]."""
         start, end, middle = (2 * image - 1 for image in (batch.start, batch.end, batch.middle))
-        return torch.cat([start, end, batch.flow], 1), self.net(start, end, batch.flow, batch.index), middle
+        return torch.cat([start, end, batch.flow], 1), self.net(start, end, batch.flow, batch.index).float(), middle
 
 
 class Pix2Pix(nn.Module):
@@ -88,16 +97,16 @@ class Pix2Pix(nn.Module):
         return terms, critic
 
 
-def initialise(net, kind="normal", spread=0.02):
-    """Set the first weights of a network, in place.
+def start_weights(net, kind):
+    """The weights a training from scratch begins with, in place; returns net.
 
-    kind "normal": every convolution ~ N(0, spread), as published. "identity": the same, but 1x1 shortcuts hand their channels
+    kind "normal": as published. "default": torch's own, larger. "identity": as published, but 1x1 shortcuts hand their channels
     on as they are, so that the video network begins as a plain splat of the picture's colours and learns the rest.
     """
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            weight = getattr(module, "weight_orig", None)
-            weight = module.weight if weight is None else weight
-            nn.init.normal_(weight, 0, spread)
-            if kind == "identity" and module.kernel_size == (1, 1):
-                nn.init.dirac_(weight)
+    if kind == "default":
+        return net
+    initialise(net)
+    for module in net.modules() if kind == "identity" else ():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):
+            nn.init.dirac_(getattr(module, "weight_orig", module.weight))
+    return net

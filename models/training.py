@@ -39,16 +39,16 @@ class Progress:
 
 
 def fit(model, dataset, plan, folder, card, batch_size=1, beta1=0.5, device="cpu", seed=0, workers=0, resume=False,
-        print_freq=100, save_latest_freq=2000, save_epoch_freq=25, half=False):
+        print_freq=100, save_latest_freq=2000, save_epoch_freq=25, half=False, bf16=False):
     """Train a Pix2Pix until the plan is over.
 
     dataset: items with .collate and .to, and dataset.set_epoch.   folder: receives latest_net_G.safetensors and its card,
     `<epoch>_net_G.safetensors` every save_epoch_freq epochs, loss_log.txt and train_state.pt.   card: what the card should say;
-    images and steps are added.   print_freq, save_latest_freq: in images.   resume: go on from train_state.pt.
+    images and steps are added.   bf16: compute the networks in bfloat16 (losses and weights stay float32).   print_freq, save_latest_freq: in images.   resume: go on from train_state.pt.
     Returns the Progress. Raises ValueError as soon as a loss is not finite; the last saved state is then still good.
     """
     folder = Path(folder)
-    model.to(device).train()
+    model.to(device, memory_format=torch.channels_last).train()
     optimizers = [_adam(module, plan.lr, beta1) for module in (model.generator, model.discriminator) if module is not None]
     torch.manual_seed(seed)
     progress = _restore(folder / STATE, model, optimizers, device) if resume else Progress()
@@ -58,7 +58,7 @@ def fit(model, dataset, plan, folder, card, batch_size=1, beta1=0.5, device="cpu
             for batch in _loader(dataset, batch_size, seed, progress, workers):
                 for optimizer in optimizers:
                     optimizer.param_groups[0]["lr"] = plan.rate(progress.epoch, progress.elapsed)
-                terms = _step(model, optimizers, batch.to(device))
+                terms = _step(model, optimizers, batch.to(device), bf16)
                 before, progress.images = progress.images, progress.images + batch_size
                 progress.batch, progress.steps = progress.batch + 1, progress.steps + 1
                 progress.elapsed = time.monotonic() - started
@@ -92,9 +92,10 @@ def _loader(dataset, batch_size, seed, progress, workers):
                       collate_fn=lambda items: items[0].collate(items))
 
 
-def _step(model, optimizers, batch):
+def _step(model, optimizers, batch, bf16=False):
     """One step of the generator, then one of the discriminator, both from one forward pass. Returns the losses as numbers."""
-    terms, critic, _ = model(batch)
+    with torch.autocast(batch.flow.device.type, torch.bfloat16, enabled=bf16):
+        terms, critic, _ = model(batch)
     numbers = {name: float(value.detach()) for name, value in {**terms, **critic}.items()}
     broken = [name for name, value in numbers.items() if not math.isfinite(value)]
     if broken:

@@ -13,6 +13,9 @@ from models.networks import build_video
 from options.train import VideoOptions
 from softmax_splatting import splat_blend
 
+# The backward picture's share at time u in [0,1) of the loop. "smooth" is the 5th-order smoothstep: flat at both ends.
+BLENDS = {"linear": lambda u: u, "smooth": lambda u: u**3 * (10 + u * (6 * u - 15))}
+
 
 class VideoModel:
     """Makes frames. The picture is encoded once per clip; each frame then costs two Euler steps, a splat and a decoder pass."""
@@ -21,22 +24,25 @@ class VideoModel:
         """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options: VideoOptions."""
         self.net, self.options = net, options
 
-    def frames(self, image, flow, n_frames):
+    def frames(self, image, flow, n_frames, blend="linear"):
         """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
 
         image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame at that size.
         Frame n blends the picture moved forward by n frames with the picture moved back by n_frames - n; the first one's share
-        falls from 1 to 0. Memory grows only with the square root of n_frames. Any size.
+        falls from 1 to 0: evenly ("linear", as published) or slowly at both ends ("smooth"), which keeps most frames crisp and has no
+        kink where the loop closes. Memory grows only with the square root of n_frames. Any size.
         """
         height, width = image.shape[-2:]
         if image.shape[0] != 3 or flow.shape != (2, height, width):
             raise ValueError(f"a picture of {tuple(image.shape)} with flow of {tuple(flow.shape)}; expected [3,H,W] and [2,H,W]")
         if n_frames < 1:
             raise ValueError(f"n_frames={n_frames}; expected 1 or more")
-        return self._frames(image, flow, n_frames)
+        if blend not in BLENDS:
+            raise ValueError(f"blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
+        return self._frames(image, flow, n_frames, BLENDS[blend])
 
     @torch.no_grad()
-    def _frames(self, image, flow, n_frames):
+    def _frames(self, image, flow, n_frames, share_of_back):
         asked, (height, width) = image.device, image.shape[-2:]
         device = next(self.net.parameters()).device
         image, flow = image.to(device), flow.to(device)
@@ -46,7 +52,8 @@ class VideoModel:
         # Index (0, n, n_frames - 1) of the original: back by end + 1 - n.
         pairs = zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))
         for n, pair in enumerate(pairs):
-            shares = (1 - n / n_frames, n / n_frames)
+            back = share_of_back(n / n_frames)
+            shares = (1 - back, back)
             moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
             blended, total = splat_blend(features[0], *zip(*moves))
             frame = self.net.projector(blended[None], (total > 0).float()[None])[0]

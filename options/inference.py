@@ -124,6 +124,7 @@ class Video:
     n_frames: int = 60                        # 60 for small motion (waterfall), 120 for large bodies (sea)
     speed: float = 0.5                        # factor on the flow; [0.25, 3] is sane
     clamp: str = "component"                  # component: each of dx, dy to +-1 px/frame before speed, as published | magnitude | none
+    blend: str = "linear"                     # how forward and backward motion cross-fade: linear, as published | smooth (no kink at the seam)
     composite: bool = True                    # pixels outside the mask are the input picture's, exactly
     fps: int = 30
     netG: str = "spadeunet4softmaxsplating"
@@ -136,6 +137,7 @@ class Video:
     label_nc: int = 0                         # unused
 
     def __post_init__(self):
+        _one_of("video.blend", self.blend, ("linear", "smooth"))
         _one_of("video.clamp", self.clamp, ("component", "magnitude", "none"))
         _at_least("video.n_frames", self.n_frames, 2)
         _at_least("video.fps", self.fps, 1)

@@ -126,6 +126,7 @@ class TrainOptions:
     print_freq: int = 100               # images
     save_latest_freq: int = 2000        # images
     save_epoch_freq: int = 25           # epochs
+    bf16: bool = False                  # compute the networks in bfloat16
     half: bool = False                  # store the exported weights as float16
 
     def check_training(self):
@@ -151,10 +152,12 @@ class MotionTrain(MotionOptions, TrainOptions):
     use_hint: bool = False
     hints_path: str = ""                # empty: hints are made while reading
     no_flip: bool = False               # never mirror
+    init: str = "normal"                # normal: as published | default: torch's own, larger
 
     def __post_init__(self):
         super().__post_init__()
         self.check_training()
+        _one_of("init", self.init, ("normal", "default"))
         _expect("output_nc", self.output_nc, 2, "dx and dy")
         if self.use_hint != self.takes_hint:
             raise ValueError(f"use_hint={self.use_hint} with input_nc={self.input_nc}; expected 6 channels with a hint, 4 without")
@@ -174,6 +177,7 @@ class VideoTrain(VideoOptions, TrainOptions):
     motion_basepath: str = ""           # stage 2: folder of the predicted flow
     motion_norm: float = 64.0           # unit of the authors' _Motion.pt in there
     init: str = "normal"                # normal: as published | identity: starts as a plain splat of colours
+    freeze_norm: bool = False           # norms keep their statistics; for the last part of a training (--continue_train)
     stills: list[str] = field(default_factory=list)   # folders of pictures to be reproduced standing still
     stills_share: float = 0.0           # how often one of them is shown
 

@@ -82,8 +82,8 @@ def source(steps, side):
 def walk(steps, side, features, threshold, negative="source", schedule="linear"):
     latents = []
     with torch.no_grad():
-        twin(diffusion(), normal("x_T", (1, 4, side, side)), "source", "target", negative, 5.0, 7.5, steps, 0.75, schedule,
-             plan(threshold), features, callback=lambda i, x: latents.append(x))
+        twin(diffusion(), normal("x_T", (1, 4, side, side)), "source", "target", negative, 5.0, 7.5, steps, plan(threshold),
+             features, 0.75, schedule, callback=lambda i, x: latents.append(x))
     return torch.cat(latents)
 
 

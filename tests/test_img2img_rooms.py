@@ -1,13 +1,27 @@
 """Known answers for the rooms of s1 to s4."""
 
+import json
+import shutil
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BatchFeature,
+    CLIPTextConfig,
+    CLIPTextModel,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+)
 
+from img2img import segmenters
 from img2img.attention_mask import AttentionMean, cluster, clusters_picture, components, erode, resize_labels, vote
-from img2img.ddim import invert, step, timesteps
-from img2img.diffusion import load_diffusion
+from img2img.ddim import alpha_pairs, invert, step, timesteps
+from img2img.diffusion import Diffusion, load_diffusion
 from img2img.features import inject, ldm_layer, record
 from img2img.prompts import load_nouns, twin_prompt
 from img2img.segment import parse_vocabulary, segment
@@ -50,11 +64,11 @@ def test_injecting_its_own_features_changes_nothing(unet):
 def test_rows_choose_whose_features_a_row_gets(unet):
     with record(unet, (), ("up_blocks.1.resnets.1",)) as seen:
         call(unet, 1)
-    with inject(unet, seen, rows=(1, 1, 0)), record(unet, (), ()):
-        pass
-    with inject(unet, seen, rows=(1, 1, 0)):
-        swapped = call(unet, 1, rows=3)
-    assert swapped.shape[0] == 3 and hooks(unet) == 0
+    with inject(unet, seen, rows=(1, 1, 0)), record(unet, (), ("up_blocks.1.resnets.1",)) as got:
+        call(unet, 1, rows=3)
+    before = seen.resnets["up_blocks.1.resnets.1"]
+    assert torch.equal(got.resnets["up_blocks.1.resnets.1"], before[[1, 1, 0]]) and not torch.equal(before[0], before[1])
+    assert hooks(unet) == 0
 
 
 def test_hooks_are_gone_after_an_error(unet):
@@ -75,8 +89,12 @@ def test_ldm_numbers():
 def test_timesteps():
     assert timesteps(50)[:2] == [981, 961] and timesteps(50)[-1] == 1
     assert all(len(timesteps(n)) == n for n in (1, 7, 30, 60, 111, 999))
-    with pytest.raises(ValueError, match="ddim_steps"):
-        timesteps(0)
+    assert max(max(timesteps(n)) for n in range(1, 1000)) == 999
+    for n in (0, 1000):
+        with pytest.raises(ValueError, match=f"ddim_steps={n}"):
+            timesteps(n)
+    alphas = torch.linspace(0.999, 0.01, 1000)
+    assert [(a, b) for _, a, b in alpha_pairs(alphas, 3)] == [(alphas[a].item(), alphas[b].item()) for a, b in ((667, 334), (334, 1), (1, 0))]
 
 
 def test_inversion_undoes_sampling_for_a_gaussian():
@@ -188,6 +206,8 @@ def test_words_meet_labels():
     assert match_labels(["ocean"], ade) == ([1], [])
     assert match_labels(["waterfalls", "clouds"], ade) == ([0, 2], [])
     assert match_labels(["water"], ade)[0] == [1, 2, 3, 4, 6]
+    assert match_labels(["water"], {0: "pool table", 1: "water-other"})[0] == [1]
+    assert match_labels(["beaches", "cloud"], {0: "sand", 1: "clouds"})[0] == [0, 1]
     assert match_labels(["sand", "dragon"], ade) == ([], ["sand", "dragon"])
 
 
@@ -199,3 +219,145 @@ def test_what_is_missing_is_named():
         segment(torch.zeros(3, 8, 8), "sea", "transformers", "checkpoints/none", runtime)
     with pytest.raises(ValueError, match="sam9.*transformers"):
         segment(torch.zeros(3, 8, 8), "sea", "sam9", "x", runtime)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, unet):
+    """A diffusers folder of Stable Diffusion 1.x's kind, tiny and untrained."""
+    folder = tmp_path_factory.mktemp("diffusion")
+    torch.manual_seed(1)
+    vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+                        norm_num_groups=4, latent_channels=4)
+    text = CLIPTextModel(CLIPTextConfig(vocab_size=6, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                        max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1))
+    for name, part in {"unet": unet, "vae": vae, "text_encoder": text}.items():
+        part.save_pretrained(folder / name)
+    write(folder / "scheduler/scheduler_config.json", _class_name="PNDMScheduler", beta_start=0.00085, beta_end=0.012,
+          beta_schedule="scaled_linear", num_train_timesteps=1000, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    write(folder / "tokenizer/vocab.json", **{w: i for i, w in enumerate(("<|startoftext|>", "<|endoftext|>", "a", "b", "a</w>", "b</w>"))})
+    (folder / "tokenizer/merges.txt").write_text("#version: 0.2\n")
+    write(folder / "tokenizer/tokenizer_config.json", model_max_length=8, tokenizer_class="CLIPTokenizer")
+    return folder
+
+
+def write(path, **content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def test_a_diffusers_folder_is_loaded(folder, unet):
+    diffusion = load_diffusion(str(folder), make_runtime("cpu"))
+    assert diffusion.spatial_factor == 2 and diffusion.latent_shape(16, 24) == (1, 4, 8, 12)
+    with pytest.raises(ValueError, match="18x16.*multiples of 4"):
+        diffusion.latent_shape(16, 18)
+    context = diffusion.encode_text(["", "a b"])
+    assert context.shape == (2, 8, 16) and not torch.equal(context[0], context[1])
+    image = torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    latent = diffusion.encode(image)
+    draws = [diffusion.encode(image, torch.Generator().manual_seed(s)) for s in (0, 0, 1)]
+    assert latent.shape == (1, 4, 8, 12) and torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    made = diffusion.decode(latent)
+    assert made.shape == image.shape and 0 <= made.min() and made.max() <= 1
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000).double() ** 2
+    assert torch.allclose(diffusion.alphas_cumprod, (1 - betas).cumprod(0), atol=1e-5)
+
+
+def test_noise_from_velocity(unet):
+    """v = sqrt(a) epsilon - sqrt(1-a) x0 and x = sqrt(a) x0 + sqrt(1-a) epsilon give epsilon back."""
+    alphas, context = torch.linspace(0.999, 0.01, 1000).double(), torch.zeros(2, 3, 16)
+    x, epsilon = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    a = alphas[500].item()
+    x0 = (x - (1 - a) ** 0.5 * epsilon) / a**0.5
+    def network(x, t, context):
+        return SimpleNamespace(sample=(a**0.5 * epsilon - (1 - a) ** 0.5 * x0).expand(len(context), -1, -1, -1))
+    network.dtype = torch.float32
+    assert torch.allclose(Diffusion(None, None, None, network, alphas, "v_prediction").predict_noise(x, 500, context)[1], epsilon, atol=1e-5)
+
+
+def damage(folder, name, change):
+    weights = load_file(folder / name)
+    change(weights)
+    save_file(weights, folder / name, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("part, change, said", [
+    ("text_encoder/model", lambda w: w.pop(sorted(w)[0]), "text_encoder/ do not fit .1 missing"),
+    ("unet/diffusion_pytorch_model", lambda w: w.pop("conv_in.bias"), "1 missing, such as conv_in.bias"),
+    ("unet/diffusion_pytorch_model", lambda w: w.update(other=torch.zeros(1)), "1 unexpected, such as other"),
+    ("vae/diffusion_pytorch_model", lambda w: w.update({"quant_conv.bias": torch.zeros(3)}), "quant_conv.bias")])
+def test_weights_that_do_not_fit_are_refused(folder, tmp_path, part, change, said):
+    broken = copied(folder, tmp_path)
+    damage(broken, f"{part}.safetensors", change)
+    with pytest.raises(ValueError, match=said):
+        load_diffusion(str(broken), make_runtime("cpu"))
+
+
+def copied(folder, target):
+    return shutil.copytree(folder, target / "copy")
+
+
+@pytest.mark.parametrize("name, text, said", [
+    ("text_encoder/model.safetensors", "version https://git-lfs.github.com/spec/v1\n", "cannot be loaded"),
+    ("vae/config.json", '{"_class_name": "AutoencoderTiny"}', "AutoencoderTiny, expected AutoencoderKL"),
+    ("scheduler/scheduler_config.json", '{"prediction_type": "sample"}', "'sample', expected epsilon"),
+    ("tokenizer/vocab.json", None, "vocab.json")])
+def test_a_damaged_folder_is_refused(folder, tmp_path, name, text, said):
+    broken = copied(folder, tmp_path)
+    (broken / name).unlink() if text is None else (broken / name).write_text(text)
+    with pytest.raises(ValueError, match=said):
+        load_diffusion(str(broken), make_runtime("cpu"))
+
+
+def test_single_files_are_not_understood(tmp_path):
+    (tmp_path / "model.ckpt").write_bytes(b"")
+    with pytest.raises(ValueError, match="single file.*git clone"):
+        load_diffusion(str(tmp_path / "model.ckpt"), make_runtime("cpu"))
+
+
+@pytest.fixture
+def red_is_sky(monkeypatch):
+    """A model that calls red "sky", green "sea" and the rest "tree", at a size and a scale of its own."""
+    def model(pixel_values):
+        return SimpleNamespace(logits=20 * torch.nn.functional.avg_pool2d(pixel_values, 4))
+    def processor(images, return_tensors):
+        pictures = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
+        return BatchFeature({"pixel_values": torch.nn.functional.interpolate(pictures, (32, 64)), "other": torch.zeros(1)})
+    model.config = SimpleNamespace(id2label={0: "sky", 1: "sea", 2: "tree"})
+    monkeypatch.setattr(segmenters, "_load", lambda checkpoint, runtime: (model, processor))
+
+
+def test_segmentation_of_planted_colours(red_is_sky):
+    image = torch.zeros(3, 40, 100)
+    image[0, :20], image[1, 20:, :50], image[2, 20:, 50:] = 1, 1, 1
+    def find(vocabulary):
+        return segment(image, vocabulary, "transformers", "any", make_runtime("cpu"))
+    with pytest.warns(UserWarning, match="dragon"):
+        found = find("ocean, waves; clouds, dragon")
+    assert found.mask.shape == (1, 40, 100) and found.mask.dtype == torch.bool and found.unmatched == ["dragon"]
+    assert torch.equal(found.class_masks["clouds"][0, :19].all(), torch.tensor(True))
+    assert found.class_masks["ocean"][0, 21:, :49].all() and not found.class_masks["ocean"][0, :19].any()
+    assert not found.mask[0, 21:, 52:].any() and 0.9 < found.scores["clouds"] <= 1
+    with pytest.raises(ValueError, match="no label for any of: dragon, ghost; its labels: sky, sea, tree"):
+        find("dragon, ghost")
+    with pytest.warns(UserWarning, match="whole picture"):
+        assert find("sky; sea; forest").mask.all()
+    image[1] = image[2] = 0
+    image[0] = 1
+    with pytest.raises(ValueError, match="mask is empty.*odise.vocab"):
+        find("sea")
+
+
+def test_a_segmentation_folder_is_loaded(tmp_path):
+    torch.manual_seed(0)
+    labels = {0: "sky", 1: "sea"}
+    net = SegformerForSemanticSegmentation(SegformerConfig(depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4,
+                                                           decoder_hidden_size=8, id2label=labels))
+    net.decode_head.classifier.bias.data = torch.tensor([0.0, 99.0])
+    net.save_pretrained(tmp_path)
+    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="whole picture"):
+        assert segment(torch.rand(3, 30, 50), "ocean", "transformers", tmp_path, make_runtime("cpu")).mask.shape == (1, 30, 50)
+    damage(tmp_path, "model.safetensors", lambda w: w.pop("decode_head.classifier.bias"))
+    segmenters._load.cache_clear()
+    with pytest.raises(ValueError, match="classifier.bias"):
+        segment(torch.rand(3, 30, 50), "ocean", "transformers", tmp_path, make_runtime("cpu"))

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from img2img import train_mini
+from img2img import train_mini, train_segmenter, training
 from img2img.autoencoder import PatchAutoencoder
 from img2img.diffusion import load_diffusion
+from img2img.scenes import LABELS, read_scenes, to_tensor
 from img2img.segment import segment
 from options.runtime import make_runtime
 
@@ -27,7 +28,7 @@ def data(tmp_path_factory):
         (root / part).mkdir()
     for i in range(4):
         label = np.zeros((256, 256), np.uint8)
-        label[128 + 16 * i:] = train_mini.LABELS.index("river")
+        label[128 + 16 * i:] = LABELS.index("river")
         picture = np.where(label[..., None] > 0, (150, 90, 30), (230, 200, 160)) + rng.normal(0, 9, (256, 256, 3))
         picture = picture.clip(0, 255).astype(np.uint8)
         cv2.imwrite(str(folder / f"{i:05d}_input.jpg"), picture)
@@ -41,11 +42,11 @@ def data(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(train_mini, "UNET", train_mini.UNET | {"block_out_channels": (16, 16, 16, 16)})
-    monkeypatch.setattr(train_mini, "SEGMENTER", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "head": 16})
+    monkeypatch.setattr(train_segmenter, "SEGMENTER", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "head": 16})
 
 
 def test_scenes_are_sorted_and_captions_name_no_direction(data):
-    scenes = train_mini.read_scenes(data)
+    scenes = read_scenes(data)
     assert [scene["id"] for scene in scenes.scenes] == ["00000", "00001", "00002", "00003"]
     assert len(scenes.variants()) == 8 and scenes.variants()[1] == (0, "oil")
     assert "direction" not in scenes.caption(0) and scenes.caption(0).startswith("river")
@@ -54,12 +55,12 @@ def test_scenes_are_sorted_and_captions_name_no_direction(data):
 
 def test_missing_data_says_how_to_render(tmp_path):
     with pytest.raises(FileNotFoundError, match="dataset.procedural"):
-        train_mini.read_scenes(tmp_path / "none")
+        read_scenes(tmp_path / "none")
 
 
 def test_schedules():
-    assert train_mini.cosine(0) == pytest.approx(1) and train_mini.cosine(1) == pytest.approx(0.02)
-    assert train_mini.late_decay(0.4) == 1 and train_mini.late_decay(0.75) == pytest.approx(0.5) and train_mini.late_decay(1) == 0.02
+    assert training.cosine(0) == pytest.approx(1) and training.cosine(1) == pytest.approx(0.02)
+    assert training.late_decay(0.4) == 1 and training.late_decay(0.75) == pytest.approx(0.5) and training.late_decay(1) == 0.02
 
 
 def test_reconstruction_loss():
@@ -82,24 +83,24 @@ def test_the_guard_restores_a_silent_decoder():
     vae = PatchAutoencoder()
     torch.nn.init.constant_(vae.decoder[-1].bias, 0.5)
     parameters = list(vae.parameters())
-    training = SimpleNamespace(steps=1, parameters=parameters, rate=1.0, optimizer=SimpleNamespace(state={1: 2}),
+    run = SimpleNamespace(steps=1, parameters=parameters, rate=1.0, optimizer=SimpleNamespace(state={1: 2}),
                                put=lambda tensors: [p.data.copy_(t) for p, t in zip(parameters, tensors)])
     guard = train_mini.CollapseGuard(vae, torch.zeros(1, 3, 16, 16), every=1)
-    guard(training)
+    guard(run)
     torch.nn.init.zeros_(vae.decoder[-1].bias)
-    guard(training)
-    assert vae.decoder[-1].bias.eq(0.5).all() and training.rate == 0.5
+    guard(run)
+    assert vae.decoder[-1].bias.eq(0.5).all() and run.rate == 0.5
 
 
 def test_training_stops_goes_on_and_averages(tmp_path):
     torch.manual_seed(0)
     weight = torch.nn.Linear(1, 1)
-    training = train_mini.Training({"line": weight}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0, average=0.9)
-    training.run(lambda n: (weight(torch.ones(n, 1)) - 3).square().mean(), 4, 0.005, train_mini.cosine, 1)
-    assert training.steps > 3 and training.samples == 4 * training.steps
-    other = train_mini.Training({"line": torch.nn.Linear(1, 1)}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0, average=0.9)
-    assert other.resume() and other.steps == training.steps
-    assert all(torch.equal(a, b) for a, b in zip(other.parameters, training.parameters))
+    run = training.Training({"line": weight}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0, average=0.9)
+    run.run(lambda n: (weight(torch.ones(n, 1)) - 3).square().mean(), 4, 0.005, training.cosine, 1)
+    assert run.steps > 3 and run.samples == 4 * run.steps
+    other = training.Training({"line": torch.nn.Linear(1, 1)}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0, average=0.9)
+    assert other.resume() and other.steps == run.steps
+    assert all(torch.equal(a, b) for a, b in zip(other.parameters, run.parameters))
     before = other.parameters[0].clone()
     with other.averaged():
         assert torch.equal(other.parameters[0], other.average[0])
@@ -107,9 +108,9 @@ def test_training_stops_goes_on_and_averages(tmp_path):
 
 
 def test_a_broken_loss_stops_with_advice(tmp_path):
-    training = train_mini.Training({"line": torch.nn.Linear(1, 1)}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0)
+    run = training.Training({"line": torch.nn.Linear(1, 1)}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0)
     with pytest.raises(ValueError, match="--resume"):
-        training.run(lambda n: torch.tensor(float("nan")), 4, 0.01, train_mini.cosine, 1)
+        run.run(lambda n: torch.tensor(float("nan")), 4, 0.01, training.cosine, 1)
 
 
 def test_tokenizer_reads_back(tmp_path):
@@ -122,7 +123,7 @@ def test_tokenizer_reads_back(tmp_path):
 
 
 def test_segmenter_understands_every_size():
-    processor, net = train_mini.segmenter_processor(), train_mini.build_segmenter().eval()
+    processor, net = train_segmenter.segmenter_processor(), train_segmenter.build_segmenter().eval()
     assert sum(p.numel() for p in net.parameters()) < 2.5e6
     for size, wanted in (((256, 256), (256, 256)), ((512, 512), (256, 256)), ((384, 512), (256, 352)), ((100, 90), (256, 224))):
         pixels = processor(images=[np.zeros((*size, 3), np.uint8)], return_tensors="pt")["pixel_values"]
@@ -142,8 +143,8 @@ def test_all_parts_from_the_command_line(data, tmp_path, small):
     assert set(card["sha256"]) == {f"{part}.safetensors" for part in
                                    ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")}
     train_mini.main(["segmenter", *common])
-    check_diffusion(output / "diffusion", train_mini.read_scenes(data))
-    check_segmenter(output / "segmenter", train_mini.read_scenes(data))
+    check_diffusion(output / "diffusion", read_scenes(data))
+    check_segmenter(output / "segmenter", read_scenes(data))
     for path in (tmp_path / "mini-work").iterdir():
         if path.suffix == ".pt":
             path.unlink()
@@ -155,7 +156,7 @@ def test_all_parts_from_the_command_line(data, tmp_path, small):
 def check_diffusion(folder, scenes):
     """The folder loads; even after a second of training, PCA shows in the reconstruction and the latents are unit-like."""
     diffusion = load_diffusion(str(folder), make_runtime("cpu", "fp32"))
-    picture = (train_mini.to_tensor([scenes.picture(0)]) + 1) / 2
+    picture = (to_tensor([scenes.picture(0)]) + 1) / 2
     with torch.no_grad():
         latent = diffusion.encode(picture)
         assert latent.shape == diffusion.latent_shape(256, 256) == (1, 32, 16, 16)
@@ -166,7 +167,7 @@ def check_diffusion(folder, scenes):
 
 def check_segmenter(folder, scenes):
     """The door of s3 opens it, at an odd size too."""
-    image = (train_mini.to_tensor([scenes.picture(0)])[0, :, :200] + 1) / 2
+    image = (to_tensor([scenes.picture(0)])[0, :, :200] + 1) / 2
     try:
         found = segment(image.contiguous(), "sky, river, tree, lake, sea, rock", "transformers", str(folder), make_runtime("cpu", "fp32"))
         assert found.mask.shape == (1, 200, 256) and not found.unmatched
@@ -175,17 +176,17 @@ def check_segmenter(folder, scenes):
 
 
 def test_scores_of_a_perfect_and_a_shifted_segmenter(data):
-    scenes = train_mini.read_scenes(data)
+    scenes = read_scenes(data)
 
     def drawn(offset):
         boundaries = iter(np.repeat([128 + 16 * i for i in range(4)], 2))
 
         def net(pixel_values):
-            logits = torch.zeros(1, len(train_mini.LABELS), 256, 256)
+            logits = torch.zeros(1, len(LABELS), 256, 256)
             logits[0, 6, next(boundaries) + offset:] = 1
             return SimpleNamespace(logits=logits)
         return net
 
-    assert train_mini.segmenter_scores(drawn(0), scenes)["natural"] == {
+    assert train_segmenter.segmenter_scores(drawn(0), scenes)["natural"] == {
         "river": {"iou": 1.0, "worst": 1.0, "scene": "00000"}, "accuracy": 1.0}
-    assert train_mini.segmenter_scores(drawn(40), scenes)["painted"]["river"] == {"iou": 0.603, "worst": 0.5, "scene": "00003"}
+    assert train_segmenter.segmenter_scores(drawn(40), scenes)["painted"]["river"] == {"iou": 0.603, "worst": 0.5, "scene": "00003"}
