@@ -118,7 +118,7 @@ def s6_video(options, experiment, runtime):
         raise ValueError(f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow")
     model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), runtime)
     with VideoWriter(experiment.path("video"), o.fps) as video:
-        for frame in tqdm(model.frames(image, flow, o.n_frames, o.blend), "s6 frames", total=o.n_frames):
+        for frame in tqdm(model.frames(image, flow, o.n_frames, o.blend, o.keep_detail), "s6 frames", total=o.n_frames):
             video.write(composite(frame, image, mask) if o.composite else frame)
 
 

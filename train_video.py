@@ -3,6 +3,7 @@
     python train_video.py --config configs/train_video_mini.yaml [--batchSize 4 ...]
 """
 
+import sys
 from pathlib import Path
 
 import torch
@@ -11,17 +12,19 @@ from data.datasets import FrameDataset
 from models.losses import VGGLoss
 from models.networks import build_discriminator, build_video
 from models.pix2pix import Pix2Pix, VideoTask, start_weights
-from options.cli import run_main
+from models.training import card_of, train
+from options.cli import read_command, run_main
+from options.runtime import runtime_of
 from options.train import VideoOptions, VideoTrain
-from train_motion import card_of, parse, runtime_of, train
 
 
 def main():
-    options = parse(VideoTrain, __doc__)
-    runtime = runtime_of(options)
+    options = read_command(VideoTrain, __doc__)
+    runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
     dataset = FrameDataset(options.frames_basepath or options.dataroot, options.fineSize,
                            options.motion_basepath if options.tr_stage == "stage2" else "", options.motion_norm,
                            options.stills, options.stills_share, seed=options.seed)
+    torch.manual_seed(options.seed)
     net = start_weights(build_video(options), options.init)
     critic = None
     if options.gan:
@@ -29,8 +32,7 @@ def main():
         start_weights(critic, "normal")
     vgg = None if options.no_vgg_loss else VGGLoss(vgg_features(options.vgg_weights))
     model = Pix2Pix(VideoTask(net, options.freeze_norm), critic, options.use_epe_loss, options.use_l1_loss, vgg)
-    folder = Path(options.checkpoints_dir) / options.name
-    train(model, dataset, folder, card_of(options, VideoOptions, dataset), options, runtime)
+    train(model, dataset, card_of(options, VideoOptions, dataset, sys.argv), options, runtime)
 
 
 def vgg_features(path):

@@ -1,6 +1,8 @@
 """fit(): the one training loop. Everything it needs to go on after a break is in one file, train_state.pt."""
 
+import dataclasses
 import math
+import shlex
 import time
 from pathlib import Path
 
@@ -44,7 +46,8 @@ def fit(model, dataset, plan, folder, card, batch_size=1, beta1=0.5, device="cpu
 
     dataset: items with .collate and .to, and dataset.set_epoch.   folder: receives latest_net_G.safetensors and its card,
     `<epoch>_net_G.safetensors` every save_epoch_freq epochs, loss_log.txt and train_state.pt.   card: what the card should say;
-    images and steps are added.   bf16: compute the networks in bfloat16 (losses and weights stay float32).   print_freq, save_latest_freq: in images.   resume: go on from train_state.pt.
+    images and steps are added.   bf16: compute the networks in bfloat16 (losses and weights stay float32).
+    print_freq, save_latest_freq: in images.   resume: go on from train_state.pt.
     Returns the Progress. Raises ValueError as soon as a loss is not finite; the last saved state is then still good.
     """
     folder = Path(folder)
@@ -152,3 +155,28 @@ def _restore(path, model, optimizers, device):
         optimizer.load_state_dict(saved)
     torch.set_rng_state(state["rng"].cpu())
     return Progress(**state["progress"])
+
+
+# ------------------------------------------------------------------ what both scripts say to fit()
+
+def folder_of(options):
+    """Where a training puts its files."""
+    return Path(options.checkpoints_dir) / options.name
+
+
+def card_of(options, architecture, dataset, command):
+    """What a checkpoint says about itself: the options that build it, and how it was trained.
+
+    architecture: the options class whose fields build the network.   command: list of words, the script's and its flags.
+    """
+    kept = {field.name: getattr(options, field.name) for field in dataclasses.fields(architecture)}
+    return {"options": kept, "command": shlex.join(["python", *command]), "dataset": {"root": options.dataroot, "items": len(dataset)},
+            "train_options": dataclasses.asdict(options)}
+
+
+def train(model, dataset, card, options, runtime):
+    """fit() with the numbers of TrainOptions; says where the result lies."""
+    progress = fit(model, dataset, Plan(options.lr, options.niter, options.niter_decay, options.minutes), folder_of(options), card,
+                   options.batchSize, options.beta1, runtime.device, options.seed, options.nThreads, options.continue_train,
+                   options.print_freq, options.save_latest_freq, options.save_epoch_freq, options.half, options.bf16)
+    print(f"{progress.images} images in {progress.elapsed / 60:.1f} minutes; weights: {folder_of(options)}/latest_net_G.safetensors")

@@ -24,13 +24,16 @@ class VideoModel:
         """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options: VideoOptions."""
         self.net, self.options = net, options
 
-    def frames(self, image, flow, n_frames, blend="linear"):
+    def frames(self, image, flow, n_frames, blend="linear", keep_detail=False):
         """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
 
         image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame at that size.
         Frame n blends the picture moved forward by n frames with the picture moved back by n_frames - n; the first one's share
         falls from 1 to 0: evenly ("linear", as published) or slowly at both ends ("smooth"), which keeps most frames crisp and has no
-        kink where the loop closes. Memory grows only with the square root of n_frames. Any size.
+        kink where the loop closes.
+        keep_detail: what the network loses of the picture at rest (the picture minus its decoded features) is splatted with the
+        features and added to every frame, so that frame 0 is the picture itself. Not published; without it frames are the network's.
+        Memory grows only with the square root of n_frames. Any size.
         """
         height, width = image.shape[-2:]
         if image.shape[0] != 3 or flow.shape != (2, height, width):
@@ -39,15 +42,20 @@ class VideoModel:
             raise ValueError(f"n_frames={n_frames}; expected 1 or more")
         if blend not in BLENDS:
             raise ValueError(f"blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
-        return self._frames(image, flow, n_frames, BLENDS[blend])
+        return self._frames(image, flow, n_frames, BLENDS[blend], keep_detail)
 
     @torch.no_grad()
-    def _frames(self, image, flow, n_frames, share_of_back):
+    def _frames(self, image, flow, n_frames, share_of_back, keep_detail):
         asked, (height, width) = image.device, image.shape[-2:]
         device = next(self.net.parameters()).device
         image, flow = image.to(device), flow.to(device)
         margin = (0, -width % self.options.multiple, 0, -height % self.options.multiple)
-        features, metric = self.net.encode(F.pad(image[None] * 2 - 1, margin, mode="replicate"))
+        picture = F.pad(image[None] * 2 - 1, margin, mode="replicate")
+        features, metric = self.net.encode(picture)
+        depth = features.shape[1]
+        if keep_detail:
+            still = self.net.projector(features, torch.ones_like(picture[:, :1]))[0]
+            features = torch.cat([features, picture - still], 1)
         importance = self.net.importance(metric)[0, 0]
         # Index (0, n, n_frames - 1) of the original: back by end + 1 - n.
         pairs = zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))
@@ -56,7 +64,8 @@ class VideoModel:
             shares = (1 - back, back)
             moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
             blended, total = splat_blend(features[0], *zip(*moves))
-            frame = self.net.projector(blended[None], (total > 0).float()[None])[0]
+            frame = self.net.projector(blended[None, :depth], (total > 0).float()[None])[0]
+            frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
 
 

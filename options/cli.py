@@ -110,6 +110,16 @@ def add_flags(parser, cls):
             parser.add_argument(*names, dest=field.name, default=argparse.SUPPRESS, help=text, metavar="VALUE")
 
 
+def read_command(cls, text):
+    """Options of a script with one flat dataclass: its defaults, then --config, then flags. For main() only."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", help="YAML file with options; flags win over it")
+    add_flags(parser, cls)
+    flags = vars(parser.parse_args())
+    config = flags.pop("config")
+    return load_options(cls, config, [f"{name}={value}" for name, value in flags.items()])
+
+
 def run_main(main):
     """Run a script's main(); a user's mistake becomes one line and exit code 1, an interruption exit code 130.
 

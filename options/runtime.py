@@ -36,3 +36,10 @@ def make_runtime(device="auto", dtype="auto", seed=0, threads=0):
     if threads:
         torch.set_num_threads(threads)
     return Runtime(device, DTYPES[dtype], seed)
+
+
+def runtime_of(gpu_ids, seed=0, threads=0):
+    """Runtime of training and test scripts, float32: the first of gpu_ids ("0,1") if this machine has a GPU, else the CPU; "-1" = CPU."""
+    first = str(gpu_ids).split(",")[0].strip()
+    device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
+    return make_runtime(device, "fp32", seed, threads)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from data.flow import (
+    clamp_flow,
     color_wheel,
     flip_flow,
     flow_to_color,
@@ -204,3 +205,12 @@ def test_right_is_red_and_rest_is_white():
     flow[0, 0, 0] = 3
     right, rest = flow_to_color(flow)[0]
     assert right[0] > 250 and right[1] < 30 and right[2] < 60 and rest.tolist() == [255, 255, 255]
+
+
+def test_clamp_flow():
+    flow = torch.tensor([3.0, 0.2, 0.0, 4.0, -0.1, 0.0]).view(2, 1, 3)         # (3, 4), (0.2, -0.1), (0, 0)
+    assert clamp_flow(flow, "component").flatten().tolist() == pytest.approx([1, 0.2, 0, 1, -0.1, 0])
+    assert clamp_flow(flow, "magnitude", 2.5).flatten().tolist() == pytest.approx([1.5, 0.2, 0, 2, -0.1, 0])
+    assert torch.equal(clamp_flow(flow, "none"), flow)
+    with pytest.raises(ValueError, match="harder"):
+        clamp_flow(flow, "harder")

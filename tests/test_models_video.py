@@ -5,7 +5,7 @@ import torch
 
 from data.checkpoint import save_checkpoint
 from models.networks import build_video
-from models.video import VideoModel, composite, load_video_model
+from models.video import BLENDS, VideoModel, composite, load_video_model
 from options.runtime import make_runtime
 from options.train import VideoOptions
 
@@ -85,3 +85,26 @@ def test_composite_keeps_the_picture_outside_and_the_frame_well_inside():
     share = (out - image)[:, 8] / (frame - image)[:, 8]
     assert (share > 0).all() and (share < 0.5).all()
     assert torch.equal(composite(frame, image, mask, feather=0), torch.where(mask, frame, image))
+
+
+def test_blending_is_symmetric_and_smooth_is_flat_at_the_seam():
+    for share in BLENDS.values():
+        assert share(0) == 0 and share(1) == pytest.approx(1) and share(0.5) == pytest.approx(0.5)
+        assert all(share(u) + share(1 - u) == pytest.approx(1) for u in (0.1, 0.3))
+    assert BLENDS["smooth"](0.01) < 1e-4 < BLENDS["linear"](0.01)
+    net, options = small_net()
+    model, image, flow = VideoModel(net, options), torch.rand(3, 16, 24), 0.3 * swirl(16, 24)
+    linear, smooth = (list(model.frames(image, flow, 8, blend)) for blend in ("linear", "smooth"))
+    torch.testing.assert_close(linear[0], smooth[0])                           # frame 0 is the picture alone
+    assert (linear[1] - smooth[1]).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="abrupt"):
+        model.frames(image, flow, 8, "abrupt")
+
+
+def test_kept_detail_makes_frame_0_the_picture():
+    net, options = small_net()
+    model, image, flow = VideoModel(net.fold(), options), torch.rand(3, 16, 24), 0.3 * swirl(16, 24)
+    frames = list(model.frames(image, flow, 6, keep_detail=True))
+    torch.testing.assert_close(frames[0], image, atol=1e-4, rtol=0)
+    assert (next(model.frames(image, flow, 6)) - image).abs().max() > 0.05     # this untrained network alone loses a lot
+    assert (frames[3] - image).abs().mean() > 0.01                             # and it does move
