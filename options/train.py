@@ -197,3 +197,67 @@ class VideoTrain(VideoOptions, TrainOptions):
 def _expect(name, value, expected, meaning):
     if value != expected:
         raise ValueError(f"{name}={value}; expected {expected} ({meaning})")
+
+
+@dataclass
+class ApplyOptions:
+    """What test_motion.py and test_video.py share. Architecture flags count only for a checkpoint without a card (the authors' .pth)."""
+    name: str = "experiment"            # the checkpoint is <checkpoints_dir>/<name>
+    checkpoints_dir: str = "checkpoints"
+    which_epoch: str = "latest"
+    dataroot: str = "dataset/eulerian_data/validation"
+    dataset_name: str = ""              # accepted for old commands; the script says what is read
+    results_dir: str = "results"        # files go to <results_dir>/<name>/<phase>_<which_epoch>/images
+    phase: str = "test"
+    how_many: int = 0                   # items, 0 = all (published: 500, too few for --phase train)
+    batchSize: int = 1                  # accepted for old commands: one picture at a time
+    gpu_ids: str = "0"                  # the first is used if this machine has a GPU; -1 = CPU
+    threads: int = 0                    # CPU threads of torch, 0 = its choice
+    seed: int = 0                       # draws the angle within a direction's range
+    no_instance: bool = True            # accepted for old commands
+    label_nc: int = 0                   # accepted for old commands
+
+    @property
+    def source(self):
+        """What the loaders read: the folder for the latest weights, else one file in it."""
+        folder = f"{self.checkpoints_dir}/{self.name}"
+        return folder if self.which_epoch == "latest" else f"{folder}/{self.which_epoch}_net_G.safetensors"
+
+    @property
+    def images(self):
+        """Folder of the results."""
+        return f"{self.results_dir}/{self.name}/{self.phase}_{self.which_epoch}/images"
+
+
+@dataclass
+class MotionApply(MotionOptions, ApplyOptions):
+    """python test_motion.py"""
+    text_encoder_path: str = "checkpoints/stable-diffusion-v1-4"
+    use_mask: bool = True               # accepted for old commands: there always is a mask
+    use_seg_mask: bool = False          # masks of mask_path instead of where the true flow moves
+    mask_path: str = ""
+    captions_file: str = ""             # captions, for a network that reads; with a direction clause, for one that takes hints
+    prompt: str = ""                    # instead of captions: one for all pictures
+    use_hint: bool = False              # accepted for old commands: the checkpoint knows
+    hints_path: str = ""                # hints of generate_flow_hint.py; empty: made from the caption's direction
+    hint_speed: float = 64.0            # px/frame at fineSize; 64: the authors feed unit vectors to a network trained on flow / 64
+
+
+@dataclass
+class VideoApply(VideoOptions, ApplyOptions):
+    """python test_video.py"""
+    input_nc: int = 8                   # accepted for old commands
+    output_nc: int = 3                  # accepted for old commands
+    fineSize: int = 0                   # px of the short side of the frames, 0 = as the picture
+    motion_basepath: str = ""           # folder of <id>_flow.npz or <id>_Motion.pt; empty: the true flow of dataroot
+    motion_norm: float = 64.0           # unit of the authors' _Motion.pt
+    n_frames: int = 60
+    fps: int = 30
+    clamp: str = "component"            # component: each of dx, dy to +-1 px/frame at 512 px, as published | magnitude | none
+    blend: str = "linear"               # linear: as published | smooth: flat at both ends
+
+    def __post_init__(self):
+        super().__post_init__()
+        _one_of("clamp", self.clamp, ("component", "magnitude", "none"))
+        if self.n_frames < 1 or self.fps < 1 or self.fineSize < 0:
+            raise ValueError(f"n_frames={self.n_frames}, fps={self.fps}, fineSize={self.fineSize}; expected frames, at some rate and size")

@@ -13,7 +13,7 @@ from PIL import Image
 
 import inference_t2c
 from data.experiment import FILES
-from data.media import read_image, read_mask, read_video, write_image, write_mask
+from data.media import read_image, read_mask, read_video, to_uint8, write_image, write_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = ["twin_extraction.ddim_steps=6", "twin_generation.feature_injection_threshold=4", "video.n_frames=6",
@@ -115,7 +115,7 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
     frames = []
     class Kept(inference_t2c.VideoWriter):                            # what goes to the encoder, before it loses anything
         def write(self, frame):
-            frames.append(inference_t2c.to_uint8(frame))
+            frames.append(to_uint8(frame))
             super().write(frame)
     original, inference_t2c.VideoWriter = inference_t2c.VideoWriter, Kept
     try:

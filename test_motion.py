@@ -1,0 +1,89 @@
+"""Predict how the masked part of every picture in a folder moves, and compare with the true flow where there is one.
+
+    python test_motion.py --name mini/motion --dataroot dataset/procedural_data/validation --use_seg_mask \\
+        --mask_path dataset/procedural_data/validation_masks --captions_file dataset/procedural_data/validation_metadata.jsonl
+
+Writes per picture, into results/<name>/<phase>_<epoch>/images: <id>_flow.npz (px/frame), <id>_Motion.pt ([1,2,H,W] in 1/motion_norm,
+the authors' format) and previews <id>_input_*.jpg.
+"""
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from data.datasets import ids, match_flow, picture_of, read_captions
+from data.files import atomic
+from data.flow import flow_to_color, motion_mask, read_flow, read_motion, write_flow
+from data.hint import direction_hint, find_direction, sample_angle
+from data.media import read_image, read_mask, write_image
+from evaluate.flow_error import endpoint_error
+from models.motion import load_motion_model
+from options.cli import read_command, run_main
+from options.runtime import runtime_of
+from options.train import MotionApply
+
+
+def main():
+    options = read_command(MotionApply, __doc__)
+    model = load_motion_model(options.source, options, runtime_of(options.gpu_ids, options.seed, options.threads))
+    captions = read_captions(options.captions_file) if options.captions_file else {}
+    folder, errors = Path(options.images), []
+    for item in tqdm(ids(options.dataroot)[:options.how_many or None], "flow"):
+        image = read_image(picture_of(options.dataroot, item))
+        truth = true_flow(options.dataroot, item, image)
+        mask = mask_of(options, item, image, truth)
+        caption = options.prompt or captions.get(item, [""])[0]
+        hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None
+        if model.options.takes_text and not caption:
+            raise ValueError(f"no caption for {item}; set --captions_file to a file that has {item}:<caption>, or --prompt")
+        flow = model.predict(image, mask, text=caption, hint=hint)
+        save(folder, item, flow, image, mask, truth, hint, options.motion_norm)
+        if truth is not None and mask.any():
+            errors.append([endpoint_error(flow, truth, mask), endpoint_error(torch.zeros_like(truth), truth, mask)])
+    print(f"flow of the pictures in {options.dataroot}: {folder}")
+    if errors:
+        mean, still = torch.tensor(errors).mean(0).tolist()
+        print(f"endpoint error inside the masks: {mean:.3f} px/frame; {still:.3f} if nothing moved ({len(errors)} pictures)")
+
+
+def true_flow(root, item, image):
+    """The true flow [2,H,W] in px/frame at the picture's size, or None where the folder has none."""
+    path = Path(root) / f"{item}_motion.pth"
+    return match_flow(read_motion(path), image) if path.is_file() else None
+
+
+def mask_of(options, item, image, truth):
+    """Where the picture may move, [1,H,W] bool: mask_path's file with use_seg_mask, else where the true flow is."""
+    if options.use_seg_mask:
+        return read_mask(Path(options.mask_path) / f"{item}_mask.png", image.shape[1:])
+    if truth is None:
+        raise ValueError(f"no true flow for {item} to make a mask from; give masks: --use_seg_mask --mask_path ...")
+    return motion_mask(truth)
+
+
+def hint_of(options, model, item, mask, caption):
+    """The hint [2,H,W] in px/frame: stored arrows of hints_path, else the direction that the caption names."""
+    if options.hints_path:
+        return match_flow(read_flow(Path(options.hints_path) / item / "5_blend.pth"), mask)
+    phrase, _ = find_direction(caption)
+    if phrase is None:
+        raise ValueError(f'no direction for {item} in "{caption}"; write "... in left to right direction" into its caption or --prompt, '
+                         "or set --hints_path")
+    return direction_hint(mask, sample_angle(phrase, options.seed), options.hint_speed * min(mask.shape[1:]) / model.options.fineSize)
+
+
+def save(folder, item, flow, image, mask, truth, hint, motion_norm):
+    """Write the flow in both formats, and pictures of everything."""
+    write_flow(folder / f"{item}_flow.npz", flow)
+    with atomic(folder / f"{item}_Motion.pt") as path:
+        torch.save(flow[None] / motion_norm, path)
+    pictures = {"input_image": image, "mask": mask.float().expand(3, -1, -1), "synthesized_flow_masked": flow, "real_flow": truth,
+                "hint": hint}
+    for name, picture in pictures.items():
+        if picture is not None:
+            write_image(folder / f"{item}_input_{name}.jpg", picture if len(picture) == 3 else flow_to_color(picture))
+
+
+if __name__ == "__main__":
+    run_main(main)
