@@ -26,7 +26,8 @@ from options.train import MotionApply
 
 def main():
     options = read_command(MotionApply, __doc__)
-    model = load_motion_model(options.source, options, runtime_of(options.gpu_ids, options.seed, options.threads))
+    runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
+    model = load_motion_model(options.folder, options, runtime, options.which_epoch)
     captions = read_captions(options.captions_file) if options.captions_file else {}
     folder, errors = Path(options.images), []
     for item in tqdm(ids(options.dataroot)[:options.how_many or None], "flow"):

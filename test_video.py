@@ -22,7 +22,8 @@ from options.train import VideoApply
 
 def main():
     options = read_command(VideoApply, __doc__)
-    model = load_video_model(options.source, options, runtime_of(options.gpu_ids, options.seed, options.threads))
+    runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
+    model = load_video_model(options.folder, options, runtime, options.which_epoch)
     folder = Path(options.images)
     for item in tqdm(ids(options.dataroot)[:options.how_many or None], "clips"):
         image = sized(read_image(picture_of(options.dataroot, item)), options.fineSize)

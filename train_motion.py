@@ -25,7 +25,7 @@ def main():
     runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
     dataset = MotionDataset(options.dataroot, options.fineSize, options.mask_path if options.use_seg_mask else "",
                             options.captions_file if options.takes_text else "", options.use_hint, options.hints_path,
-                            flip=not options.no_flip, seed=options.seed)
+                            flip=not options.no_flip, seed=options.seed, strict=options.strict)
     torch.manual_seed(options.seed)
     net = start_weights(build_motion(options), options.init)
     if options.attention_weights:

@@ -23,7 +23,7 @@ def main():
     runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
     dataset = FrameDataset(options.frames_basepath or options.dataroot, options.fineSize,
                            options.motion_basepath if options.tr_stage == "stage2" else "", options.motion_norm,
-                           options.stills, options.stills_share, seed=options.seed)
+                           options.stills, options.stills_share, seed=options.seed, strict=options.strict)
     torch.manual_seed(options.seed)
     net = start_weights(build_video(options), options.init)
     critic = None

@@ -57,10 +57,10 @@ class FrameBatch(_Batch):
 
 
 class _Items(torch.utils.data.Dataset):
-    """A list of items, the broken ones of which are named once and replaced by the next."""
+    """A list of items, the broken ones of which are named once and replaced by the next; with strict, they stop the training."""
 
-    def __init__(self, items, size, seed):
-        self.items, self.size, self.seed, self.epoch, self.broken = items, size, seed, 0, {}
+    def __init__(self, items, size, seed, strict):
+        self.items, self.size, self.seed, self.strict, self.epoch, self.broken = items, size, seed, strict, 0, {}
 
     def set_epoch(self, epoch):
         """Other crops, flips and hints from now on."""
@@ -77,6 +77,8 @@ class _Items(torch.utils.data.Dataset):
             try:
                 return self.read(item, random.Random(f"{self.seed} {self.epoch} {index}"))
             except (ValueError, OSError) as error:
+                if self.strict:
+                    raise ValueError(f"item {item}: {error}; leave out --strict to go on without it") from error
                 self.broken[item] = str(error)
                 warnings.warn(f"item {item} is skipped: {error}", stacklevel=2)
         raise ValueError(f"none of the {len(self)} items can be read; the first: {next(iter(self.broken.values()))}")
@@ -86,7 +88,7 @@ class MotionDataset(_Items):
     """Picture, mask, true flow and what may help to guess it: a caption, a hint."""
 
     def __init__(self, root, size, mask_path="", captions_file="", use_hint=False, hints_path="", augment=True, flip=True,
-                 seed=0):
+                 seed=0, strict=False):
         """root: folder of the Eulerian layout.   size: px, side of the square crops.
 
         mask_path: folder of `<id>_mask.png`; empty = where the true flow moves, as published.
@@ -94,7 +96,7 @@ class MotionDataset(_Items):
         empty = hints are made on the fly.   augment: random zoom, crop and flip; False = the middle, so that scores repeat.
         flip: False where left and right mean something that no caption says (lakes that always flow to the right).
         """
-        super().__init__(ids(root), size, seed)
+        super().__init__(ids(root), size, seed, strict)
         self.root, self.mask_path, self.hints_path = Path(root), mask_path, hints_path
         self.use_hint, self.augment, self.flip = use_hint, augment, flip
         self.captions = read_captions(captions_file) if captions_file else None
@@ -124,13 +126,15 @@ class MotionDataset(_Items):
 class FrameDataset(_Items):
     """Three frames of a clip and the flow between them; and stills, which the network shall only reproduce."""
 
-    def __init__(self, root, size, motion_path="", motion_norm=64.0, stills=(), stills_share=0.0, augment=True, seed=0):
+    def __init__(self, root, size, motion_path="", motion_norm=64.0, stills=(), stills_share=0.0, augment=True, seed=0,
+                 strict=False):
         """root: folder of the Eulerian layout with frames.   size: px, side of the square crops.
 
         motion_path: folder of predicted flow for stage 2, `<id>_flow.npz` in px/frame or the authors' `<id>_Motion.pt` in
         1/motion_norm; empty = the true flow.   stills: folders of pictures; a share of the items becomes one of them, standing.
         """
-        super().__init__([item for item in ids(root) if (Path(root) / f"{item}_gt" / "images").is_dir()], size, seed)
+        super().__init__([item for item in ids(root) if (Path(root) / f"{item}_gt" / "images").is_dir()], size, seed,
+                         strict)
         if not self.items:
             raise FileNotFoundError(f"no frames under {root}; expected <id>_gt/images/0.png ... (extract them from <id>_gt.mp4)")
         self.root, self.motion_path, self.motion_norm = Path(root), motion_path, motion_norm

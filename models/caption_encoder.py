@@ -68,6 +68,7 @@ def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, 
 
 
 def main():
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m models.caption_encoder", description=__doc__.splitlines()[0])
     parser.add_argument("--source", required=True, help="folder with tokenizer/ and text_encoder/ to start from")
     parser.add_argument("--metadata", required=True, help="metadata.jsonl of dataset/procedural.py")

@@ -98,19 +98,20 @@ def _resize_image(image, size):
     return F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def load_motion_model(folder, options, runtime):
+def load_motion_model(folder, options, runtime, which="latest"):
     """The MotionModel kept in a checkpoint folder; the one loaded last stays in memory.
 
     folder: holds latest_net_G.safetensors and its card, or the authors' latest_net_G.pth.
     options: MotionOptions or any object with some of its fields; counts where the card is silent (the authors' file has no card).
     runtime: Runtime; flow is computed in float32 whatever its dtype, one pass being cheap.
+    which: "latest", or the epoch in the file name.
     """
-    return _load(str(folder), as_key(options), runtime)
+    return _load(str(folder), as_key(options), runtime, which)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder, options_json, runtime):
-    state_dict, card = read_checkpoint(folder)
+def _load(folder, options_json, runtime, which):
+    state_dict, card = read_checkpoint(folder, which)
     wanted = json.loads(options_json)
     options = options_of(MotionOptions, card, wanted)
     net = build_motion(options)

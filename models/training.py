@@ -45,7 +45,7 @@ def fit(model, dataset, plan, folder, card, batch_size=1, beta1=0.5, device="cpu
     """Train a Pix2Pix until the plan is over.
 
     dataset: items with .collate and .to, and dataset.set_epoch.   folder: receives latest_net_G.safetensors and its card,
-    `<epoch>_net_G.safetensors` every save_epoch_freq epochs, loss_log.txt and train_state.pt.   card: what the card should say;
+    `<epoch>_net_G.safetensors` every save_epoch_freq epochs, loss_log.txt, iter.txt (epoch, batches of it) and train_state.pt.   card: what the card should say;
     images and steps are added.   bf16: compute the networks in bfloat16 (losses and weights stay float32).
     print_freq, save_latest_freq: in images.   resume: go on from train_state.pt.
     Returns the Progress. Raises ValueError as soon as a loss is not finite; the last saved state is then still good.
@@ -136,8 +136,9 @@ def _save(folder, which, model, optimizers, progress, card, half):
     state = {"generator": model.generator.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
              "discriminator": discriminator.state_dict() if discriminator is not None else None,
              "progress": vars(progress), "rng": torch.get_rng_state()}
-    with atomic(folder / STATE) as temporary:
+    with atomic(folder / STATE) as temporary, atomic(folder / "iter.txt") as text:
         torch.save(state, temporary)
+        Path(text).write_text(f"{progress.epoch}\n{progress.batch}\n")
 
 
 def _restore(path, model, optimizers, device):
@@ -175,7 +176,10 @@ def card_of(options, architecture, dataset, command):
 
 
 def train(model, dataset, card, options, runtime):
-    """fit() with the numbers of TrainOptions; says where the result lies."""
+    """fit() with the numbers of TrainOptions, which opt.txt keeps; says where the result lies."""
+    if not options.continue_train:
+        with atomic(folder_of(options) / "opt.txt") as path:
+            Path(path).write_text("".join(f"{name}: {value}\n" for name, value in sorted(dataclasses.asdict(options).items())))
     progress = fit(model, dataset, Plan(options.lr, options.niter, options.niter_decay, options.minutes), folder_of(options), card,
                    options.batchSize, options.beta1, runtime.device, options.seed, options.nThreads, options.continue_train,
                    options.print_freq, options.save_latest_freq, options.save_epoch_freq, options.half, options.bf16)

@@ -32,7 +32,8 @@ class VideoModel:
         falls from 1 to 0: evenly ("linear", as published) or slowly at both ends ("smooth"), which keeps most frames crisp and has no
         kink where the loop closes.
         keep_detail: what the network loses of the picture at rest (the picture minus its decoded features) is splatted with the
-        features and added to every frame, so that frame 0 is the picture itself. Not published; without it frames are the network's.
+        features and added to every frame, so that frame 0 is the picture itself; where neither direction brings anything, the picture at
+        rest shows. Not published; without it frames are the network's alone, and holes are what it makes of them (often grey).
         Memory grows only with the square root of n_frames. Any size.
         """
         height, width = image.shape[-2:]
@@ -64,6 +65,8 @@ class VideoModel:
             shares = (1 - back, back)
             moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
             blended, total = splat_blend(features[0], *zip(*moves))
+            if keep_detail:                                        # a hole shows the picture at rest, not grey
+                blended, total = torch.where(total > 0, blended, features[0]), torch.ones_like(total)
             frame = self.net.projector(blended[None, :depth], (total > 0).float()[None])[0]
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
@@ -82,17 +85,17 @@ def composite(frame, image, mask, feather=2):
     return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 
-def load_video_model(folder, options, runtime):
+def load_video_model(folder, options, runtime, which="latest"):
     """The VideoModel kept in a checkpoint folder, folded for inference; the one loaded last stays in memory.
 
-    folder, options, runtime: as for load_motion_model, with VideoOptions; frames are computed in float32.
+    folder, options, runtime, which: as for load_motion_model, with VideoOptions; frames are computed in float32.
     """
-    return _load(str(folder), as_key(options), runtime)
+    return _load(str(folder), as_key(options), runtime, which)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder, options_json, runtime):
-    state_dict, card = read_checkpoint(folder)
+def _load(folder, options_json, runtime, which):
+    state_dict, card = read_checkpoint(folder, which)
     options = options_of(VideoOptions, card, json.loads(options_json))
     net = build_video(options)
     load_weights(net, state_dict, folder)

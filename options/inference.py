@@ -125,7 +125,7 @@ class Video:
     speed: float = 0.5                        # factor on the flow; [0.25, 3] is sane
     clamp: str = "component"                  # component: each of dx, dy to +-1 px/frame before speed, as published | magnitude | none
     blend: str = "linear"                     # how forward and backward motion cross-fade: linear, as published | smooth (no kink at the seam)
-    keep_detail: bool = False                 # what the network loses of the picture at rest travels with the motion; not published
+    keep_detail: bool = False                 # what the network loses of the picture travels with it, holes show it at rest; not published
     composite: bool = True                    # pixels outside the mask are the input picture's, exactly
     fps: int = 30
     netG: str = "spadeunet4softmaxsplating"

@@ -105,6 +105,7 @@ class TrainOptions:
     threads: int = 0                    # CPU threads of torch, 0 = its choice
     nThreads: int = 0                   # processes that read data; 0 = this one
     seed: int = 0
+    strict: bool = False                # stop at a broken picture instead of going on without it
     no_instance: bool = True            # accepted for old commands: instance maps never come in here
     label_nc: int = 0                   # accepted for old commands: no label maps either
     batchSize: int = 1
@@ -218,10 +219,9 @@ class ApplyOptions:
     label_nc: int = 0                   # accepted for old commands
 
     @property
-    def source(self):
-        """What the loaders read: the folder for the latest weights, else one file in it."""
-        folder = f"{self.checkpoints_dir}/{self.name}"
-        return folder if self.which_epoch == "latest" else f"{folder}/{self.which_epoch}_net_G.safetensors"
+    def folder(self):
+        """Where the checkpoint lies."""
+        return f"{self.checkpoints_dir}/{self.name}"
 
     @property
     def images(self):

@@ -68,6 +68,8 @@ def test_broken_items_are_skipped_with_a_word(root):
     with pytest.warns(UserWarning, match="00001"):
         item = data[1]
     assert item.image[1].mean() > 0.5 and list(data.broken) == ["00001"]          # the third item came instead
+    with pytest.raises(ValueError, match="leave out --strict"):
+        MotionDataset(root, 32, strict=True)[1]
     for k in (0, 2):
         (root / f"{k:05}_motion.pth").unlink()
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="none of the 3 items"):
