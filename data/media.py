@@ -12,8 +12,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.files import atomic
 
-# libx264 quality: 16 is visually lossless on the small pictures of the mini tier, and keeps the static part still.
-VIDEO_CRF = "16"
+# libx264: one low quantiser for every frame and no B-frames. A rate-controlled stream codes its first frame better than its last, and
+# that step shows wherever a loop of slow motion closes (seam ratio 3.2 at crf 16, 1.5 here, 1.2 before encoding, on a slow lake).
+ENCODING = {"qp": "5", "bf": "0", "preset": "fast", "threads": "1"}
 
 
 def _open(path, what):
@@ -98,7 +99,7 @@ class VideoWriter:
         pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
         pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")
         if self._stream is None:
-            self._stream = self._container.add_stream("libx264", rate=self.fps, options={"crf": VIDEO_CRF, "threads": "1"})
+            self._stream = self._container.add_stream("libx264", rate=self.fps, options=dict(ENCODING))
             self._stream.height, self._stream.width = pixels.shape[:2]
             self._stream.pix_fmt = "yuv420p"
         for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
