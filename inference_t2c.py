@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_log
 
 from data.experiment import FILES, Experiment
+from data.files import make_folder
 from data.flow import clamp_flow, flow_to_color, read_flow
 from data.hint import DIRECTIONS, direction_hint, find_direction, sample_angle
 from data.media import VideoWriter, read_image, read_mask
@@ -163,6 +164,8 @@ def main(argv=None):
     runtime = make_runtime(options.runtime.device, options.runtime.dtype, random_seed() if seed < 0 else seed, options.runtime.threads)
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name)
     check_prompt(options, chosen)
+    if "s1" in chosen:
+        make_folder(experiment.folder)                             # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
     seconds = {}
     for stage in STAGES:
@@ -215,7 +218,9 @@ def not_needed(stage, chosen, given, experiment):
 
 def read_command_line(argv):
     """-> (InferenceOptions, names of the chosen stages)."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        usage="python inference_t2c.py [--config YAML] [--stage s1-s6] [section.key=value ...]; --help shows all flags",
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
     parser.add_argument("--use_hint", action="store_true", help='follow "in left to right direction" in the prompt')

@@ -6,6 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def make_folder(folder):
+    """Create a folder and its parents; OSError in words when it cannot be created or written."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"cannot create the folder {folder}: {error.strerror}; choose a writable output folder") from error
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"cannot write into the folder {folder}; choose a writable output folder")
+
+
 @contextmanager
 def atomic(path):
     """Give a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
@@ -14,12 +25,7 @@ def atomic(path):
     Raises OSError in words when the folder cannot be written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"cannot create the folder {path.parent}: {error.strerror}; choose a writable output folder") from error
-    if not os.access(path.parent, os.W_OK):
-        raise OSError(f"cannot write into the folder {path.parent}; choose a writable output folder")
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary

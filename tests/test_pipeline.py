@@ -181,6 +181,13 @@ def test_masks_must_fit_and_mark_something(photo, tmp_path):
         run(tmp_path, "--mask", tmp_path / "small.png")
 
 
+def test_an_unusable_output_folder_is_told_before_anything_is_drawn(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        run(tmp_path / "file")
+    assert "s1:" not in capsys.readouterr().out
+
+
 def test_the_script_prints_one_line_and_fails(tmp_path):
     done = subprocess.run([sys.executable, "inference_t2c.py", "--config", "configs/none.yaml"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
