@@ -1,19 +1,23 @@
 # make cinemagraph   a looping video from a sentence, with the mini weights in this repository
 # make test          the test suite
-# Both make .venv on the first run and reuse it afterwards.
+# make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
+# All make .venv on the first run and reuse it afterwards.
 
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph test lint clean
+.PHONY: cinemagraph test checkpoints lint clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
 
 test: $(VENV)/.installed
 	$(RUN) -m pytest tests
+
+checkpoints: $(VENV)/.installed
+	$(RUN) -m data.fetch all
 
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .

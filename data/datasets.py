@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from data.flow import flip_flow, motion_mask, read_flow, read_motion, resize_flow
 from data.hint import blend_hint, cluster_centers
 from data.media import read_image, read_mask
+from data.published import published_window, soft_mask
 
 CLUSTER_SIDE = 64       # px: hints are clustered at this size, where KMeans takes milliseconds
 MAX_HINTS = 5           # arrows of a training hint: 1 ... 5, as published
@@ -88,15 +89,17 @@ class MotionDataset(_Items):
     """Picture, mask, true flow and what may help to guess it: a caption, a hint."""
 
     def __init__(self, root, size, mask_path="", captions_file="", use_hint=False, hints_path="", augment=True, flip=True,
-                 seed=0, strict=False):
+                 seed=0, strict=False, as_published=False):
         """root: folder of the Eulerian layout.   size: px, side of the square crops.
 
         mask_path: folder of `<id>_mask.png`; empty = where the true flow moves, as published.
         captions_file: see read_captions; empty = "".   hints_path: folder of `<id>/<k>_blend.pth` (generate_flow_hint.py);
         empty = hints are made on the fly.   augment: random zoom, crop and flip; False = the middle, so that scores repeat.
         flip: False where left and right mean something that no caption says (lakes that always flow to the right).
+        as_published: cut as the authors do (data/published.py): crops without zoom, whole pictures squashed, soft masks.
         """
         super().__init__(ids(root), size, seed, strict)
+        self.as_published = as_published
         self.root, self.mask_path, self.hints_path = Path(root), mask_path, hints_path
         self.use_hint, self.augment, self.flip = use_hint, augment, flip
         self.captions = read_captions(captions_file) if captions_file else None
@@ -105,14 +108,20 @@ class MotionDataset(_Items):
         """One MotionBatch without its first axis. draw: random.Random."""
         image, flow = read_image(picture_of(self.root, item)), read_motion(self.root / f"{item}_motion.pth")
         flow = match_flow(flow, image)
-        mask = read_mask(Path(self.mask_path) / f"{item}_mask.png", image.shape[1:]) if self.mask_path else motion_mask(flow)
+        if self.mask_path:
+            mask = read_mask(Path(self.mask_path) / f"{item}_mask.png", image.shape[1:])
+        else:
+            mask = soft_mask(flow) if self.as_published else motion_mask(flow)
         stored = read_flow(Path(self.hints_path) / item / f"{draw.randint(1, MAX_HINTS)}_blend.pth") if self.hints_path else None
-        window = Window(image.shape[1:], self.size, draw if self.augment else None, flip=self.flip)
+        window = self._window(image.shape[1:], draw if self.augment else None)
         image, mask, flow = window.image(image), window.mask(mask), window.flow(flow)
         hint = None
         if self.use_hint:
             hint = window.flow(stored) if stored is not None else random_hint(flow, mask, draw)
         return MotionBatch(image, mask, flow, hint, self._caption(item, window.flipped, draw))
+
+    def _window(self, full, draw):
+        return published_window(full, self.size, draw) if self.as_published else Window(full, self.size, draw, flip=self.flip)
 
     def _caption(self, item, flipped, draw):
         if self.captions is None:
@@ -127,17 +136,19 @@ class FrameDataset(_Items):
     """Three frames of a clip and the flow between them; and stills, which the network shall only reproduce."""
 
     def __init__(self, root, size, motion_path="", motion_norm=64.0, stills=(), stills_share=0.0, augment=True, seed=0,
-                 strict=False):
+                 strict=False, as_published=False):
         """root: folder of the Eulerian layout with frames.   size: px, side of the square crops.
 
         motion_path: folder of predicted flow for stage 2, `<id>_flow.npz` in px/frame or the authors' `<id>_Motion.pt` in
         1/motion_norm; empty = the true flow.   stills: folders of pictures; a share of the items becomes one of them, standing.
+        as_published: cut as the authors do (data/published.py); predicted flow is not brought to the frame's size, so that a
+        window drawn in a larger frame is misplaced in it and padded with 0.
         """
         super().__init__([item for item in ids(root) if (Path(root) / f"{item}_gt" / "images").is_dir()], size, seed,
                          strict)
         if not self.items:
             raise FileNotFoundError(f"no frames under {root}; expected <id>_gt/images/0.png ... (extract them from <id>_gt.mp4)")
-        self.root, self.motion_path, self.motion_norm = Path(root), motion_path, motion_norm
+        self.root, self.motion_path, self.motion_norm, self.as_published = Path(root), motion_path, motion_norm, as_published
         self.stills = sorted(path for folder in stills for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))
         self.stills_share, self.augment = stills_share if self.stills else 0, augment
 
@@ -150,8 +161,9 @@ class FrameDataset(_Items):
             flow = torch.zeros(2, *images[0].shape[1:])
         else:
             images = [read_image(self.root / f"{item}_gt" / "images" / f"{n}.png") for n in numbers]
-            flow = match_flow(self._flow(item), images[0])
-        window = Window(images[0].shape[1:], self.size, draw if self.augment else None, zoom=False)
+            flow = self._flow(item) if self.as_published else match_flow(self._flow(item), images[0])
+        full, draw = images[0].shape[1:], draw if self.augment else None
+        window = published_window(full, self.size, draw) if self.as_published else Window(full, self.size, draw, zoom=False)
         return FrameBatch(*map(window.image, images), window.flow(flow), torch.tensor(numbers))
 
     def _flow(self, item):

@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from data.hint import DIRECTIONS, blend_hint, blended_hint, cluster_centers, direction_hint, find_direction, sample_angle
-from tests.golden_numbers import GOLDEN, load_golden, recipe
+from tests.golden_numbers import GOLDEN, evaluate, load_golden
 
 # Captions of inference.json where the original's rewritten prompt or its answer is wrong, and what is meant.
 FIXED = {
@@ -25,16 +26,19 @@ def golden_seed():
 
 
 def hint_flows():
-    """The two flows [2,H,W] of hints.npz."""
-    seed = golden_seed()
-    blobs = recipe().flow(seed, "hint.blobs", (1, 2, 64, 80), 2.0, (0.5, 1.0))[0]
-    y, x = np.meshgrid(np.arange(64), np.arange(80), indexing="ij")
-    discs = np.zeros((64, 80), bool)
-    for cy, cx, r in ((.2, .2, 7), (.25, .75, 8), (.7, .3, 9), (.75, .8, 6), (.5, .55, 5)):
-        discs |= (y - cy * 64) ** 2 + (x - cx * 80) ** 2 < r * r
-    smooth = recipe().flow(seed, "hint.smooth", (1, 2, 56, 72), 2.0, (0.5, 1.0))[0]
-    smooth = smooth * recipe().mask(seed, "hint.msmooth", (1, 56, 72), -0.1)
-    return {"blobs": torch.from_numpy(blobs * discs), "smooth": torch.from_numpy(smooth).float()}
+    """The flows [2,H,W] of hints.npz by name."""
+    info = load_golden("hints")[1]
+    expressions = {name: text.partition(" * discs ") for name, text in info["flows"].items()}
+    flows = {name: evaluate(plain, seed=info["seed"]).float() for name, (plain, _, _) in expressions.items()}
+    return {name: flow * discs(expressions[name][2], *flow.shape[1:]) for name, flow in flows.items()}
+
+
+def discs(text, height, width):
+    """The union of the discs of "(cy*h,cx*w,r) in (.2,.2,7),(...) with ..." as bool [H,W]; everywhere where there is no text."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    triples = [[float(number) for number in triple.split(",")] for triple in re.findall(r"\(([\d.]+,[\d.]+,[\d.]+)\)", text)]
+    inside = [(y - cy * height) ** 2 + (x - cx * width) ** 2 < r * r for cy, cx, r in triples]
+    return torch.stack(inside).any(0) if inside else torch.ones(height, width, dtype=torch.bool)
 
 
 # ---------------------------------------------------------------- golden numbers
@@ -58,10 +62,13 @@ def test_clauses_are_found_as_the_original_means():
 def test_constant_hint_is_the_originals():
     case = json.loads((GOLDEN / "inference.json").read_text())["generate_hint"]
     golden, seed = np.load(GOLDEN / "inference.npz"), golden_seed()
-    mask = torch.from_numpy(recipe().mask(seed, "gh.mask", (1, 1, 48, 64)))[0] > 0
+    mask = evaluate(case["mask"], seed=seed)[0] > 0
     for i, phrase in enumerate(case["phrases"]):
         hint = direction_hint(mask, sample_angle(phrase, seed * 7 + i))
         np.testing.assert_allclose(hint[:, mask[0]].mean(1), golden[f"generate_hint.{i}.uv_on_mask_mean"], atol=1e-4)
+        deviation = (hint[:, mask[0]] - hint[:, mask[0]].mean(1, keepdim=True)).abs().max()
+        assert deviation <= golden[f"generate_hint.{i}.max_dev"] + 1e-6
+        assert not hint[:, ~mask[0]].any() and golden[f"generate_hint.{i}.offmask_absmax"] == 0
 
 
 @pytest.mark.golden

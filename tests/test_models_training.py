@@ -64,10 +64,11 @@ def test_golden_step(name):
     file, info = load_golden(f"train_{name}")
     task, batch, losses = (golden_video if name == "video" else golden_motion)(info)
     load_recipe(task.net, info["netG"]["manifest"], info["netG"]["weights_seed"])
-    channels = {"directional": 8, "video": 11, "xattn": 6}[name]
     if name == "xattn":                                          # frozen from the start in the original, whatever they hold
         for frozen in task.net.frozen_parameters():
             task.net.get_parameter(frozen).requires_grad_(False)
+    names = manifest(info["netD"]["manifest"])
+    channels = next(entry["shape"][1] for entry in names if entry["name"] == "scale0_layer0.0.weight")
     critic = load_recipe(build_discriminator(channels), info["netD"]["manifest"], info["netD"]["weights_seed"])
     model = Pix2Pix(task, critic, **losses).train()
     optimizers = [training._adam(module, info["adam"]["lr"], info["adam"]["betas"][0]) for module in (task.net, critic)]
