@@ -1,5 +1,7 @@
 """The door of the room: checks, normalisation, choice of backend."""
 
+import functools
+
 import torch
 
 from softmax_splatting import reference
@@ -39,6 +41,9 @@ def splat_blend(features, displacements, weights, eps=1e-8):
     if features.device.type == "cpu" and features.dtype == torch.float32:
         from softmax_splatting import cpu  # compiled on first use
         return cpu.splat_blend(features, displacements, weights, eps)
+    if _has_kernels(features):
+        from softmax_splatting import kernels
+        return kernels.splat_blend(features, displacements, weights, eps)
     total = 0
     for displacement, weight in zip(displacements, weights):
         weighted = torch.cat([features * weight, weight[None]])
@@ -58,7 +63,24 @@ def _sum(input, flow):
     if input.device.type == "cpu" and input.dtype == torch.float32 and not needs_grad:
         from softmax_splatting import cpu
         return cpu.splat_sum(input, flow)
+    if _has_kernels(input):
+        from softmax_splatting import kernels
+        return kernels.splat_sum(input, flow)
     return reference.splat_sum(input, flow)
+
+
+def _has_kernels(tensor):
+    """Do our CUDA kernels take this tensor? They need cupy, and leave double precision to the reference."""
+    return tensor.is_cuda and tensor.dtype in (torch.float32, torch.bfloat16, torch.float16) and _has_cupy()
+
+
+@functools.cache
+def _has_cupy():
+    try:
+        import cupy  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _check(input, flow, metric, mode):
