@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Callable
 
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 from transformers.utils import logging as transformers_log
 
@@ -25,7 +26,7 @@ from img2img.diffusion import load_diffusion
 from img2img.features import ldm_layer
 from img2img.prompts import load_nouns, twin_prompt
 from img2img.segment import segment
-from img2img.twin import FeaturePlan, artistic, twin
+from img2img.twin import FeaturePlan, artistic, invert_picture, twin
 from models.motion import load_motion_model
 from models.video import composite, load_video_model
 from options.cli import load_options, run_main
@@ -38,29 +39,37 @@ NOUNS = "dataset/nouns.json"
 
 def s1_artistic_image(options, experiment, runtime):
     """Draw the artistic image and remember what s2 and s4 need of its making.  -> image, noise, attention"""
-    o = options.twin_extraction
-    diffusion = load_diffusion(o.ckpt, runtime)
-    _, prompt = find_direction(o.prompt)                           # the direction is for s5; Stable Diffusion would paint it
-    noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=torch.Generator().manual_seed(runtime.seed))
-    made = artistic(diffusion, noise, prompt, guidance_scale=o.scale, steps=o.ddim_steps, plan=feature_plan(options))
-    experiment.write(image=made.image[0], noise=noise, attention=made.attention.tensors())
+    o, own, generator = options.twin_extraction, experiment.given("image"), torch.Generator().manual_seed(runtime.seed)
+    diffusion = load_diffusion(o.ckpt, runtime, o.ema, o.tokenizer)
+    if own:                                                        # your picture: find the noise that leads to it
+        image = experiment.read("image")
+        size = diffusion.drawing_size(*image.shape[-2:], min(o.H, o.W))
+        noise = invert_picture(diffusion, F.interpolate(image[None], size, mode="bilinear", antialias=True)[0], o.inversion_steps, generator)
+    else:
+        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=generator)
+    prompt, scale = source_of(o, own)
+    made = artistic(diffusion, noise, prompt, guidance_scale=scale, steps=o.ddim_steps, plan=feature_plan(options),
+                    feature_memory=options.twin_generation.feature_memory_gb * 1e9 if experiment.kept.pop("wanted", False) else 0)
+    experiment.write(noise=noise, attention=made.attention.tensors(), **({} if own else {"image": made.image[0]}))
     experiment.kept["features"] = made.features
 
 
 def s2_twin(options, experiment, runtime):
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     o, t = options.twin_extraction, options.twin_generation
-    diffusion = load_diffusion(o.ckpt, runtime)
-    _, source = find_direction(o.prompt)
-    prompt = t.prompt or twin_prompt(source, load_nouns(NOUNS))
+    diffusion = load_diffusion(o.ckpt, runtime, o.ema, o.tokenizer)
+    source, source_scale = source_of(o, experiment.given("image"))
+    prompt = t.prompt or twin_prompt(find_direction(o.prompt)[1], load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
-    image, _ = twin(
+    drawn, _ = twin(
         diffusion, experiment.read("noise"), source, prompt,
         negative_prompt=source if t.negative_prompt is None else t.negative_prompt,
-        source_scale=o.scale, guidance_scale=t.scale, steps=o.ddim_steps,
+        source_scale=source_scale, guidance_scale=t.scale, steps=o.ddim_steps,
         negative_alpha=t.negative_prompt_alpha, negative_schedule=t.negative_prompt_schedule,
         plan=feature_plan(options), features=experiment.kept.pop("features", None))
-    experiment.write(twin=image[0])
+    if experiment.given("image"):                                  # drawn at a size that the model takes: back to your picture's
+        drawn = F.interpolate(drawn, experiment.read("image").shape[-2:], mode="bicubic", antialias=True).clamp(0, 1)
+    experiment.write(twin=drawn[0])
 
 
 def s3_mask(options, experiment, runtime):
@@ -74,7 +83,7 @@ def s4_attention_mask(options, experiment, runtime):
     """Sharpen the mask by what the artistic image's self-attention holds together.  mask_odise, attention -> mask"""
     o = options.attn_mask
     mask = experiment.read("mask_odise")
-    if experiment.given("image"):                                  # a picture of yours was not drawn here: nothing to cluster
+    if not experiment.has("attention"):                            # a picture of yours that was not inverted: nothing to cluster
         tqdm.write("s4: your own picture has no self-attention; the mask of s3 is only eroded")
         voted = mask
     else:
@@ -123,6 +132,11 @@ def s6_video(options, experiment, runtime):
             video.write(composite(frame, image, mask) if o.composite else frame)
 
 
+def source_of(o, own):
+    """(prompt, guidance_scale) with which s1 draws the source: an inverted picture comes back from no words at all."""
+    return ("", 1.0) if own else (find_direction(o.prompt)[1], o.scale)   # the direction is for s5; Stable Diffusion would paint it
+
+
 def feature_plan(options):
     """Which layers s1 keeps for s2 and s4: by name where the YAML names them, else Stable Diffusion's as published."""
     t, m = options.twin_generation, options.attn_mask
@@ -161,16 +175,18 @@ def main(argv=None):
     transformers_log.disable_progress_bar()                        # ours are enough
     options, chosen = read_command_line(argv)
     seed = options.twin_extraction.seed
-    runtime = make_runtime(options.runtime.device, options.runtime.dtype, random_seed() if seed < 0 else seed, options.runtime.threads)
+    runtime = make_runtime(options.runtime.device, options.runtime.dtype, random_seed() if seed < 0 else seed, options.runtime.threads,
+                           options.runtime.slicing)
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name)
     check_prompt(options, chosen)
     if "s1" in chosen:
         make_folder(experiment.folder)                             # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
-    seconds = {}
+    seconds, inverting = {}, bool(options.inputs.image and options.twin_extraction.inversion_steps)
+    experiment.kept["wanted"] = "s2" in chosen                     # s1 alone keeps no features: nobody would read them
     for stage in STAGES:
         if stage.name in chosen:
-            reason = not_needed(stage, chosen, given, experiment)
+            reason = not_needed(stage, chosen, given, experiment, inverting)
             if reason:
                 print(f"{stage.name} skipped: {reason}")
                 continue
@@ -193,22 +209,25 @@ def run_stage(stage, options, experiment, runtime):
         stage.run(options, experiment, runtime)
     missing = [artifact for artifact in stage.makes if not experiment.has(artifact)]
     assert not missing, f"{stage.name} did not make {missing}"
-    experiment.note(stage.name, needs_of(stage, experiment), stage.makes, asdict(options))
+    own = {"image"} if stage.name == "s1" and experiment.given("image") else set()         # read, not made
+    experiment.note(stage.name, (*needs_of(stage, experiment), *own), tuple(a for a in stage.makes if a not in own), asdict(options))
     return time.perf_counter() - start
 
 
-def needs_of(stage, experiment):
-    """A stage's needs; a picture of the user's own has no attention, and s4 then does without."""
-    return tuple(a for a in stage.needs if not (a == "attention" and experiment.given("image")))
+def needs_of(stage, experiment, inverting=False):
+    """A stage's needs; a picture of the user's own that was not inverted has no attention, and s4 then does without."""
+    without = experiment.given("image") and not experiment.has("attention") and not inverting
+    return tuple(a for a in stage.needs if not (a == "attention" and without))
 
 
-def not_needed(stage, chosen, given, experiment):
+def not_needed(stage, chosen, given, experiment, inverting):
     """Why a chosen stage need not run (what it makes was given, or nobody after it reads it), or ""."""
     result = {"s1": "image", "s2": "twin", "s3": "mask_odise", "s4": "mask", "s5": "flow", "s6": "video"}[stage.name]
-    if result in given:
+    if result in given and not (stage.name == "s1" and inverting):
         return f"{FILES[result]} is yours"
-    later = [s for s in STAGES if s.name in chosen and s.name > stage.name and not not_needed(s, chosen, given, experiment)]
-    if stage.name != "s6" and later and not any(a in needs_of(s, experiment) for s in later for a in stage.makes):
+    later = [s for s in STAGES if s.name in chosen and s.name > stage.name and not not_needed(s, chosen, given, experiment, inverting)]
+    makes = set(stage.makes) - given
+    if stage.name != "s6" and later and not any(a in needs_of(s, experiment, inverting) for s in later for a in makes):
         return f"nothing that runs after it reads {FILES[result]}"
     return ""
 
@@ -266,11 +285,12 @@ def check_prompt(options, chosen):
 def place_inputs(options, chosen, experiment):
     """Check the user's own files, all of them before the first is copied, and lay them into the experiment folder.
 
-    A picture of your own is its own twin, unless you give one.  Returns the names of the artifacts given.
+    A picture of your own is its own twin, unless you give one or s2 draws one.  Returns the names of the artifacts given.
     """
-    o = options.inputs
+    o, inverting = options.inputs, options.twin_extraction.inversion_steps > 0
     image = read_image(o.image) if o.image else None
-    twin_image = read_image(o.twin) if o.twin else image
+    drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
+    twin_image = read_image(o.twin) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
     flow = read_flow(o.flow) if o.flow else None
     mask = read_mask(o.mask, size) if o.mask else None

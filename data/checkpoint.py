@@ -8,6 +8,7 @@ how it was trained, and the sha256 of the weights. The authors' bare `<which>_ne
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 
 import torch
@@ -24,8 +25,8 @@ SIGNS = {
     "a discriminator": "scale0_layer0.",
     "a diffusion U-Net": "down_blocks.",
 }
-FETCH = ("fetch the authors' checkpoints.tar (README.md) and unpack it so that checkpoints/<name>/latest_net_G.pth exists, "
-         "or train one")
+FETCH = "fetch the authors' networks (python -m data.fetch authors), so that checkpoints/<name>/latest_net_G.pth exists, or train one"
+FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric")
 
 
 def save_checkpoint(path, state_dict, card, half=False):
@@ -64,7 +65,7 @@ def read_checkpoint(source, which="latest"):
     card = _read_card(path.with_suffix(".json"))
     if card and "sha256" in card and path.suffix == ".safetensors" and sha256(path) != card["sha256"]:
         raise ValueError(f"{path} is not the file its card {path.stem}.json describes (sha256 differs); fetch both again")
-    state_dict = _read_weights(path)
+    state_dict = read_tensors(path)
     wide = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
     return {name: tensor.to(wide.get(tensor.dtype, tensor.dtype)) for name, tensor in state_dict.items()}, card
 
@@ -95,13 +96,33 @@ def _read_card(path):
     return card
 
 
-def _read_weights(path):
-    """The tensors of a .safetensors or torch file; every way in which a file can be wrong becomes one line."""
+class Ignored:
+    """Stands for the training framework's own objects in a .ckpt: it takes anything and does nothing."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __setstate__(self, _):
+        pass
+
+
+def _load_torch(path):
+    """torch.load of data alone. Lightning's bookkeeping, which .ckpt files carry beside their tensors, is replaced by Ignored."""
+    if not zipfile.is_zipfile(path):
+        return torch.load(path, map_location="cpu", weights_only=True)
+    named = [name for name in torch.serialization.get_unsafe_globals_in_checkpoint(path) if name.split(".")[0] in FRAMEWORKS]
+    with torch.serialization.safe_globals([(Ignored, name) for name in named]):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def read_tensors(path):
+    """{name: tensor} of a .safetensors or torch file; every way in which a file can be wrong becomes one line (ValueError)."""
+    path = Path(path)
     with open(path, "rb") as file:
         if file.read(40).startswith(b"version https://git-lfs"):
             raise ValueError(f"{path} is only a git-lfs pointer; run: git lfs pull")
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except Exception as error:          # a damaged file makes these parsers raise nearly anything
         if "GLOBAL" in str(error):
             raise ValueError(f"{path} holds more than tensors (pickled objects can run code) and was not opened; "
@@ -109,6 +130,8 @@ def _read_weights(path):
         raise ValueError(f"{path} is truncated or no weight file; download or train it again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
+    if isinstance(content, dict) and content.keys() - {"optimizer"} and isinstance(content.get("model"), dict):
+        content = content["model"]
     if not isinstance(content, dict) or not content or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise ValueError(f"{path} holds no state dict; expected a mapping of names to tensors")
     return dict(content)

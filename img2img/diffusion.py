@@ -4,16 +4,20 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from img2img.autoencoder import PatchAutoencoder
+from img2img.single_file import read_single_file, tokenizer_folder
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
 PREDICTIONS = ("epsilon", "v_prediction")
-FETCH = "git clone https://huggingface.co/CompVis/stable-diffusion-v1-4 checkpoints/stable-diffusion-v1-4"
+FETCH = "python -m data.fetch stable-diffusion"
 
 
 class Diffusion:
@@ -42,6 +46,12 @@ class Diffusion:
         if height % multiple or width % multiple:
             raise ValueError(f"a picture of {width}x{height}: both sides must be multiples of {multiple} for this model")
         return 1, self.unet.config.in_channels, height // self.spatial_factor, width // self.spatial_factor
+
+    def drawing_size(self, height, width, short_side):
+        """The (H, W) nearest in shape that the model takes, with about `short_side` px along the shorter side."""
+        multiple = self.spatial_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        scale = short_side / min(height, width)
+        return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))
 
     def encode_text(self, prompts):
         """list of N strings -> [N,tokens,channels], the text encoder's last hidden state; longer prompts are cut."""
@@ -79,25 +89,60 @@ def scheduler_alphas(scheduler):
 
 
 @lru_cache(maxsize=1)
-def load_diffusion(source, runtime):
-    """The model in a diffusers folder (tokenizer/, text_encoder/, vae/, unet/, scheduler/), from disk only; the last one is kept.
+def load_diffusion(source, runtime, ema=False, tokenizer=""):
+    """The model of a source on this disk; the last one is kept.
 
-    Raises FileNotFoundError that says what to fetch; ValueError for a damaged or unsuitable folder.
+    source: a diffusers folder (tokenizer/, text_encoder/, vae/, unet/, scheduler/), the hub id of one that is in the local cache, or a
+    single .ckpt or .safetensors file of the SD 1.x shape.   ema, tokenizer: of a single file alone: which of the U-Net's two sets of
+    weights to take, and the folder with CLIP's vocab.json (looked for beside the file if empty).
+    Raises FileNotFoundError that says what to fetch; ValueError for a damaged or unsuitable source.
     """
-    folder = Path(source)
-    if folder.is_file():
-        raise ValueError(f"{source} is a single file; expected a folder in diffusers form, e.g. from `{FETCH}`")
-    missing = [part for part in PARTS if not (folder / part).is_dir()]
-    if missing:
-        raise FileNotFoundError(f"no diffusion model at {source} ({', '.join(missing)} missing); fetch Stable Diffusion v1.4 with "
-                                f"`{FETCH}` (git-lfs; see checkpoints/README.md) or name another folder in twin_extraction.ckpt")
     try:
-        return Diffusion(_tokenizer(folder / "tokenizer"), _part(CLIPTextModel, folder / "text_encoder", runtime, "dtype"),
-                         _part(_autoencoder_class(folder / "vae"), folder / "vae", runtime),
-                         _part(UNet2DConditionModel, folder / "unet", runtime),
-                         *scheduler_alphas(DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)))
+        path = Path(source)
+        parts = _single_file(path, ema, tokenizer, runtime) if path.is_file() else _folder(_found_folder(path, source), runtime)
+    except FileNotFoundError:
+        raise
     except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"the diffusion model in {source} cannot be loaded: {str(error).splitlines()[0]}; fetch it again") from error
+    model = Diffusion(*parts)
+    if runtime.slicing:
+        model.unet.set_attention_slice("auto")                     # half of the heads at a time
+        if hasattr(model.vae, "enable_slicing"):
+            model.vae.enable_slicing()
+            model.vae.enable_tiling()
+    return model
+
+
+def _found_folder(path, source):
+    """The folder itself, or that of a hub id in the local cache."""
+    hub_id = not path.is_dir() and len(path.parts) == 2 and path.parts[0] not in ("checkpoints", "/", "..", ".")
+    if hub_id:
+        try:
+            path = Path(snapshot_download(source, local_files_only=True))
+        except (LocalEntryNotFoundError, ValueError, OSError) as error:
+            raise FileNotFoundError(f"no diffusion model at {source}, neither as a folder nor in the local hub cache; fetch Stable "
+                                    f"Diffusion v1.4 with `{FETCH}` or name another folder in twin_extraction.ckpt") from error
+    missing = [part for part in PARTS if not (path / part).is_dir()]
+    if missing:
+        raise FileNotFoundError(f"no diffusion model at {source} ({', '.join(missing)} missing); fetch Stable Diffusion v1.4 with "
+                                f"`{FETCH}` (see checkpoints/README.md) or name another folder in twin_extraction.ckpt")
+    return path
+
+
+def _folder(folder, runtime):
+    """The arguments of Diffusion, from a diffusers folder."""
+    return (_tokenizer(folder / "tokenizer"), _part(CLIPTextModel, folder / "text_encoder", runtime, "dtype"),
+            _part(_autoencoder_class(folder / "vae"), folder / "vae", runtime),
+            _part(UNet2DConditionModel, folder / "unet", runtime),
+            *scheduler_alphas(DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)))
+
+
+def _single_file(path, ema, tokenizer, runtime):
+    """The arguments of Diffusion, from one file."""
+    *networks, scheduler = read_single_file(path, ema)
+    for network in networks:
+        torch.nn.Module.to(network, runtime.device, runtime.dtype).eval().requires_grad_(False)        # diffusers' own .to warns of nothing
+    return _tokenizer(tokenizer_folder(path, tokenizer)), *networks, *scheduler_alphas(scheduler)
 
 
 def _tokenizer(folder):

@@ -27,10 +27,15 @@ class Features:
     keys: dict = field(default_factory=dict)
     resnets: dict = field(default_factory=dict)
 
-    def only(self, attention_layers, resnet_layers):
-        """The same with these layers alone."""
-        return Features({n: self.queries[n] for n in attention_layers}, {n: self.keys[n] for n in attention_layers},
-                        {n: self.resnets[n] for n in resnet_layers})
+    def only(self, attention_layers, resnet_layers, device=None):
+        """The same with these layers alone (on another device)."""
+        return Features({n: self.queries[n].to(device or self.queries[n].device) for n in attention_layers},
+                        {n: self.keys[n].to(device or self.keys[n].device) for n in attention_layers},
+                        {n: self.resnets[n].to(device or self.resnets[n].device) for n in resnet_layers})
+
+    def bytes(self):
+        """Their size in memory."""
+        return sum(t.numel() * t.element_size() for part in (self.queries, self.keys, self.resnets) for t in part.values())
 
 
 def self_attention(unet, layer):
@@ -88,7 +93,7 @@ def inject(unet, features, rows):
     rows = torch.as_tensor(rows)
 
     def make_hook(slot, layer):
-        return lambda module, inputs, output: getattr(features, slot)[layer][rows.to(output.device)].to(output.dtype)
+        return lambda module, inputs, output: getattr(features, slot)[layer][rows].to(output.device, output.dtype)
 
     with _hooked(_places(unet, features.queries, features.resnets), make_hook):
         yield

@@ -18,9 +18,26 @@ def load_nouns(path):
 def twin_prompt(prompt, nouns):
     """The nouns of the prompt that name natural things, in order and once each, then what makes a picture look like a photograph.
 
-    A word counts if it is in `nouns`, or its singular is. "a large waterfall in the style of ..." -> "waterfall, nature, bright, ...".
+    A word counts if it is in `nouns`, or its singular is. Where nltk and its tagger's data are installed, it must also be tagged as a
+    noun, as published ("waves" in "she waves" is none). "a large waterfall in the style of ..." -> "waterfall, nature, bright, ...".
     """
     known = {noun.lower() for noun in nouns}
-    words = re.findall(r"[a-z]+", re.split(r"\bin the style of\b", prompt.lower())[0])
-    found = [word for word in words if {word, word.removesuffix("s"), word.removesuffix("es")} & known]
+    content = re.split(r"\bin the style of\b", prompt.lower())[0]
+    words = tagged_nouns(content)
+    words = re.findall(r"[a-z]+", content) if words is None else words
+    found = [word for word in words if _singulars(word) & known]
     return ", ".join([*dict.fromkeys(found), SUFFIX])
+
+
+def _singulars(word):
+    """The word and what it may be the plural of: rivers, beaches, skies."""
+    return {word, word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y" if word.endswith("ies") else word}
+
+
+def tagged_nouns(text):
+    """The words that nltk tags NN or NNS; None without nltk or its data (which are never fetched here)."""
+    try:
+        import nltk  # optional: the original's tagger
+        return [word for word, tag in nltk.pos_tag(nltk.word_tokenize(text)) if tag in ("NN", "NNS")]
+    except (ImportError, LookupError):
+        return None

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from img2img.attention_mask import AttentionMean
-from img2img.ddim import alpha_pairs, step
+from img2img.ddim import alpha_pairs, invert, step
 from img2img.features import Features, inject, record, self_attention
 
 
@@ -37,15 +37,19 @@ class FeaturePlan:
 
 @dataclass
 class Artistic:
-    """What s1 makes.  image: [1,3,H,W] in [0,1].  attention: AttentionMean.  features: one Features per step."""
+    """What s1 makes.  image: [1,3,H,W] in [0,1].  attention: AttentionMean.  features: one Features per step, or None: not kept."""
     image: torch.Tensor
     latent: torch.Tensor
     attention: AttentionMean
-    features: list
+    features: list | None
 
 
-def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, callback=None):
-    """Draw a picture from noise [1,c,h,w].  callback(i, latent) is called after every step."""
+def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, feature_memory=4e9, callback=None):
+    """Draw a picture from noise [1,c,h,w].  callback(i, latent) is called after every step.
+
+    feature_memory: bytes of main memory that the features for s2 may take; where they would take more, none are kept and s2 computes
+    them again (Stable Diffusion at 512 px, 50 steps: 1.4 GB in half precision, 2.8 GB in single).
+    """
     context = diffusion.encode_text(["", prompt])
     x, features = noise.to(diffusion.device), []
     attention = AttentionMean(tuple(noise.shape[-2:]))
@@ -54,11 +58,24 @@ def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, callback=Non
         epsilon, seen = _source_call(diffusion, x, t, context, guidance_scale, plan.for_twin(i, steps), watched)
         for layer in watched:
             attention.add(seen.queries[layer], seen.keys[layer], self_attention(diffusion.unet, layer).heads)
-        features.append(seen.only(*plan.for_twin(i, steps)))
+        if features is not None:
+            features.append(seen.only(*plan.for_twin(i, steps), device="cpu"))
+            features = features if sum(step_features.bytes() for step_features in features) <= feature_memory else None
         x = step(x, epsilon, a, a_prev)
         if callback:
             callback(i, x)
     return Artistic(diffusion.decode(x), x, attention, features)
+
+
+def invert_picture(diffusion, image, steps, generator):
+    """The noise [1,c,h,w] from which the empty prompt draws a picture again.
+
+    image: [3,H,W] in [0,1], of a size that the model takes.   steps: see img2img.ddim.invert.   generator: for the autoencoder's draw.
+    """
+    context = diffusion.encode_text([""])
+    latent = diffusion.encode(image[None], generator).float()
+    return invert(lambda x, t: diffusion.predict_noise(x, t, context), latent, diffusion.alphas_cumprod, steps,
+                  lambda times: tqdm(times, "s1 inverting the picture"))
 
 
 def _source_call(diffusion, x, t, context, guidance_scale, kept, watched=()):

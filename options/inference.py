@@ -14,13 +14,17 @@ class TwinExtraction:
     exp_path_root: str = "outputs"
     prompt: str = ""                          # a clause "in left to right direction" is for s5 only; s1 does not see it
     init_img: str = ""                        # a picture of your own in place of s1's (same as --image)
+    inversion_steps: int = 999                # your own picture is inverted to noise, so that s2 can draw a twin: a divisor of 999
+                                              # (999 best, as published; 111 is quick); 0: no inversion, it is its own twin
     seed: int = 23                            # -1: another picture every time
     scale: float = 5.0                        # guidance_scale: 1 ignores nothing, 5 follows the prompt, 15 exaggerates it
     ddim_steps: int = 50
     ddim_eta: float = 0.0                     # only 0 (deterministic) is supported: s2 needs s1 to be repeatable
     H: int = 512
     W: int = 512
-    ckpt: str = "checkpoints/stable-diffusion-v1-4"   # a diffusers folder
+    ckpt: str = "checkpoints/stable-diffusion-v1-4"   # a diffusers folder, a hub id in the local cache, or one .ckpt/.safetensors file
+    ema: bool = False                         # of a single file with both: the averaged weights (the authors sample with the others)
+    tokenizer: str = ""                       # of a single file: folder with CLIP's vocab.json; empty: looked for beside it
     precision: str = "autocast"               # unused: see runtime.dtype
     save_all_features: bool = True            # unused: what s2 and s4 need is kept, nothing else
     save_feature_timesteps: int = 50          # unused: every step that s2 needs is kept
@@ -31,6 +35,9 @@ class TwinExtraction:
     def __post_init__(self):
         if self.ddim_eta != 0:
             raise ValueError(f"twin_extraction.ddim_eta={self.ddim_eta}: only 0 is supported (s2 repeats s1 exactly)")
+        if self.inversion_steps and (self.inversion_steps < 0 or 999 % self.inversion_steps):
+            raise ValueError(f"twin_extraction.inversion_steps={self.inversion_steps}: expected 0 (off) or a divisor of 999: "
+                             "27, 37, 111, 333 or 999")
         _at_least("twin_extraction.ddim_steps", self.ddim_steps, 1)
         _at_least("twin_extraction.H", self.H, 64)
         _at_least("twin_extraction.W", self.W, 64)
@@ -47,6 +54,8 @@ class TwinGeneration:
     negative_prompt_alpha: float = 0.75       # 1 - alpha is the negative prompt's weight in the first step
     negative_prompt_schedule: str = "linear"  # linear | constant | exp
     attention_layers: list[str] = field(default_factory=list)   # U-Net modules; empty: output blocks 4..11 of SD 1.x
+    feature_memory_gb: float = 4.0            # main memory that s1's features may take on their way to s2; beyond it (or 0), s2 computes
+                                              # them again: two more U-Net rows a step, the same twin
     feature_layers: list[str] = field(default_factory=list)     # U-Net ResNets; empty: output block 4 of SD 1.x
 
     def __post_init__(self):
@@ -161,6 +170,7 @@ class RuntimeOptions:
     device: str = "auto"                      # auto | cpu | cuda | cuda:1 | mps
     dtype: str = "auto"                       # auto | fp32 | fp16 | bf16
     threads: int = 0                          # CPU threads; 0: torch decides
+    slicing: bool = False                     # attention and autoencoder in slices: slower, for GPUs of less than 6 GB
 
 
 @dataclass

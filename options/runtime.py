@@ -1,6 +1,6 @@
 """Where and how exactly the numbers are computed: decided here, once, in main()."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -9,17 +9,18 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """device and dtype of the networks; seed for everything random."""
+    """device and dtype of the networks; seed for everything random; slicing: attention in slices, slower and smaller."""
     device: torch.device
     dtype: torch.dtype
-    seed: int = 0
+    seed: int = field(default=0, compare=False)     # runtimes of two seeds are equal: a loaded model serves both
+    slicing: bool = False
 
 
-def make_runtime(device="auto", dtype="auto", seed=0, threads=0):
+def make_runtime(device="auto", dtype="auto", seed=0, threads=0, slicing=False):
     """Runtime from option strings.
 
     device: auto (a GPU if there is one) | cpu | cuda | cuda:1 | mps.   dtype: auto (fp16 on a GPU, else fp32) | fp32 | fp16 | bf16.
-    threads: CPU threads of torch, 0 = torch's choice.   Raises ValueError for a device this machine does not have.
+    threads: CPU threads of torch, 0 = torch's choice.   slicing: see Runtime.   Raises ValueError for a device this machine does not have.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,7 +36,7 @@ def make_runtime(device="auto", dtype="auto", seed=0, threads=0):
         raise ValueError(f"runtime.dtype={dtype} is unknown; use auto, {', '.join(DTYPES)}")
     if threads:
         torch.set_num_threads(threads)
-    return Runtime(device, DTYPES[dtype], seed)
+    return Runtime(device, DTYPES[dtype], seed, slicing)
 
 
 def runtime_of(gpu_ids, seed=0, threads=0):

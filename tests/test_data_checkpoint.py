@@ -74,11 +74,11 @@ def test_safetensors_are_preferred_and_pth_is_read(saved):
 
 
 def test_missing_files_say_what_to_fetch(saved, tmp_path):
-    refused(lambda: read_checkpoint(tmp_path / "motion-pretrained"), "motion-pretrained", "checkpoints.tar",
+    refused(lambda: read_checkpoint(tmp_path / "motion-pretrained"), "motion-pretrained", "data.fetch authors",
             "checkpoints/<name>/latest_net_G.pth")
     refused(lambda: read_checkpoint(saved[0], "200"), "200_net_G", "it holds: latest")
     (tmp_path / "empty").mkdir()
-    refused(lambda: read_checkpoint(tmp_path / "empty"), "latest_net_G.pth", "checkpoints.tar")
+    refused(lambda: read_checkpoint(tmp_path / "empty"), "latest_net_G.pth", "data.fetch authors")
 
 
 def test_a_changed_file_or_card_is_noticed(saved):

@@ -308,12 +308,6 @@ def test_a_damaged_folder_is_refused(folder, tmp_path, name, text, said):
         load_diffusion(str(broken), make_runtime("cpu"))
 
 
-def test_single_files_are_not_understood(tmp_path):
-    (tmp_path / "model.ckpt").write_bytes(b"")
-    with pytest.raises(ValueError, match="single file.*git clone"):
-        load_diffusion(str(tmp_path / "model.ckpt"), make_runtime("cpu"))
-
-
 @pytest.fixture
 def red_is_sky(monkeypatch):
     """A model that calls red "sky", green "sea" and the rest "tree", at a size and a scale of its own."""

@@ -191,3 +191,20 @@ def test_an_unusable_output_folder_is_told_before_anything_is_drawn(tmp_path, ca
 def test_the_script_prints_one_line_and_fails(tmp_path):
     done = subprocess.run([sys.executable, "inference_t2c.py", "--config", "configs/none.yaml"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_own_picture_is_inverted_when_s2_shall_draw_its_twin(photo, tmp_path, capsys):
+    words = ("--image", photo / "photo.png", "--prompt", "a river", "twin_extraction.inversion_steps=9", "twin_extraction.H=128",
+             "twin_extraction.W=128")
+    folder = run(tmp_path, "--stage", "s1-s2", *words)
+    image, twin = read_image(folder / "image.png"), read_image(folder / "twin.png")
+    assert torch.equal(image, read_image(photo / "photo.png"))             # yours, not what the model makes of it
+    assert twin.shape == image.shape and not torch.equal(twin, image)
+    before = digests(folder)
+    again = run(tmp_path, "--stage", "s2", *words)                         # the noise of this picture is kept
+    assert digests(again)["twin.png"] == before["twin.png"] and digests(again)["noise.safetensors"] == before["noise.safetensors"]
+    write_mask(folder / "mask_odise.png", read_mask(photo / "mask.png"))
+    run(tmp_path, "--stage", "s4", *words)
+    assert read_image(folder / "clusters.png").shape == image.shape and "no self-attention" not in capsys.readouterr().out
+    with pytest.raises(ValueError, match="divisor of 999"):
+        run(tmp_path, *words, "twin_extraction.inversion_steps=50")

@@ -1,0 +1,121 @@
+"""Stable Diffusion 1.x in one file: the same numbers as the diffusers folder; what is refused, and what is ignored in it."""
+
+import json
+import os
+import sys
+import types
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from img2img.diffusion import load_diffusion
+from img2img.single_file import UNET, UNET_EMA
+from options.runtime import make_runtime
+from tests.golden_numbers import GOLDEN
+
+LDM, TEXT = "backbone.feature_extractor.ldm_extractor.ldm.ldm.", "cond_stage_model.transformer."
+RUNTIME = make_runtime("cpu")
+
+
+@pytest.fixture(scope="module")
+def state():
+    """A small model of the published names (those of the golden ODISE model), random weights."""
+    shapes = json.loads((GOLDEN / "odise" / "tiny_keys.json").read_text())["frozen_shapes"]
+    names = {name.removeprefix(LDM): shape for name, shape in shapes.items()}
+    names = {name.replace(TEXT, f"{TEXT}text_model."): shape for name, shape in names.items()}
+    torch.manual_seed(0)
+    return {name: torch.randn(shape) * 0.05 for name, shape in names.items() if name.startswith((UNET, "first_stage_model.", TEXT))}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a tokenizer where a single file looks for it."""
+    (tmp_path / "tokenizer").mkdir()
+    words = ["<|startoftext|>", "<|endoftext|>", "a</w>", "b</w>", "a", "b"]
+    (tmp_path / "tokenizer" / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (tmp_path / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 77}))
+    return tmp_path
+
+
+def save_lightning(path, state):
+    """As CompVis' files are: tensors beside pickled objects of pytorch_lightning, which is not installed here."""
+    names = ["pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint"]
+    sys.modules.update({name: types.ModuleType(name) for name in names})
+    kind = sys.modules[names[-1]].ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": names[-1]})
+    try:
+        torch.save({"state_dict": state, "callbacks": {kind: {"best": kind()}}, "epoch": 3}, path)
+    finally:
+        for name in names:
+            del sys.modules[name]
+
+
+def predicted(model):
+    with torch.no_grad():
+        x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+        return model.predict_noise(x, 500, model.encode_text(["a b"])), model.decode(x)
+
+
+def test_ckpt_safetensors_and_folder_are_one_model(state, folder):
+    save_lightning(folder / "sd-v1-4.ckpt", state)
+    save_file({name: t.contiguous() for name, t in state.items()}, folder / "sd-v1-4.safetensors")
+    from_ckpt = load_diffusion(str(folder / "sd-v1-4.ckpt"), RUNTIME)
+    noise, picture = predicted(from_ckpt)
+    assert noise.std() > 0 and picture.shape == (1, 3, 128, 128) and from_ckpt.prediction_type == "epsilon"
+    assert from_ckpt.alphas_cumprod[0] == pytest.approx(0.99915)
+    for name in ("unet", "vae", "text_encoder", "tokenizer"):
+        getattr(from_ckpt, name).save_pretrained(folder / "diffusers" / name)
+    (folder / "diffusers" / "scheduler").mkdir()
+    (folder / "diffusers" / "scheduler" / "scheduler_config.json").write_text(json.dumps(
+        {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}))
+    for source in (folder / "sd-v1-4.safetensors", folder / "diffusers"):
+        other = predicted(load_diffusion(str(source), RUNTIME))
+        torch.testing.assert_close(other[1], picture)
+        torch.testing.assert_close(other[0], noise)
+
+
+def test_the_plain_weights_are_taken_unless_the_averaged_ones_are_asked_for(state, folder):
+    averaged = {UNET_EMA + name.removeprefix("model.").replace(".", ""): 2 * t for name, t in state.items() if name.startswith(UNET)}
+    save_lightning(folder / "both.ckpt", {**state, **averaged, "model_ema.decay": torch.tensor(0.99)})
+    plain, ema = (load_diffusion(str(folder / "both.ckpt"), RUNTIME, choice).unet.conv_in.weight for choice in (False, True))
+    assert torch.equal(plain, state[f"{UNET}input_blocks.0.0.weight"]) and torch.equal(ema, 2 * plain)
+    save_lightning(folder / "plain.ckpt", state)
+    with pytest.raises(ValueError, match="no averaged weights.*ema=false"):
+        load_diffusion(str(folder / "plain.ckpt"), RUNTIME, True)
+
+
+def test_slices_change_no_number_that_matters(state, folder):
+    save_lightning(folder / "m.ckpt", state)
+    whole = predicted(load_diffusion(str(folder / "m.ckpt"), RUNTIME))
+    sliced = predicted(load_diffusion(str(folder / "m.ckpt"), make_runtime("cpu", slicing=True)))
+    torch.testing.assert_close(sliced[0], whole[0], atol=1e-4, rtol=1e-4)
+
+
+class Attack:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["T2C_ATTACK"],)
+
+
+def test_what_is_no_such_file_is_refused_in_a_line(state, folder, monkeypatch):
+    monkeypatch.setenv("T2C_ATTACK", str(folder / "executed"))
+    torch.save({"state_dict": {**state, "x": Attack()}}, folder / "evil.ckpt")
+    (folder / "half.ckpt").write_bytes((folder / "evil.ckpt").read_bytes()[:5000])
+    save_file({"conv1.weight": torch.zeros(3)}, folder / "other.safetensors")
+    lacking = {name: t for name, t in state.items() if "output_blocks.5" not in name}
+    save_file({name: t.contiguous() for name, t in lacking.items()}, folder / "lacking.safetensors")
+    for name, word in (("evil.ckpt", "more than tensors"), ("half.ckpt", "truncated"), ("other.safetensors", "no U-Net"),
+                       ("lacking.safetensors", "cannot be loaded")):
+        with pytest.raises(ValueError, match=word) as error:
+            load_diffusion(str(folder / name), RUNTIME)
+        assert "\n" not in str(error.value)
+    assert not (folder / "executed").exists()
+    save_file({name: t.contiguous() for name, t in state.items()}, folder / "whole.safetensors")
+    with pytest.raises(FileNotFoundError, match="needs CLIP's tokenizer.*hf download"):
+        load_diffusion(str(folder / "whole.safetensors"), RUNTIME, False, str(folder / "nowhere"))
+
+
+def test_a_hub_id_that_is_not_in_the_cache_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="neither as a folder nor in the local hub cache.*data.fetch"):
+        load_diffusion("nobody/no-such-model", RUNTIME)
