@@ -25,7 +25,7 @@ from img2img.attention_mask import attention_maps, cluster, clusters_picture, co
 from img2img.diffusion import load_diffusion
 from img2img.features import ldm_layer
 from img2img.prompts import load_nouns, twin_prompt
-from img2img.segment import segment
+from img2img.segment import BACKENDS, choose_backend, segment
 from img2img.twin import FeaturePlan, artistic, invert_picture, twin
 from models.motion import load_motion_model
 from models.video import composite, load_video_model
@@ -75,7 +75,9 @@ def s2_twin(options, experiment, runtime):
 def s3_mask(options, experiment, runtime):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     o = options.odise
-    found = segment(experiment.read("twin"), o.vocab, o.backend, o.checkpoint, runtime)
+    name, checkpoint = choose_backend(o.backend, o.checkpoint)
+    tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
+    found = segment(experiment.read("twin"), o.vocab, name, checkpoint, runtime)
     experiment.write(mask_odise=found.mask)
 
 
@@ -248,13 +250,14 @@ def read_command_line(argv):
     parser.add_argument("--image", help="your picture, in place of s1's")
     parser.add_argument("--twin", help="your twin, in place of s2's")
     parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
+    parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
     parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo), in place of s5's")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any option of options/inference.py")
     flags = parser.parse_intermixed_args(argv)
     overrides = list(flags.overrides)
     named = {"twin_extraction.prompt": flags.prompt, "twin_extraction.experiment_name": flags.name, "inputs.image": flags.image,
              "inputs.twin": flags.twin, "inputs.mask": flags.mask, "inputs.flow": flags.flow,
-             "optical_flow.use_hint": "true" if flags.use_hint else None}
+             "optical_flow.use_hint": "true" if flags.use_hint else None, "inputs.invert_mask": "true" if flags.invert_mask else None}
     overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
     options = load_options(InferenceOptions, flags.config, overrides)
     options.inputs.image = options.inputs.image or options.twin_extraction.init_img
@@ -293,11 +296,13 @@ def place_inputs(options, chosen, experiment):
     twin_image = read_image(o.twin) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
     flow = read_flow(o.flow) if o.flow else None
-    mask = read_mask(o.mask, size) if o.mask else None
+    mask = read_mask(o.mask, size, o.invert_mask) if o.mask else None
     if mask is None and flow is not None:
         mask = (flow != 0).any(0, keepdim=True)                    # s6 needs to know what may move: whatever your flow moves
     if mask is not None and not mask.any():
         raise ValueError(f"{o.mask or o.flow} marks nothing to move: it is black (or zero) everywhere; paint white what may move")
+    if o.mask and mask.all():
+        print(f"note: {o.mask} marks the whole picture; if black was meant to move, add --invert_mask")
     for name, value in (("twin", twin_image), ("flow", flow)):
         if size and value is not None and tuple(value.shape[-2:]) != size:
             raise ValueError(f"the {name} {getattr(o, name)} is {size_text(value)}, the picture {size[1]}x{size[0]}; they must match")

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.files import atomic
@@ -58,19 +59,27 @@ def write_image(path, image):
         Image.fromarray(pixels).save(temporary)
 
 
-def read_mask(path, size=None):
-    """Any picture file -> bool [1,H,W]: True where it is brighter than half.
+def read_mask(path, size=None, invert=False):
+    """Any picture file -> bool [1,H,W]: True where it is brighter than half (of its own range, if that is 0/1 or 16 bits).
 
-    size: expected (H, W); another size raises ValueError, since a mask must match its picture pixel by pixel.
+    size: (H, W) of the picture; a mask of the same shape in another size is brought to it (nearest pixel), another shape raises
+    ValueError.   invert: black means True.
     """
     picture = _open(path, "mask")
-    if picture.mode in ("RGBA", "LA") and len(set(picture.convert("L").getdata())) == 1:
+    if picture.mode in ("RGBA", "LA") and len(np.unique(np.asarray(picture.convert("L")))) == 1:
         picture = picture.getchannel("A")                          # a shape drawn in the alpha channel alone
-    gray = np.asarray(picture.convert("L"))
+    if not picture.mode.startswith(("I", "F")):
+        picture = picture.convert("L")
+    gray = np.asarray(picture, dtype=np.float32)
+    half = 127 if 1 < gray.max() <= 255 else gray.max() / 2
+    mask = torch.from_numpy(gray > half)[None]
+    mask = ~mask if invert else mask
     if size is not None and gray.shape != tuple(size):
-        raise ValueError(f"the mask {path} is {gray.shape[1]}x{gray.shape[0]}, the picture {size[1]}x{size[0]}; "
-                         "resize the mask to the picture")
-    return torch.from_numpy(gray > 127)[None]
+        if abs(gray.shape[0] * size[1] / (gray.shape[1] * size[0]) - 1) > 0.01:
+            raise ValueError(f"the mask {path} is {gray.shape[1]}x{gray.shape[0]}, the picture {size[1]}x{size[0]}; "
+                             "resize the mask to the picture")
+        mask = F.interpolate(mask[None].float(), tuple(size), mode="nearest")[0] > 0.5
+    return mask
 
 
 def write_mask(path, mask):

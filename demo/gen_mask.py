@@ -3,21 +3,24 @@
     python demo/gen_mask.py --input dataset/eulerian_data/validation \
         --output dataset/eulerian_data/validation_masks_odise --vocab "water, waterfall, river, ocean, lake, sea"
 
-Masks that exist already are kept, so an interrupted run goes on where it stopped. Broken pictures are skipped and named.
+Masks that exist already are kept, so an interrupted run goes on where it stopped. Broken pictures, and pictures
+in which nothing was found, get no mask and are named.
 """
 
 import argparse
+import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from data.media import read_image, write_image, write_mask
-from img2img.segment import segment
+from img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
 from options.cli import run_main
 from options.inference import Odise
-from options.runtime import DTYPES, make_runtime
+from options.runtime import runtime_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 TINT = torch.tensor([0.1, 0.5, 1.0])[:, None, None]          # the overlay's blue
@@ -44,34 +47,62 @@ def overlay(image, mask):
     return torch.where(mask, 0.5 * image + 0.5 * TINT, image)
 
 
-def gen_mask(source, target, find_mask, with_overlay=False):
+@dataclass
+class Outcome:
+    """Of a folder: how many masks were written and kept, and per picture why there is none."""
+    written: int = 0
+    kept: int = 0
+    broken: list = field(default_factory=list)
+    empty: list = field(default_factory=list)
+
+
+def gen_mask(source, target, find_mask, with_overlay=False, shard=(0, 1)):
     """Write `<id>_mask.png` into `target` for every picture of `source`, by find_mask(image [3,H,W]) -> mask bool [1,H,W].
 
-    Returns (written, kept, broken): two counts, and the messages of the pictures that could not be read.
+    A picture in which nothing is found (EmptyMask) gets no file.   shard: (k, n) = every n-th picture, from the k-th.
     """
-    target, written, kept, broken = Path(target), 0, 0, []
-    for name, path in tqdm(pictures(source).items(), desc="masks", unit="picture"):
+    target, outcome = Path(target), Outcome()
+    for name, path in tqdm(list(pictures(source).items())[shard[0]::shard[1]], desc="masks", unit="picture"):
         mask_path, overlay_path = target / f"{name}_mask.png", target / f"{name}_overlay.jpg"
         if mask_path.exists() and (overlay_path.exists() or not with_overlay):
-            kept += 1
+            outcome.kept += 1
             continue
         try:
             image = read_image(path)
         except (ValueError, OSError) as error:
-            broken.append(str(error))
+            outcome.broken.append(str(error))
             continue
-        mask = find_mask(image)
+        try:
+            mask = find_mask(image)
+        except EmptyMask:
+            outcome.empty.append(path.name)
+            continue
         if with_overlay:
             write_image(overlay_path, overlay(image, mask))
         write_mask(mask_path, mask)                 # last: its presence means that this picture is done
-        written += 1
-    return written, kept, broken
+        outcome.written += 1
+    return outcome
 
 
-def default_checkpoint():
-    """The segmenter of stage s3's default options, or else the only one found one folder deeper."""
-    nearby = sorted(Path(Odise.checkpoint).parent.glob("*/segmenter"))
-    return Odise.checkpoint if Path(Odise.checkpoint).exists() or len(nearby) != 1 else str(nearby[0])
+def report(outcome, target, vocabulary):
+    """What a person wants to know at the end; pictures without a mask by name."""
+    print(f"{outcome.written} masks written to {target}, {outcome.kept} were there already, {len(outcome.broken)} pictures broken, "
+          f"{len(outcome.empty)} without anything of the vocabulary")
+    for message in outcome.broken:
+        print(f"skipped: {message}", file=sys.stderr)
+    if outcome.empty:
+        print(f"no mask: nothing of {vocabulary!r} found in {', '.join(outcome.empty)}; widen --vocab, try another --backend, or paint "
+              "these masks by hand", file=sys.stderr)
+
+
+def one_process_per_gpu(ids):
+    """Run this command once per GPU, each on its share of the pictures.  Returns the worst exit code."""
+    own = [word for word in sys.argv[1:] if not word.startswith("--gpu_ids=")]
+    if "--gpu_ids" in own:
+        place = own.index("--gpu_ids")
+        del own[place:place + 2]
+    runs = [subprocess.Popen([sys.executable, __file__, *own, "--gpu_ids", gpu, "--shard", f"{k}/{len(ids)}"]) for k, gpu in enumerate(ids)]
+    return max(abs(run.wait()) for run in runs)
 
 
 def main():
@@ -82,24 +113,40 @@ def main():
     parser.add_argument("--output", required=True, help="folder for <id>_mask.png; made if missing")
     parser.add_argument("--vocab", default=Odise.vocab,
                         help="what may move; ';' separates classes, ',' their synonyms (default: %(default)s)")
-    parser.add_argument("--backend", default=Odise.backend, help="which segmenter (default: %(default)s)")
-    parser.add_argument("--checkpoint", help=f"its weights (default: {Odise.checkpoint}, else the one checkpoints/*/segmenter)")
+    parser.add_argument("--backend", default=Odise.backend, choices=["auto", *BACKENDS],
+                        help="which segmenter; auto: by --checkpoint, else the best whose weights are here (default: %(default)s)")
+    parser.add_argument("--checkpoint", default="", help="its weights: a folder, or a hub id in the local cache (default: the backend's "
+                        f"own place, such as {BACKENDS['odise'].checkpoint}; else the one checkpoints/*/segmenter)")
     parser.add_argument("--overlay", action="store_true", help="also write <id>_overlay.jpg, the picture with the mask in blue")
-    parser.add_argument("--device", default="auto", help="auto | cpu | cuda | cuda:N (default: %(default)s)")
-    parser.add_argument("--dtype", default="fp32", choices=["auto", *DTYPES], help="(default: %(default)s)")
+    parser.add_argument("--gpu_ids", default="0", help="GPUs, one process each, such as 0,1; -1: the CPU (default: %(default)s; "
+                        "without a GPU the CPU)")
+    parser.add_argument("--shard", default="0/1", help="k/n: every n-th picture, from the k-th (default: %(default)s)")
     arguments = parser.parse_args()
-    runtime = make_runtime(arguments.device, arguments.dtype)
-    checkpoint = arguments.checkpoint or default_checkpoint()
-    print(f"segmenter: {checkpoint}", file=sys.stderr)
+    ids = arguments.gpu_ids.split(",")
+    if len(ids) > 1 and torch.cuda.is_available():
+        return one_process_per_gpu(ids)
+    runtime = runtime_of(ids[0])
+    name, checkpoint = segmenter(arguments.backend, arguments.checkpoint)
+    print(f"segmenter: {name}, {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})", file=sys.stderr)
 
     def find_mask(image):
-        return segment(image, arguments.vocab, arguments.backend, checkpoint, runtime).mask
+        return segment(image, arguments.vocab, name, checkpoint, runtime).mask
 
-    written, kept, broken = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay)
-    print(f"{written} masks written to {arguments.output}, {kept} were there already, {len(broken)} pictures skipped")
-    for message in broken:
-        print(f"skipped: {message}", file=sys.stderr)
-    return 1 if broken and not written + kept else 0
+    k, n = (int(part) for part in arguments.shard.split("/"))
+    outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, (k, n))
+    report(outcome, arguments.output, arguments.vocab)
+    return 1 if outcome.broken and not outcome.written + outcome.kept else 0
+
+
+def segmenter(backend, checkpoint):
+    """(backend, checkpoint) as asked, or what is here: s3's places first, then the only segmenter one folder deeper."""
+    try:
+        return choose_backend(backend, checkpoint)
+    except FileNotFoundError:
+        nearby = sorted(Path("checkpoints").glob("*/segmenter/card.json"))             # shipped ones have a card
+        if len(nearby) != 1:
+            raise
+        return choose_backend("auto", nearby[0].parent)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,55 @@
-"""s3's one door: a picture and a vocabulary -> the mask of what the vocabulary names."""
+"""s3's one door: a picture and a vocabulary -> the mask of what the vocabulary names, by one of several backends."""
 
+import importlib.util
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable
 
 import torch
 
-from img2img.segmenters import BACKENDS
+from img2img.odise import odise
+from img2img.odise_package import odise_package
+from img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
+
+
+@dataclass(frozen=True)
+class Backend:
+    """run: see img2img/segmenters.py.   checkpoint: where its weights are looked for.   licence: of the weights, told when it is taken.
+
+    words: "any" that one can write, or those of its "labels".
+    """
+    run: Callable
+    checkpoint: str
+    licence: str
+    words: str = "any"
+
+
+# Best first: the order in which `auto` looks for weights.
+BACKENDS = {
+    "odise": Backend(odise, "checkpoints/odise", "weights CC BY-NC-SA 4.0: non-commercial use only"),
+    "odise-package": Backend(odise_package, "", "code under the NVIDIA Source Code License, weights CC BY-NC-SA 4.0: non-commercial use only"),
+    "sam3": Backend(sam3, "checkpoints/sam3", "SAM License; gated: accept its terms at huggingface.co/facebook/sam3"),
+    "transformers": Backend(transformers_labels, "checkpoints/segmenter", "as the model's card says", "labels"),
+    "clipseg": Backend(clipseg, "checkpoints/clipseg", "Apache 2.0"),
+}
 
 
 @dataclass
 class Segmentation:
     """mask: bool [1,H,W], True where any class is.  class_masks, scores: per class of the vocabulary (scores in [0,1]).
 
-    unmatched: words that the model has no label for.
+    unmatched: words that the model has no label for.   backend: which one it was.
     """
     mask: torch.Tensor
     class_masks: dict
     scores: dict
     unmatched: list = field(default_factory=list)
+    backend: str = ""
+
+
+class EmptyMask(ValueError):
+    """Nothing of the vocabulary was found: an outcome of its own, never a black mask."""
 
 
 def parse_vocabulary(text):
@@ -29,22 +61,50 @@ def parse_vocabulary(text):
     return classes
 
 
+def choose_backend(backend, checkpoint):
+    """(name, checkpoint) of what will segment.
+
+    backend: one of BACKENDS, or "auto": by what lies in `checkpoint` if one is named, else the first whose weights are on this disk.
+    checkpoint: folder or hub id; "" = the backend's own place.
+    """
+    if backend != "auto":
+        if backend not in BACKENDS:
+            raise ValueError(f"odise.backend={backend!r} is unknown; choose auto, {', '.join(BACKENDS)}")
+        return backend, str(checkpoint) or BACKENDS[backend].checkpoint
+    if checkpoint:
+        return _backend_of(checkpoint), str(checkpoint)
+    for name, entry in BACKENDS.items():
+        if Path(entry.checkpoint).is_dir() and entry.checkpoint and _backend_of(entry.checkpoint) == name:
+            return name, entry.checkpoint
+        if name == "odise-package" and all(importlib.util.find_spec(module) for module in ("odise", "detectron2")):
+            return name, ""
+    places = ", ".join(f"{entry.checkpoint} ({name})" for name, entry in BACKENDS.items() if entry.checkpoint)
+    raise FileNotFoundError(f"no segmenter on this disk; looked in {places}; fetch one: python -m data.fetch segmenter "
+                            "(or: odise odise-diffusion odise-clip, non-commercial), or give a mask of your own with --mask")
+
+
+def _backend_of(checkpoint):
+    """Which backend reads a folder (or file)."""
+    path = Path(checkpoint)
+    if path.is_file() or any(path.glob("odise*")):
+        return "odise"
+    return {"clipseg": "clipseg", "sam3": "sam3", "sam3_video": "sam3"}.get(kind_of(path), "transformers")
+
+
 def segment(image, vocabulary, backend, checkpoint, runtime):
     """Find what the vocabulary names.
 
-    image: [3,H,W] in [0,1], any size.   backend: one of segmenters.BACKENDS.   checkpoint: folder (or hub id already on disk).
-    Raises ValueError where nothing is found, or no word is known to the model.
+    image: [3,H,W] in [0,1], any size.   backend, checkpoint: see choose_backend.
+    Raises EmptyMask where nothing is found, ValueError where no word is known to the model.
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"odise.backend={backend!r} is unknown; choose one of {', '.join(BACKENDS)}")
-    classes = parse_vocabulary(vocabulary)
-    class_masks, scores, unmatched = BACKENDS[backend](image, classes, checkpoint, runtime)
+    name, checkpoint = choose_backend(backend, checkpoint)
+    class_masks, scores, unmatched = BACKENDS[name].run(image, parse_vocabulary(vocabulary), checkpoint, runtime)
     if unmatched:
         warnings.warn(f"the segmentation model has no label for: {', '.join(unmatched)}", stacklevel=2)
     mask = torch.stack(list(class_masks.values())).any(0)
     if not mask.any():
-        raise ValueError(f"the mask is empty: nothing in the picture was recognised as {vocabulary!r}; change odise.vocab, "
-                         "the twin (twin_generation.prompt, seed), or give a mask of your own with --mask")
+        raise EmptyMask(f"the mask is empty: nothing in the picture was recognised as {vocabulary!r}; change odise.vocab, "
+                        "the twin (twin_generation.prompt, seed), or give a mask of your own with --mask")
     if mask.all():
         warnings.warn(f"the mask covers the whole picture: everything was recognised as {vocabulary!r}", stacklevel=2)
-    return Segmentation(mask, class_masks, scores, unmatched)
+    return Segmentation(mask, class_masks, scores, unmatched, name)

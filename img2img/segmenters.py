@@ -1,14 +1,29 @@
-"""The backends of s3. Each takes (image, classes, checkpoint, runtime) and returns ({class: bool [1,H,W]}, {class: score}, unmatched)."""
+"""The backends of s3 that transformers has: models with a fixed list of labels, and two that understand any words.
 
+Each takes (image [3,H,W] in [0,1], classes, checkpoint, runtime) and returns ({class: bool [1,H,W]}, {class: score}, unmatched words);
+classes are lists of synonyms, a class is called by its first word.
+"""
+
+import inspect
+import json
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForSemanticSegmentation,
+    AutoModelForUniversalSegmentation,
+    AutoProcessor,
+    CLIPSegForImageSegmentation,
+)
 
 SUGGESTED = "facebook/mask2former-swin-small-ade-semantic"
+LIKELY = 0.5            # probability from which an open-vocabulary model's pixel or object counts
 
 # Words people use -> labels that models have (ADE20K, COCO panoptic, our landscapes). A word also matches a label that is
 # the word itself, or holds it as a whole word ("water-other", "sky, heaven").
@@ -44,43 +59,63 @@ def _names(text, name):
     return name in parts or name in words
 
 
-@lru_cache(maxsize=1)
-def _load(checkpoint, runtime):
-    """(model, processor) from a folder or the local hub cache; FileNotFoundError or ValueError that says what to fetch."""
+# ---------------------------------------------------------------- loading
+
+
+def model_folder(checkpoint, suggested):
+    """The checkpoint as text; FileNotFoundError that names what to fetch if it is neither a folder nor looks like a hub id."""
     parts = Path(checkpoint).parts
-    if not Path(checkpoint).is_dir() and (len(parts) != 2 or parts[0] in ("checkpoints", "/", "..")):      # a hub id has one slash
+    if not Path(checkpoint).is_dir() and (len(parts) != 2 or parts[0] in ("checkpoints", "/", "..", ".")):    # a hub id has one slash
         raise FileNotFoundError(f"no segmentation model at {checkpoint}; fetch one that transformers can load, e.g. with "
-                                f"`hf download {SUGGESTED} --local-dir {checkpoint}` (see checkpoints/README.md)")
+                                f"`hf download {suggested} --local-dir {checkpoint}` (see checkpoints/README.md)")
+    return str(checkpoint)
+
+
+def kind_of(checkpoint):
+    """The model_type that a folder's config.json names, "" where there is none."""
+    path = Path(checkpoint) / "config.json"
     try:
-        config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
-        if config.model_type == "oneformer":
-            raise ValueError(f"OneFormer wants a task besides the picture; use another model, such as {SUGGESTED}")
-        semantic = any(name.endswith("ForSemanticSegmentation") for name in config.architectures or ["ForSemanticSegmentation"])
-        kind = AutoModelForSemanticSegmentation if semantic else AutoModelForUniversalSegmentation
-        model, report = kind.from_pretrained(checkpoint, local_files_only=True, output_loading_info=True, dtype=torch.float32)
+        return json.loads(path.read_text()).get("model_type", "") if path.is_file() else ""
+    except (ValueError, OSError, AttributeError):
+        return ""
+
+
+@lru_cache(maxsize=1)
+def _load(checkpoint, runtime, kind, processor_kind):
+    """(model, processor) from a folder or the local hub cache; ValueError in a line for anything that does not load whole.
+
+    kind: class with from_pretrained, or None = semantic or universal, as the config says.
+    """
+    try:
+        model, report = (kind or _labelled_kind(checkpoint)).from_pretrained(
+            checkpoint, local_files_only=True, output_loading_info=True, dtype=torch.float32)
         if report["missing_keys"]:
             raise ValueError(f"weights are missing, such as {sorted(report['missing_keys'])[0]}")
-        processor = AutoImageProcessor.from_pretrained(checkpoint, local_files_only=True)
+        processor = processor_kind.from_pretrained(checkpoint, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ValueError(f"the segmentation model {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from error
     return model.to(runtime.device).eval().requires_grad_(False), processor
 
 
+def _labelled_kind(checkpoint):
+    config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
+    semantic = any(name.endswith("ForSemanticSegmentation") for name in config.architectures or ["ForSemanticSegmentation"])
+    return AutoModelForSemanticSegmentation if semantic else AutoModelForUniversalSegmentation
+
+
+def _bytes(image):
+    """[3,H,W] in [0,1] -> uint8 [H,W,3], as processors expect pictures."""
+    return (image.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+
+
+# ---------------------------------------------------------------- fixed labels
+
+
 def transformers_labels(image, classes, checkpoint, runtime):
-    """A semantic or universal segmentation model of transformers with a fixed list of labels."""
-    model, processor = _load(str(checkpoint), runtime)
-    size = tuple(image.shape[-2:])
-    pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
-    inputs = processor(images=[pixels], return_tensors="pt").to(runtime.device)
-    outputs = model(**{k: v for k, v in inputs.items() if k in ("pixel_values", "pixel_mask")})
-    if hasattr(outputs, "logits") and outputs.logits.ndim == 4:
-        scores = F.interpolate(outputs.logits, size, mode="bilinear", align_corners=False)[0].softmax(0)   # [labels,H,W]
-    elif not hasattr(outputs, "class_queries_logits"):
-        raise ValueError(f"the model {checkpoint} gives no map of labels; use a semantic segmentation model, such as {SUGGESTED}")
-    else:                                                          # mask classification: sum of class x mask over the queries
-        names = outputs.class_queries_logits.softmax(-1)[0, :, :-1]
-        masks = F.interpolate(outputs.masks_queries_logits, size, mode="bilinear", align_corners=False)[0].sigmoid()
-        scores = torch.einsum("qc,qhw->chw", names, masks).clamp(max=1)
+    """A semantic or universal segmentation model with a fixed list of labels (SegFormer, Mask2Former, EoMT, OneFormer, ...)."""
+    checkpoint = model_folder(checkpoint, SUGGESTED)
+    model, processor = _load(checkpoint, runtime, None, AutoProcessor if kind_of(checkpoint) == "oneformer" else AutoImageProcessor)
+    scores = label_scores(model, processor, image, runtime.device)
     winner, class_masks, confidences, unmatched = scores.argmax(0).cpu(), {}, {}, []
     for words in classes:
         indices, unknown = match_labels(words, model.config.id2label)
@@ -94,4 +129,65 @@ def transformers_labels(image, classes, checkpoint, runtime):
     return class_masks, confidences, unmatched
 
 
-BACKENDS = {"transformers": transformers_labels}
+def label_scores(model, processor, image, device):
+    """How much each label holds at each pixel: [labels,H,W] in [0,1]."""
+    size = tuple(image.shape[-2:])
+    task = {"task_inputs": ["semantic"]} if model.config.model_type == "oneformer" else {}
+    inputs = processor(images=[_bytes(image)], return_tensors="pt", **task)
+    wanted = {name: inputs[name] for name in ("pixel_values", "pixel_mask", "task_inputs", "patch_offsets") if name in inputs}
+    outputs = model(**{name: value.to(device) if torch.is_tensor(value) else value for name, value in wanted.items()})
+    if hasattr(outputs, "logits") and outputs.logits.ndim == 4:
+        return F.interpolate(outputs.logits, size, mode="bilinear", align_corners=False)[0].softmax(0)
+    if not hasattr(outputs, "class_queries_logits"):
+        raise ValueError(f"the model {model.config.model_type} gives no map of labels; use a semantic segmentation model, such as {SUGGESTED}")
+    if wanted.get("patch_offsets"):
+        return _scores_of_patches(processor, outputs, size)
+    names = outputs.class_queries_logits.softmax(-1)[0, :, :-1]        # mask classification: sum of class x mask over the queries
+    masks = F.interpolate(outputs.masks_queries_logits, size, mode="bilinear", align_corners=False)[0].sigmoid()
+    return torch.einsum("qc,qhw->chw", names, masks).clamp(max=1)
+
+
+def _scores_of_patches(processor, outputs, size):
+    """EoMT looks at a picture in overlapping squares, which its own processor puts together."""
+    join = processor.post_process_semantic_segmentation
+    if "return_segmentation_scores" not in inspect.signature(join).parameters:
+        labels = join(outputs, [size])[0]                              # transformers before 5: the winners alone
+        return F.one_hot(labels.long(), outputs.class_queries_logits.shape[-1] - 1).permute(2, 0, 1).float()
+    return join(outputs, [size], return_segmentation_scores=True)[0]["segmentation_scores"].clamp(max=1)
+
+
+# ---------------------------------------------------------------- any words
+
+
+def clipseg(image, classes, checkpoint, runtime):
+    """CLIPSeg: a probability map for every word (352 px inside, so its edges are soft); a class is where one of its words is likely."""
+    model, processor = _load(model_folder(checkpoint, "CIDAS/clipseg-rd64-refined"), runtime, CLIPSegForImageSegmentation, AutoProcessor)
+    words = [word for synonyms in classes for word in synonyms]
+    inputs = processor(text=words, images=[_bytes(image)] * len(words), padding=True, return_tensors="pt").to(runtime.device)
+    logits = model(**inputs).logits
+    logits = logits.reshape(len(words), 1, *logits.shape[-2:])
+    maps = F.interpolate(logits, tuple(image.shape[-2:]), mode="bilinear", align_corners=False).sigmoid().cpu()       # [words,1,H,W]
+    return _by_class(classes, maps)
+
+
+def sam3(image, classes, checkpoint, runtime):
+    """SAM 3: all objects that a phrase names, as masks with scores; a class is the union over its words."""
+    model, processor = _load(model_folder(checkpoint, "facebook/sam3"), runtime, AutoModel, AutoProcessor)
+    size, maps = tuple(image.shape[-2:]), []
+    for word in (word for synonyms in classes for word in synonyms):
+        inputs = processor(images=_bytes(image), text=word, return_tensors="pt").to(runtime.device)
+        found = processor.post_process_instance_segmentation(model(**inputs), threshold=LIKELY, mask_threshold=0.5, target_sizes=[size])[0]
+        shown = found["masks"].float().reshape(-1, *size) * found["scores"].reshape(-1, 1, 1)
+        maps.append(torch.cat([shown, torch.zeros(1, *size, device=shown.device)]).max(0).values[None].cpu())
+    return _by_class(classes, torch.stack(maps))
+
+
+def _by_class(classes, maps):
+    """Per class the best of its words.  maps: probabilities [words,1,H,W], in the classes' order."""
+    masks, scores, start = {}, {}, 0
+    for words in classes:
+        best = maps[start:start + len(words)].max(0).values
+        start += len(words)
+        masks[words[0]] = best >= LIKELY
+        scores[words[0]] = float(best[best >= LIKELY].mean()) if (best >= LIKELY).any() else 0.0
+    return masks, scores, []

@@ -66,8 +66,8 @@ class TwinGeneration:
 class Odise:
     """s3: the mask of what the vocabulary names. The section keeps the original's name, whatever the backend."""
     vocab: str = "water, waterfall, river, ocean, lake, sea"     # ';' separates classes, ',' their synonyms
-    backend: str = "transformers"
-    checkpoint: str = "checkpoints/segmenter"
+    backend: str = "auto"                     # auto | odise | odise-package | transformers | clipseg | sam3; auto: the best that is here
+    checkpoint: str = ""                      # folder, or hub id in the local cache; empty: the backend's own place under checkpoints/
     config_file: str = ""                     # unused
     init_from: str = ""                       # unused
     input: Optional[str] = None               # unused
@@ -160,7 +160,8 @@ class Inputs:
     """Your own files in the place of what a stage would make (--image, --twin, --mask, --flow)."""
     image: str = ""
     twin: str = ""
-    mask: str = ""
+    mask: str = ""                            # white may move; any mode, also of another size if the shape is the picture's
+    invert_mask: bool = False                 # black may move
     flow: str = ""
 
 

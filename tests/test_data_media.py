@@ -40,6 +40,21 @@ def test_masks(tmp_path):
         read_mask(tmp_path / "m.png", (6, 7))
 
 
+def test_masks_of_every_mode_size_and_polarity(tmp_path):
+    mask = torch.zeros(1, 8, 12, dtype=torch.bool)
+    mask[:, 2:6, 3:9] = True
+    gray = Image.fromarray(mask[0].numpy().astype(np.uint8) * 255)
+    for mode, picture in {"1": gray.convert("1"), "L01": Image.fromarray(mask[0].numpy().astype(np.uint8)), "P": gray.convert("P"),
+                          "RGB": gray.convert("RGB"), "I;16": Image.fromarray(mask[0].numpy().astype(np.uint16) * 65535),
+                          "alpha": Image.merge("RGBA", [gray.point(lambda _: 0)] * 3 + [gray])}.items():
+        picture.save(tmp_path / "m.png")
+        assert torch.equal(read_mask(tmp_path / "m.png", (8, 12)), mask), mode
+    gray.save(tmp_path / "m.png")
+    assert torch.equal(read_mask(tmp_path / "m.png", (8, 12), invert=True), ~mask)
+    larger = read_mask(tmp_path / "m.png", (16, 24))
+    assert torch.equal(larger, mask.repeat_interleave(2, 1).repeat_interleave(2, 2))
+
+
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n\x00\x00"])
 def test_broken_pictures_are_named(tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)

@@ -36,7 +36,9 @@ def test_imports_run_one_way(path):
     room = path.relative_to(ROOT).parts[0]
     for name in imported(path):
         other = name.split(".")[0]
-        assert other not in SCRIPTS and other != "tests", f"{path.name} imports the script {other}"
+        may = other == "inference_t2c" and room in ("benchmarks", "demo", "evaluate")        # they run the pipeline as a user does
+        assert other not in SCRIPTS or may, f"{path.name} imports the script {other}"
+        assert other != "tests", f"{path.name} imports the tests"
         if other in RANK and other != room:
             assert room not in RANK or RANK[other] < RANK[room], f"{path.relative_to(ROOT)} imports {name}, uphill"
 

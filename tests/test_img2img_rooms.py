@@ -9,23 +9,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from transformers import (
-    BatchFeature,
-    CLIPTextConfig,
-    CLIPTextModel,
-    SegformerConfig,
-    SegformerForSemanticSegmentation,
-    SegformerImageProcessor,
-)
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from img2img import segmenters
 from img2img.attention_mask import AttentionMean, cluster, clusters_picture, components, erode, resize_labels, vote
 from img2img.ddim import alpha_pairs, invert, step, timesteps
 from img2img.diffusion import Diffusion, load_diffusion
 from img2img.features import inject, ldm_layer, record
 from img2img.prompts import load_nouns, twin_prompt
 from img2img.segment import parse_vocabulary, segment
-from img2img.segmenters import match_labels
 from img2img.twin import negative_weights
 from options.runtime import make_runtime
 
@@ -201,16 +192,6 @@ def test_vocabulary():
         parse_vocabulary(" ; ,")
 
 
-def test_words_meet_labels():
-    ade = {0: "sky", 1: "sea", 2: "falls", 3: "water", 4: "river", 5: "seat", 6: "swimming pool, swimming bath", 7: "sandbox"}
-    assert match_labels(["ocean"], ade) == ([1], [])
-    assert match_labels(["waterfalls", "clouds"], ade) == ([0, 2], [])
-    assert match_labels(["water"], ade)[0] == [1, 2, 3, 4, 6]
-    assert match_labels(["water"], {0: "pool table", 1: "water-other"})[0] == [1]
-    assert match_labels(["beaches", "cloud"], {0: "sand", 1: "clouds"})[0] == [0, 1]
-    assert match_labels(["sand", "dragon"], ade) == ([], ["sand", "dragon"])
-
-
 def test_what_is_missing_is_named():
     runtime = make_runtime("cpu")
     with pytest.raises(FileNotFoundError, match="checkpoints/none.*checkpoints/README.md"):
@@ -306,52 +287,3 @@ def test_a_damaged_folder_is_refused(folder, tmp_path, name, text, said):
     (broken / name).unlink() if text is None else (broken / name).write_text(text)
     with pytest.raises(ValueError, match=said):
         load_diffusion(str(broken), make_runtime("cpu"))
-
-
-@pytest.fixture
-def red_is_sky(monkeypatch):
-    """A model that calls red "sky", green "sea" and the rest "tree", at a size and a scale of its own."""
-    def model(pixel_values):
-        return SimpleNamespace(logits=20 * torch.nn.functional.avg_pool2d(pixel_values, 4))
-    def processor(images, return_tensors):
-        pictures = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
-        return BatchFeature({"pixel_values": torch.nn.functional.interpolate(pictures, (32, 64)), "other": torch.zeros(1)})
-    model.config = SimpleNamespace(id2label={0: "sky", 1: "sea", 2: "tree"})
-    monkeypatch.setattr(segmenters, "_load", lambda checkpoint, runtime: (model, processor))
-
-
-def test_segmentation_of_planted_colours(red_is_sky):
-    image = torch.zeros(3, 40, 100)
-    image[0, :20], image[1, 20:, :50], image[2, 20:, 50:] = 1, 1, 1
-    def find(vocabulary):
-        return segment(image, vocabulary, "transformers", "any", make_runtime("cpu"))
-    with pytest.warns(UserWarning, match="dragon"):
-        found = find("ocean, waves; clouds, dragon")
-    assert found.mask.shape == (1, 40, 100) and found.mask.dtype == torch.bool and found.unmatched == ["dragon"]
-    assert torch.equal(found.class_masks["clouds"][0, :19].all(), torch.tensor(True))
-    assert found.class_masks["ocean"][0, 21:, :49].all() and not found.class_masks["ocean"][0, :19].any()
-    assert not found.mask[0, 21:, 52:].any() and 0.9 < found.scores["clouds"] <= 1
-    with pytest.raises(ValueError, match="no label for any of: dragon, ghost; its labels: sky, sea, tree"):
-        find("dragon, ghost")
-    with pytest.warns(UserWarning, match="whole picture"):
-        assert find("sky; sea; forest").mask.all()
-    image[1] = image[2] = 0
-    image[0] = 1
-    with pytest.raises(ValueError, match="mask is empty.*odise.vocab"):
-        find("sea")
-
-
-def test_a_segmentation_folder_is_loaded(tmp_path):
-    torch.manual_seed(0)
-    labels = {0: "sky", 1: "sea"}
-    net = SegformerForSemanticSegmentation(SegformerConfig(depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4,
-                                                           decoder_hidden_size=8, id2label=labels))
-    net.decode_head.classifier.bias.data = torch.tensor([0.0, 99.0])
-    net.save_pretrained(tmp_path)
-    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="whole picture"):
-        assert segment(torch.rand(3, 30, 50), "ocean", "transformers", tmp_path, make_runtime("cpu")).mask.shape == (1, 30, 50)
-    damage(tmp_path, "model.safetensors", lambda w: w.pop("decode_head.classifier.bias"))
-    segmenters._load.cache_clear()
-    with pytest.raises(ValueError, match="classifier.bias"):
-        segment(torch.rand(3, 30, 50), "ocean", "transformers", tmp_path, make_runtime("cpu"))

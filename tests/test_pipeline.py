@@ -171,13 +171,13 @@ def test_bad_flows_are_named_and_nothing_is_lost(photo, tmp_path, array, expecte
 
 
 def test_masks_must_fit_and_mark_something(photo, tmp_path):
-    write_mask(tmp_path / "small.png", torch.ones(1, 10, 10).bool())
+    write_mask(tmp_path / "small.png", torch.ones(1, 10, 30).bool())
     write_mask(tmp_path / "black.png", torch.zeros(1, 141, 179).bool())
-    with pytest.raises(ValueError, match="10x10.*179x141"):
+    with pytest.raises(ValueError, match="30x10.*179x141"):
         run(tmp_path, "--image", photo / "photo.png", "--mask", tmp_path / "small.png")
     with pytest.raises(ValueError, match="black"):
         run(tmp_path, "--image", photo / "photo.png", "--mask", tmp_path / "black.png")
-    with pytest.raises(ValueError, match="10x10.*256x256"):
+    with pytest.raises(ValueError, match="30x10.*256x256"):
         run(tmp_path, "--mask", tmp_path / "small.png")
 
 
