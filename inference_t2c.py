@@ -31,7 +31,7 @@ from models.motion import load_motion_model
 from models.video import composite, load_video_model
 from options.cli import load_options, run_main
 from options.inference import InferenceOptions
-from options.runtime import make_runtime
+from options.runtime import DTYPES, make_runtime
 from options.train import MotionOptions, VideoOptions
 
 NOUNS = "dataset/nouns.json"
@@ -128,9 +128,11 @@ def s6_video(options, experiment, runtime):
     flow = clamp_flow(flow, o.clamp, limit=min(image.shape[-2:]) / 512) * o.speed * mask    # the authors clamp at +-1 px/frame at 512 px
     if not flow.any():
         raise ValueError(f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow")
-    model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), runtime)
+    kind = ("fp32" if runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
+    model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), runtime, dtype=DTYPES[kind])
+    frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse)
     with VideoWriter(experiment.path("video"), o.fps) as video:
-        for frame in tqdm(model.frames(image, flow, o.n_frames, o.blend, o.keep_detail), "s6 frames", total=o.n_frames):
+        for frame in tqdm(frames, "s6 frames", total=o.n_frames):
             video.write(composite(frame, image, mask) if o.composite else frame)
 
 

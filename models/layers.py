@@ -194,7 +194,7 @@ class NoiseNorm(nn.Module):
     def forward(self, x, mask=None):
         """x: [N,C,H,W]; mask: [N,1,H,W] of 0 and 1, partial norm only."""
         if self.folded is not None:
-            scale, shift = self.folded
+            scale, shift = (t.to(x) for t in self.folded)                  # where and as what x is computed
             return torch.addcmul(shift, x, scale)
         noise = x.new_zeros(len(x), self.noise_dim)
         mean, var = self._batch_statistics(x, mask) if self.training else self.statistics.stored()
@@ -239,7 +239,7 @@ class PartialConv2d(nn.Conv2d):
 
     def reweighted(self, x, mask):
         """As forward, but invalid pixels hold the bias instead of 0: enough before a layer that masks its input itself."""
-        covered = F.avg_pool2d(mask, 3, 1, 1, divisor_override=1) * self.in_channels       # valid inputs under the kernel
+        covered = F.conv2d(mask, mask.new_ones(1, 1, 3, 3), padding=1) * self.in_channels  # valid inputs under the kernel
         valid = covered.clamp(0, 1)
         ratio = self.in_channels * 9 / (covered + 1e-8) * valid
         out = F.conv2d(x * mask.to(x.dtype), self.weight, padding=1)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from data.checkpoint import load_weights, read_checkpoint
+from models.engines import ENGINES, make_decoder
 from models.euler import displacements, displacements_reversed
 from models.motion import as_key, options_of
 from models.networks import build_video
@@ -24,7 +25,7 @@ class VideoModel:
         """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options: VideoOptions."""
         self.net, self.options = net, options
 
-    def frames(self, image, flow, n_frames, blend="linear", keep_detail=False):
+    def frames(self, image, flow, n_frames, blend="linear", keep_detail=False, engine="torch", static_reuse=True):
         """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
 
         image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame at that size.
@@ -34,6 +35,7 @@ class VideoModel:
         keep_detail: what the network loses of the picture at rest (the picture minus its decoded features) is splatted with the
         features and added to every frame, so that frame 0 is the picture itself; where neither direction brings anything, the picture at
         rest shows. Not published; without it frames are the network's alone, and holes are what it makes of them (often grey).
+        engine: see models/engines.py.   static_reuse: decode once what no frame can change (exact up to rounding; engine torch on a CPU).
         Memory grows only with the square root of n_frames. Any size.
         """
         height, width = image.shape[-2:]
@@ -43,20 +45,23 @@ class VideoModel:
             raise ValueError(f"n_frames={n_frames}; expected 1 or more")
         if blend not in BLENDS:
             raise ValueError(f"blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
-        return self._frames(image, flow, n_frames, BLENDS[blend], keep_detail)
+        if engine not in ENGINES:
+            raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
+        return self._frames(image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse)
 
-    @torch.no_grad()
-    def _frames(self, image, flow, n_frames, share_of_back, keep_detail):
+    @torch.inference_mode()
+    def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse):
         asked, (height, width) = image.device, image.shape[-2:]
-        device = next(self.net.parameters()).device
+        device, dtype = next(self.net.parameters()).device, next(self.net.parameters()).dtype
         image, flow = image.to(device), flow.to(device)
         margin = (0, -width % self.options.multiple, 0, -height % self.options.multiple)
         picture = F.pad(image[None] * 2 - 1, margin, mode="replicate")
-        features, metric = self.net.encode(picture)
+        features, metric = (code.float() for code in self.net.encode(picture.to(dtype, memory_format=torch.channels_last)))
         depth = features.shape[1]
+        decode = make_decoder(self.net.projector, features[0], F.pad(flow, margin) if static_reuse else None, engine)
         if keep_detail:
-            still = self.net.projector(features, torch.ones_like(picture[:, :1]))[0]
-            features = torch.cat([features, picture - still], 1)
+            features = torch.cat([features, picture - decode(features[0], torch.ones_like(picture[0, :1]))], 1)
+        features = features.contiguous(memory_format=torch.channels_last)      # as the splat reads it
         importance = self.net.importance(metric)[0, 0]
         # Index (0, n, n_frames - 1) of the original: back by end + 1 - n.
         pairs = zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))
@@ -67,7 +72,7 @@ class VideoModel:
             blended, total = splat_blend(features[0], *zip(*moves))
             if keep_detail:                                        # a hole shows the picture at rest, not grey
                 blended, total = torch.where(total > 0, blended, features[0]), torch.ones_like(total)
-            frame = self.net.projector(blended[None, :depth], (total > 0).float()[None])[0]
+            frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
 
@@ -85,18 +90,18 @@ def composite(frame, image, mask, feather=2):
     return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 
-def load_video_model(folder, options, runtime, which="latest"):
+def load_video_model(folder, options, runtime, which="latest", dtype=torch.float32):
     """The VideoModel kept in a checkpoint folder, folded for inference; the one loaded last stays in memory.
 
-    folder, options, runtime, which: as for load_motion_model, with VideoOptions; frames are computed in float32.
+    folder, options, runtime, which: as for load_motion_model, with VideoOptions.   dtype: of the network alone; splatting is float32.
     """
-    return _load(str(folder), as_key(options), runtime, which)
+    return _load(str(folder), as_key(options), runtime, which, dtype)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(folder, options_json, runtime, which):
+def _load(folder, options_json, runtime, which, dtype):
     state_dict, card = read_checkpoint(folder, which)
     options = options_of(VideoOptions, card, json.loads(options_json))
     net = build_video(options)
     load_weights(net, state_dict, folder)
-    return VideoModel(net.fold().to(runtime.device, memory_format=torch.channels_last), options)
+    return VideoModel(net.fold().to(runtime.device, dtype, memory_format=torch.channels_last), options)

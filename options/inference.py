@@ -137,6 +137,9 @@ class Video:
     keep_detail: bool = False                 # what the network loses of the picture travels with it, holes show it at rest; not published
     composite: bool = True                    # pixels outside the mask are the input picture's, exactly
     fps: int = 30
+    engine: str = "torch"                     # what runs the decoder: torch | compile (minutes at first, for GPUs) | openvino (pip install)
+    dtype: str = "auto"                       # auto: fp32 on a CPU, bf16 on a GPU | fp32 | bf16 | fp16
+    static_reuse: bool = True                 # what cannot change is decoded once per clip (engine torch on a CPU)
     netG: str = "spadeunet4softmaxsplating"
     norm_G: str = "sync:spectral_instance"
     input_nc: int = 8
@@ -148,6 +151,8 @@ class Video:
 
     def __post_init__(self):
         _one_of("video.blend", self.blend, ("linear", "smooth"))
+        _one_of("video.engine", self.engine, ("torch", "compile", "openvino"))
+        _one_of("video.dtype", self.dtype, ("auto", "fp32", "bf16", "fp16"))
         _one_of("video.clamp", self.clamp, ("component", "magnitude", "none"))
         _at_least("video.n_frames", self.n_frames, 2)
         _at_least("video.fps", self.fps, 1)

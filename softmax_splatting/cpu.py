@@ -4,6 +4,7 @@ For every destination pixel the list of what lands on it is built first (CSR: so
 that order, so the result does not depend on the number of threads. Forward only; gradients are the reference's work.
 """
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 
-def _compile(function):
+def compiled(function):
     """numba.njit without the GIL; compiled code is kept on disk where a cache folder can be written."""
     try:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
@@ -19,7 +20,7 @@ def _compile(function):
         return numba.njit(nogil=True, error_model="numpy")(function)
 
 
-@_compile
+@compiled
 def _corners(flow, corner_x, corner_y, weight, inside):
     """Left, top corner and the two far shares of every source pixel; inside: does any corner land in the image?"""
     _, height, width = flow.shape
@@ -35,24 +36,29 @@ def _corners(flow, corner_x, corner_y, weight, inside):
                 weight[0, i], weight[1, i] = at_x - left, at_y - top
 
 
-@_compile
-def _count(corner_x, corner_y, inside, height, width, start):
-    """Add to start[d + 1] how many corners land on destination d."""
+@compiled
+def _count(corner_x, corner_y, share, inside, height, width, start):
+    """Add to start[d + 1] how many corners land on destination d; corners without a share (of pixels that stand still, three) do not."""
     for i in range(len(inside)):
         if inside[i]:
             for corner in range(4):
-                x, y = corner_x[i] + (corner & 1), corner_y[i] + (corner >> 1)
+                right, low = corner & 1, corner >> 1
+                if (right and share[0, i] == 0) or (low and share[1, i] == 0):
+                    continue
+                x, y = corner_x[i] + right, corner_y[i] + low
                 if x >= 0 and x < width and y >= 0 and y < height:
                     start[y * width + x + 1] += 1
 
 
-@_compile
+@compiled
 def _fill(corner_x, corner_y, share, inside, source_weight, height, width, cursor, source, weight):
     """Write source pixel and weight of every corner into its destination's list."""
     for i in range(len(inside)):
         if inside[i]:
             for corner in range(4):
                 right, low = corner & 1, corner >> 1
+                if (right and share[0, i] == 0) or (low and share[1, i] == 0):
+                    continue
                 x, y = corner_x[i] + right, corner_y[i] + low
                 if x >= 0 and x < width and y >= 0 and y < height:
                     k = cursor[y * width + x]
@@ -62,7 +68,7 @@ def _fill(corner_x, corner_y, share, inside, source_weight, height, width, curso
                         * (share[1, i] if low else 1 - share[1, i])
 
 
-@_compile
+@compiled
 def _gather(start, source, weight, rows, out, total, first, last):
     """out[d] = sum of weight * rows[source], total[d] = sum of weight, for destinations first..last."""
     for d in range(first, last):
@@ -77,7 +83,7 @@ def _gather(start, source, weight, rows, out, total, first, last):
         total[d] = sum_of_weights
 
 
-@_compile
+@compiled
 def _gather_mean(start, source, weight, rows, out, total, eps, first, last):
     """As _gather, divided by max(total, eps)."""
     for d in range(first, last):
@@ -103,7 +109,7 @@ def _table(displacements, weights, height, width):
         x, y = np.empty(pixels, np.int32), np.empty(pixels, np.int32)
         share, inside = np.empty((2, pixels), np.float32), np.empty(pixels, np.bool_)
         _corners(displacement, x, y, share, inside)
-        _count(x, y, inside, height, width, start)
+        _count(x, y, share, inside, height, width, start)
         landings.append((x, y, share, inside))
     np.cumsum(start, out=start)
     source, weight = np.empty(start[-1], np.int32), np.empty(start[-1], np.float32)
@@ -113,14 +119,18 @@ def _table(displacements, weights, height, width):
     return start, source, weight
 
 
-def _in_slabs(function, pixels):
-    """Run function(first, last) over all destinations, one slab per torch thread."""
-    threads = torch.get_num_threads()
-    if threads == 1:
-        return function(0, pixels)
-    edges = np.linspace(0, pixels, threads + 1).astype(np.int64)
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(function, edges[:-1], edges[1:]))
+def in_slabs(function, count):
+    """Run function(first, last) over 0..count, one slab per torch thread."""
+    threads = min(torch.get_num_threads(), count)
+    if threads <= 1:
+        return function(0, count)
+    edges = np.linspace(0, count, threads + 1).astype(np.int64)
+    list(_pool(threads).map(function, edges[:-1], edges[1:]))
+
+
+@functools.cache
+def _pool(threads):
+    return ThreadPoolExecutor(threads)
 
 
 def splat_sum(input, flow):
@@ -132,7 +142,7 @@ def splat_sum(input, flow):
     ones = np.ones(height * width, np.float32)
     for i in range(n):
         start, source, weight = _table([flow[i]], [ones], height, width)
-        _in_slabs(lambda a, b: _gather(start, source, weight, rows[i], out[i], total, a, b), height * width)  # noqa: B023
+        in_slabs(lambda a, b: _gather(start, source, weight, rows[i], out[i], total, a, b), height * width)  # noqa: B023
     return torch.from_numpy(out).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -144,5 +154,5 @@ def splat_blend(features, displacements, weights, eps=1e-8):
                                    [w.detach().contiguous().numpy().reshape(-1) for w in weights], height, width)
     out, total = np.empty_like(rows), np.empty(height * width, np.float32)
     eps = np.float32(eps)
-    _in_slabs(lambda a, b: _gather_mean(start, source, weight, rows, out, total, eps, a, b), height * width)
+    in_slabs(lambda a, b: _gather_mean(start, source, weight, rows, out, total, eps, a, b), height * width)
     return torch.from_numpy(out).view(height, width, channels).permute(2, 0, 1), torch.from_numpy(total).view(1, height, width)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.clip_decoder import ClipDecoder
 from models.euler import integrate
 from models.layers import SPADE, PartialConv2d, initialise, resize_condition
 from models.networks import DIFFUSION_BLOCKS, build_discriminator, build_motion, build_video, up_as_mask
@@ -102,6 +103,10 @@ def test_golden_video(case, folded):
     error = np.abs(out[..., ::step, ::step] - expected)
     assert error.max() < 1e-3 and (error < 1e-4).mean() > 0.999
     assert len(seen) == 16
+    for i in range(len(out) if folded else 0):                                 # and the decoder of clips
+        made = ClipDecoder(net.projector, blended[i])(blended[i], mask[i])
+        error = np.abs(made.numpy()[..., ::step, ::step] - expected[i])
+        assert error.max() < 1e-3 and (error < 1e-4).mean() > 0.999
 
 
 @pytest.mark.golden
