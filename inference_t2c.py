@@ -130,7 +130,7 @@ def s6_video(options, experiment, runtime):
         raise ValueError(f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow")
     kind = ("fp32" if runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
     model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), runtime, dtype=DTYPES[kind])
-    frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse)
+    frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
     with VideoWriter(experiment.path("video"), o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
             video.write(composite(frame, image, mask) if o.composite else frame)

@@ -16,6 +16,7 @@ from softmax_splatting import splat_blend
 
 # The backward picture's share at time u in [0,1) of the loop. "smooth" is the 5th-order smoothstep: flat at both ends.
 BLENDS = {"linear": lambda u: u, "smooth": lambda u: u**3 * (10 + u * (6 * u - 15))}
+HOLES = ("network", "still")
 
 
 class VideoModel:
@@ -25,7 +26,8 @@ class VideoModel:
         """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options: VideoOptions."""
         self.net, self.options = net, options
 
-    def frames(self, image, flow, n_frames, blend="linear", keep_detail=False, engine="torch", static_reuse=True):
+    def frames(self, image, flow, n_frames, blend="linear", keep_detail=False, engine="torch", static_reuse=True,
+               holes="network"):
         """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
 
         image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame at that size.
@@ -33,8 +35,9 @@ class VideoModel:
         falls from 1 to 0: evenly ("linear", as published) or slowly at both ends ("smooth"), which keeps most frames crisp and has no
         kink where the loop closes.
         keep_detail: what the network loses of the picture at rest (the picture minus its decoded features) is splatted with the
-        features and added to every frame, so that frame 0 is the picture itself; where neither direction brings anything, the picture at
-        rest shows. Not published; without it frames are the network's alone, and holes are what it makes of them (often grey).
+        features and added to every frame, so that frame 0 is the picture itself; holes are then "still". Not published.
+        holes: where neither direction brings anything (fast or diverging flow): "network", it sees nothing there, as published (often
+        grey); "still", it sees the features of the picture at rest.
         engine: see models/engines.py.   static_reuse: decode once what no frame can change (exact up to rounding; engine torch on a CPU).
         Memory grows only with the square root of n_frames. Any size.
         """
@@ -47,10 +50,12 @@ class VideoModel:
             raise ValueError(f"blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
         if engine not in ENGINES:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
-        return self._frames(image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse)
+        if holes not in HOLES:
+            raise ValueError(f"video.holes={holes!r} is unknown; choose one of {', '.join(HOLES)}")
+        return self._frames(image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, holes == "still" or keep_detail)
 
     @torch.inference_mode()
-    def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse):
+    def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse, fill):
         asked, (height, width) = image.device, image.shape[-2:]
         device, dtype = next(self.net.parameters()).device, next(self.net.parameters()).dtype
         image, flow = image.to(device), flow.to(device)
@@ -70,7 +75,7 @@ class VideoModel:
             shares = (1 - back, back)
             moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
             blended, total = splat_blend(features[0], *zip(*moves))
-            if keep_detail:                                        # a hole shows the picture at rest, not grey
+            if fill:                                               # a hole shows the picture at rest, not grey
                 blended, total = torch.where(total > 0, blended, features[0]), torch.ones_like(total)
             frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame

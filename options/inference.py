@@ -135,6 +135,7 @@ class Video:
     clamp: str = "component"                  # component: each of dx, dy to +-1 px/frame before speed, as published | magnitude | none
     blend: str = "linear"                     # how forward and backward motion cross-fade: linear, as published | smooth (no kink at the seam)
     keep_detail: bool = False                 # what the network loses of the picture travels with it, holes show it at rest; not published
+    holes: str = "network"                    # where nothing lands: network, as published (grey when the flow is fast) | still, the picture at rest
     composite: bool = True                    # pixels outside the mask are the input picture's, exactly
     fps: int = 30
     engine: str = "torch"                     # what runs the decoder: torch | compile (minutes at first, for GPUs) | openvino (pip install)
@@ -151,6 +152,7 @@ class Video:
 
     def __post_init__(self):
         _one_of("video.blend", self.blend, ("linear", "smooth"))
+        _one_of("video.holes", self.holes, ("network", "still"))
         _one_of("video.engine", self.engine, ("torch", "compile", "openvino"))
         _one_of("video.dtype", self.dtype, ("auto", "fp32", "bf16", "fp16"))
         _one_of("video.clamp", self.clamp, ("component", "magnitude", "none"))
