@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers.utils import logging as transformers_log
 
+from data.checkpoint import find_checkpoint
 from data.experiment import FILES, Experiment
 from data.files import make_folder
 from data.flow import clamp_flow, flow_to_color, read_flow
@@ -30,7 +31,7 @@ from img2img.twin import FeaturePlan, artistic, invert_picture, twin
 from models.motion import load_motion_model
 from models.video import composite, load_video_model
 from options.cli import load_options, run_main
-from options.inference import InferenceOptions
+from options.inference import InferenceOptions, TwinExtraction
 from options.runtime import DTYPES, make_runtime
 from options.train import MotionOptions, VideoOptions
 
@@ -58,7 +59,11 @@ def s2_twin(options, experiment, runtime):
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     o, t = options.twin_extraction, options.twin_generation
     diffusion = load_diffusion(o.ckpt, runtime, o.ema, o.tokenizer)
-    source, source_scale = source_of(o, experiment.given("image"))
+    drawn_with = experiment.options_of("s1") or asdict(options)    # what s1 saw counts, whatever the options say by now
+    source, source_scale = source_of(TwinExtraction(**drawn_with["twin_extraction"]), experiment.given("image"))
+    if drawn_with["twin_extraction"]["ddim_steps"] != o.ddim_steps:
+        raise ValueError(f"s1 took {drawn_with['twin_extraction']['ddim_steps']} steps, twin_extraction.ddim_steps={o.ddim_steps}: source and "
+                         "twin walk the same steps; run s1 again, or set it back")
     prompt = t.prompt or twin_prompt(find_direction(o.prompt)[1], load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
     drawn, _ = twin(
@@ -111,7 +116,7 @@ def s5_flow(options, experiment, runtime):
     check_mask(mask, twin_image, experiment.path("mask"))
     name = o.hint_model_name if o.use_hint and o.hint_model_name else o.model_name
     model = load_motion_model(f"{o.checkpoints_dir}/{name}", motion_options(o), runtime)
-    hint = direction(prompt, mask, o, runtime.seed) if o.use_hint else None
+    hint = direction(prompt, mask, o, model.options.fineSize, runtime.seed) if o.use_hint else None
     flow = model.predict(twin_image, mask, text=prompt, hint=hint)     # [2,H,W], px/frame
     if hint is not None:
         experiment.write(hint=flow_to_color(hint))
@@ -178,11 +183,14 @@ def main(argv=None):
     """Read the command line, lay your own files in place, run the chosen stages of the table."""
     transformers_log.disable_progress_bar()                        # ours are enough
     options, chosen = read_command_line(argv)
-    seed = options.twin_extraction.seed
-    runtime = make_runtime(options.runtime.device, options.runtime.dtype, random_seed() if seed < 0 else seed, options.runtime.threads,
-                           options.runtime.slicing)
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name)
+    if options.twin_extraction.seed < 0:                           # drawn once per picture, and written down
+        before = None if "s1" in chosen else experiment.options_of("s1")
+        options.twin_extraction.seed = before["twin_extraction"]["seed"] if before else random_seed()
+    r = options.runtime
+    runtime = make_runtime(r.device, r.dtype, options.twin_extraction.seed, r.threads, r.slicing)
     check_prompt(options, chosen)
+    check_networks(options, chosen)
     if "s1" in chosen:
         make_folder(experiment.folder)                             # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
@@ -261,6 +269,8 @@ def read_command_line(argv):
              "inputs.twin": flags.twin, "inputs.mask": flags.mask, "inputs.flow": flags.flow,
              "optical_flow.use_hint": "true" if flags.use_hint else None, "inputs.invert_mask": "true" if flags.invert_mask else None}
     overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
+    if flags.prompt is not None and not any(text.startswith("twin_generation.prompt=") for text in overrides):
+        overrides.append("twin_generation.prompt=")                # the YAML's belongs to the YAML's prompt: take the nouns of this one
     options = load_options(InferenceOptions, flags.config, overrides)
     options.inputs.image = options.inputs.image or options.twin_extraction.init_img
     return options, chosen_stages(flags.stage)
@@ -283,8 +293,21 @@ def check_prompt(options, chosen):
     if "s5" in chosen and not options.inputs.flow and options.optical_flow.use_hint and phrase is None:
         raise ValueError(f'--use_hint needs a direction in the prompt, found none in "{prompt}"; write e.g. "flowing in left to right '
                          f'direction"; known directions: {"; ".join(DIRECTIONS)}')
+    t = options.twin_generation
+    if "s2" in chosen and t.num_ddim_sampling_steps not in (None, options.twin_extraction.ddim_steps):
+        raise ValueError(f"twin_generation.num_ddim_sampling_steps={t.num_ddim_sampling_steps}, twin_extraction.ddim_steps="
+                         f"{options.twin_extraction.ddim_steps}: source and twin walk the same steps; leave the former empty")
     if "s5" in chosen and phrase and not options.optical_flow.use_hint:
         print(f'note: the prompt names a direction ("{phrase}"); it is followed only with --use_hint')
+
+
+def check_networks(options, chosen):
+    """The networks of the last stages are looked for before the first one has drawn for minutes."""
+    o, v = options.optical_flow, options.video
+    if "s5" in chosen and not options.inputs.flow:
+        find_checkpoint(f"{o.checkpoints_dir}/{o.hint_model_name if o.use_hint and o.hint_model_name else o.model_name}")
+    if "s6" in chosen:
+        find_checkpoint(f"{v.checkpoints_dir}/{v.model_name}")
 
 
 def place_inputs(options, chosen, experiment):
@@ -293,13 +316,17 @@ def place_inputs(options, chosen, experiment):
     A picture of your own is its own twin, unless you give one or s2 draws one.  Returns the names of the artifacts given.
     """
     o, inverting = options.inputs, options.twin_extraction.inversion_steps > 0
+    if o.invert_mask and not o.mask:
+        raise ValueError("--invert_mask says how to read --mask, but no mask is given")
+    if "s1" in chosen and not o.image:
+        experiment.forget("image", "twin")                         # an earlier run's own picture: this one is drawn
     image = read_image(o.image) if o.image else None
     drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
     twin_image = read_image(o.twin) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
     flow = read_flow(o.flow) if o.flow else None
     mask = read_mask(o.mask, size, o.invert_mask) if o.mask else None
-    if mask is None and flow is not None:
+    if mask is None and flow is not None and ("s1" in chosen or not experiment.has("mask")):
         mask = (flow != 0).any(0, keepdim=True)                    # s6 needs to know what may move: whatever your flow moves
     if mask is not None and not mask.any():
         raise ValueError(f"{o.mask or o.flow} marks nothing to move: it is black (or zero) everywhere; paint white what may move")
@@ -323,12 +350,15 @@ def picture_size(image, o, chosen, experiment):
     return None if image is None else tuple(image.shape[-2:])
 
 
-def direction(prompt, mask, o, seed):
-    """The direction clause of the prompt as a hint of [2,H,W] px/frame, as long inside the whole mask."""
+def direction(prompt, mask, o, fine_size, seed):
+    """The direction clause of the prompt as a hint of [2,H,W] px/frame, equally long inside the whole mask.
+
+    fine_size: px of the short side at which the network works, and at which o.hint_speed is meant.
+    """
     phrase, _ = find_direction(prompt)
     if phrase is None:
         raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
-    return direction_hint(mask, sample_angle(phrase, seed), o.hint_speed * min(mask.shape[-2:]) / o.fineSize)
+    return direction_hint(mask, sample_angle(phrase, seed), o.hint_speed * min(mask.shape[-2:]) / fine_size)
 
 
 def check_mask(mask, image, path):

@@ -4,9 +4,11 @@
         --mask_path dataset/procedural_data/validation_masks --captions_file dataset/procedural_data/validation_metadata.jsonl
 
 Writes per picture, into results/<name>/<phase>_<epoch>/images: <id>_flow.npz (px/frame), <id>_Motion.pt ([1,2,H,W] in 1/motion_norm,
-the authors' format) and previews <id>_input_*.jpg.
+the authors' format) and previews <id>_input_*.jpg; index.html beside images/ shows them. What is done already, by the same weights, from
+the same inputs, is kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or torchrun.
 """
 
+import sys
 from pathlib import Path
 
 import torch
@@ -17,7 +19,9 @@ from data.files import atomic
 from data.flow import flow_to_color, motion_mask, read_flow, read_motion, write_flow
 from data.hint import direction_hint, find_direction, sample_angle
 from data.media import read_image, read_mask, write_image
+from evaluate.finished import Finished, run_on_all, share_of
 from evaluate.flow_error import endpoint_error
+from evaluate.index_page import write_index
 from models.motion import load_motion_model
 from options.cli import read_command, run_main
 from options.runtime import runtime_of
@@ -26,26 +30,47 @@ from options.train import MotionApply
 
 def main():
     options = read_command(MotionApply, __doc__)
-    runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
+    code = run_on_all(options.gpu_ids, sys.argv)
+    if code is not None:
+        return code
+    share = share_of(options.gpu_ids)
+    runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
     model = load_motion_model(options.folder, options, runtime, options.which_epoch)
     captions = read_captions(options.captions_file) if options.captions_file else {}
-    folder, errors = Path(options.images), []
-    for item in tqdm(ids(options.dataroot)[:options.how_many or None], "flow"):
-        image = read_image(picture_of(options.dataroot, item))
-        truth = true_flow(options.dataroot, item, image)
-        mask = mask_of(options, item, image, truth)
+    images, items = Path(options.images), ids(options.dataroot)[:options.how_many or None]
+    finished = Finished(images.parent, options)
+    for item in tqdm(share.of(items), share.title("flow")):
         caption = options.prompt or captions.get(item, [""])[0]
-        hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None
-        if model.options.takes_text and not caption:
-            raise ValueError(f"no caption for {item}; set --captions_file to a file that has {item}:<caption>, or --prompt")
-        flow = model.predict(image, mask, text=caption, hint=hint)
-        save(folder, item, flow, image, mask, truth, hint, options.motion_norm)
-        if truth is not None and mask.any():
-            errors.append([endpoint_error(flow, truth, mask), endpoint_error(torch.zeros_like(truth), truth, mask)])
-    print(f"flow of the pictures in {options.dataroot}: {folder}")
+        key = finished.key(*inputs_of(options, item), caption)
+        if finished.record(item, key, (images / f"{item}_flow.npz", images / f"{item}_Motion.pt")) is None:
+            finished.begin(item)
+            finished.end(item, key, **predict(options, model, item, caption, images))
+    print(f"flow of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
+    errors = [numbers for numbers in finished.numbers(items) if "epe" in numbers]
     if errors:
-        mean, still = torch.tensor(errors).mean(0).tolist()
+        mean, still = (sum(numbers[name] for numbers in errors) / len(errors) for name in ("epe", "epe_at_rest"))
         print(f"endpoint error inside the masks: {mean:.3f} px/frame; {still:.3f} if nothing moved ({len(errors)} pictures)")
+
+
+def inputs_of(options, item):
+    """The files that decide about an item's flow, there or not."""
+    return (picture_of(options.dataroot, item), Path(options.dataroot) / f"{item}_motion.pth",
+            Path(options.mask_path or ".") / f"{item}_mask.png", Path(options.hints_path or ".") / item / "5_blend.pth")
+
+
+def predict(options, model, item, caption, folder):
+    """Make and save one flow.  Returns its endpoint error inside the mask, and that of rest, in px/frame; {} where the truth is unknown."""
+    image = read_image(picture_of(options.dataroot, item))
+    truth = true_flow(options.dataroot, item, image)
+    mask = mask_of(options, item, image, truth)
+    hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None
+    if model.options.takes_text and not caption:
+        raise ValueError(f"no caption for {item}; set --captions_file to a file that has {item}:<caption>, or --prompt")
+    flow = model.predict(image, mask, text=caption, hint=hint)
+    save(folder, item, flow, image, mask, truth, hint, options.motion_norm)
+    if truth is None or not mask.any():
+        return {}
+    return {"epe": endpoint_error(flow, truth, mask), "epe_at_rest": endpoint_error(torch.zeros_like(truth), truth, mask)}
 
 
 def true_flow(root, item, image):

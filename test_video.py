@@ -3,9 +3,14 @@
     python test_video.py --name mini/video --dataroot dataset/procedural_data/validation \\
         --motion_basepath results/mini/motion/test_latest/images
 
-Writes results/<name>/<phase>_<epoch>/images/<id>_video.mp4.
+Writes results/<name>/<phase>_<epoch>/images/<id>_video.mp4 and, beside images/, index.html to look at and finished/<id>.json (what
+the clip was made from; how still it is and how well it loops before encoding). Clips that are done already, by the same weights, from the
+same inputs, are kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or torchrun.
+Next: python evaluate/compute_fvd.py, python -m evaluate.report.
 """
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -13,26 +18,55 @@ from tqdm import tqdm
 
 from data.datasets import ids, match_flow, picture_of
 from data.flow import clamp_flow, read_flow, read_motion
-from data.media import VideoWriter, read_image
-from models.video import load_video_model
+from data.media import VideoWriter, read_image, to_uint8
+from evaluate.finished import Finished, run_on_all, share_of
+from evaluate.index_page import write_index
+from evaluate.loop_error import LoopMeter
+from models.video import composite, load_video_model
 from options.cli import read_command, run_main
 from options.runtime import runtime_of
 from options.train import VideoApply
 
 
+@dataclass
+class ClipApply(VideoApply):
+    """python test_video.py"""
+    keep_detail: bool = False           # as in s6: what the network loses of the picture travels with it; not published
+    composite: bool = True              # as in s6: pixels whose flow is 0 are the picture's, exactly; the original decodes them
+
+
 def main():
-    options = read_command(VideoApply, __doc__)
-    runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
+    options = read_command(ClipApply, __doc__)
+    code = run_on_all(options.gpu_ids, sys.argv)
+    if code is not None:
+        return code
+    share = share_of(options.gpu_ids)
+    runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
     model = load_video_model(options.folder, options, runtime, options.which_epoch)
-    folder = Path(options.images)
-    for item in tqdm(ids(options.dataroot)[:options.how_many or None], "clips"):
-        image = sized(read_image(picture_of(options.dataroot, item)), options.fineSize)
-        flow = match_flow(flow_of(options, item), image)
-        flow = clamp_flow(flow, options.clamp, limit=min(image.shape[1:]) / 512) * options.speed
-        with VideoWriter(folder / f"{item}_video.mp4", options.fps) as video:
-            for frame in model.frames(image, flow, options.n_frames, options.blend):
-                video.write(frame)
-    print(f"clips of the pictures in {options.dataroot}: {folder}")
+    images, items = Path(options.images), ids(options.dataroot)[:options.how_many or None]
+    finished = Finished(images.parent, options)
+    for item in tqdm(share.of(items), share.title("clips")):
+        key = finished.key(picture_of(options.dataroot, item), flow_path(options, item))
+        clip = images / f"{item}_video.mp4"
+        if finished.record(item, key, [clip]) is None:
+            finished.begin(item)
+            finished.end(item, key, **make_clip(options, model, item, clip))
+    print(f"clips of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
+
+
+def make_clip(options, model, item, path):
+    """Write the clip.  Returns what can only be measured before it is encoded (see LoopMeter; the mask is where the flow is not 0)."""
+    image = sized(read_image(picture_of(options.dataroot, item)), options.fineSize)
+    flow = match_flow(flow_of(options, item), image)
+    flow = clamp_flow(flow, options.clamp, limit=min(image.shape[1:]) / 512) * options.speed
+    mask = (flow != 0).any(0, keepdim=True)
+    meter = LoopMeter(mask, flow_every=0)
+    with VideoWriter(path, options.fps) as video:
+        for frame in model.frames(image, flow, options.n_frames, options.blend, options.keep_detail):
+            pixels = to_uint8(composite(frame, image, mask) if options.composite else frame)
+            meter.add(pixels)
+            video.write(pixels)
+    return meter.result() if options.n_frames > 2 else {}
 
 
 def sized(image, side):
@@ -43,12 +77,20 @@ def sized(image, side):
     return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
 
 
-def flow_of(options, item):
-    """Flow in px/frame: ours, the authors' file, or the true one if no folder is given."""
+def flow_path(options, item):
+    """Where an item's flow is: ours, the authors' file, or the true one if no folder is given."""
     if not options.motion_basepath:
-        return read_motion(Path(options.dataroot) / f"{item}_motion.pth")
+        return Path(options.dataroot) / f"{item}_motion.pth"
     ours = Path(options.motion_basepath) / f"{item}_flow.npz"
-    return read_flow(ours) if ours.is_file() else read_flow(ours.with_name(f"{item}_Motion.pt")) * options.motion_norm
+    return ours if ours.is_file() else ours.with_name(f"{item}_Motion.pt")
+
+
+def flow_of(options, item):
+    """That flow in px/frame at its own size."""
+    path = flow_path(options, item)
+    if not options.motion_basepath:
+        return read_motion(path)
+    return read_flow(path) * (options.motion_norm if path.name.endswith("_Motion.pt") else 1)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
 """Train the network that predicts how the masked part of a picture moves.
 
     python train_motion.py --config configs/train_motion_mini.yaml [--batchSize 8 ...]
+    python train_motion.py --name motion --gpu_ids 0,1,2,3 --batchSize 16 --dtype bf16 --use_epe_loss --captions_file ...
+
+Several GPUs: --gpu_ids 0,1,2,3, or torchrun / accelerate launch, also over several machines. Results, pictures and curves:
+<checkpoints_dir>/<name>; look at web/index.html, or: tensorboard --logdir <checkpoints_dir>/<name>/logs
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
 import torch
 
-from data.checkpoint import read_checkpoint
+from data.checkpoint import read_tensors
 from data.datasets import MotionDataset
 from models.motion import load_text_encoder
-from models.networks import build_discriminator, build_motion
-from models.pix2pix import MotionTask, Pix2Pix, start_weights
-from models.training import card_of, folder_of, train
+from models.networks import build_motion
+from models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
+from models.training import card_of, folder_of, own_gpu, spread, train
 from options.cli import read_command, run_main
 from options.runtime import runtime_of
 from options.train import MotionOptions, MotionTrain
@@ -22,26 +27,104 @@ from options.train import MotionOptions, MotionTrain
 
 def main():
     options = read_command(MotionTrain, __doc__)
-    runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
-    dataset = MotionDataset(options.dataroot, options.fineSize, options.mask_path if options.use_seg_mask else "",
-                            options.captions_file if options.takes_text else "", options.use_hint, options.hints_path,
-                            flip=not options.no_flip, seed=options.seed, strict=options.strict)
+    code = spread(options.gpu_ids, sys.argv)
+    if code is not None:
+        return code
+    runtime = runtime_of(own_gpu(options.gpu_ids), options.seed, options.threads)
+    dataset = MotionDataset(options.dataroot, options.fineSize, mask_folder(options), options.captions_file if options.takes_text else "",
+                            options.use_hint, options.hints_path, flip=not options.no_flip, seed=options.seed, strict=options.strict,
+                            as_published=options.as_published)
+    dataset.items = dataset.items[:options.max_dataset_size or None]
     torch.manual_seed(options.seed)
     net = start_weights(build_motion(options), options.init)
-    if options.attention_weights:
-        net.import_attention(read_checkpoint(options.attention_weights)[0])
+    if options.takes_text:
+        start_attention(net, options)
     text = load_text_encoder(options.text_encoder_path, runtime) if options.takes_text else (None, None)
-    critic = None
-    if options.gan:
-        critic = build_discriminator(options.input_nc + options.output_nc, options.ndf, options.n_layers_D, options.num_D)
-        start_weights(critic, "normal")
-    model = Pix2Pix(MotionTask(net, options, *text), critic, options.use_epe_loss, options.use_l1_loss)
+    model = Pix2Pix(MotionTask(net, options, *text), start_critic(options), options.use_epe_loss, options.use_l1_loss, None,
+                    options.lambda_feat, not options.no_ganFeat_loss, not options.no_lsgan)
     card = card_of(options, MotionOptions, dataset, sys.argv)
     if options.takes_text and options.ship_text_encoder:
-        for part in ("tokenizer", "text_encoder"):
-            shutil.copytree(Path(options.text_encoder_path) / part, folder_of(options) / part, dirs_exist_ok=True)
+        if first_process():
+            ship_text_encoder(options)
         card["options"]["text_encoder_path"] = "."
     train(model, dataset, card, options, runtime)
+
+
+def first_process():
+    """This process says and writes what one should."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text):
+    """One line, from the first process."""
+    if first_process():
+        print(text, flush=True)
+
+
+def mask_folder(options):
+    """The folder of masks to train with; "" = masks from the true flow. The original ignores --mask_path without --use_seg_mask."""
+    if options.use_seg_mask or not options.mask_path:
+        return options.mask_path
+    if options.as_published:
+        say(f"masks come from the true flow, as published; --use_seg_mask takes those of {options.mask_path}")
+        return ""
+    if not Path(options.mask_path).is_dir():
+        say(f"no folder {options.mask_path}: masks come from the true flow (demo/gen_mask.py makes such a folder)")
+        return ""
+    say(f"masks of {options.mask_path}, as at test time (--as_published takes them from the true flow)")
+    return options.mask_path
+
+
+# ------------------------------------------------------------------ attention blocks from Stable Diffusion
+
+ORIGINAL = Path("img2img/models/ldm/stable-diffusion-v1/sd-v1-4-full-ema.ckpt")      # where the original has it
+UNET_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
+
+
+def start_attention(net, options):
+    """Give the attention blocks Stable Diffusion's weights and freeze those that the original freezes; a continued training has them."""
+    source = attention_source(options)
+    if options.continue_train and (source or options.as_published):
+        for name in net.frozen_parameters():
+            net.get_parameter(name).requires_grad_(False)
+    elif source and not options.continue_train:
+        net.import_attention(read_tensors(source))
+        say(f"attention blocks start with {source}")
+    elif not options.continue_train:
+        say("attention blocks start at random (as published they start with Stable Diffusion 1.4: --attention_weights)")
+
+
+def attention_source(options):
+    """The file with the U-Net's weights, or None to start at random."""
+    if options.attention_weights != "auto":
+        return unet_file(options.attention_weights) if options.attention_weights else None
+    choices = (Path(options.text_encoder_path) / "unet", options.text_encoder_path, ORIGINAL)
+    fits = (options.width, options.context_dim) == (320, 768)      # those of Stable Diffusion
+    source = next((path for path in map(known_unet, choices) if path), None) if fits else None
+    if fits and source is None and options.as_published and not options.continue_train:
+        raise FileNotFoundError(f"as published, the attention blocks start with Stable Diffusion 1.4, but neither "
+                                f"{options.text_encoder_path}/unet nor {ORIGINAL} is there; set --attention_weights")
+    return source
+
+
+def unet_file(path):
+    """A diffusers folder (the whole model's or its unet's) or a file -> the file that holds the U-Net."""
+    found = known_unet(Path(path) / "unet") or known_unet(path)
+    if found is None:
+        raise FileNotFoundError(f"no Stable Diffusion U-Net at {path}; expected a diffusers folder (with unet/), a .safetensors or a .ckpt")
+    return found
+
+
+def known_unet(path):
+    """The file with weights that a path is, or that lies in a folder; None if there is none."""
+    path = Path(path)
+    return path if path.is_file() else next((path / name for name in UNET_FILES if (path / name).is_file()), None)
+
+
+def ship_text_encoder(options):
+    """Copy tokenizer and text encoder beside the weights."""
+    for part in ("tokenizer", "text_encoder"):
+        shutil.copytree(Path(options.text_encoder_path) / part, folder_of(options) / part, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
 """Train the network that turns a picture and its flow into frames. stage1: true flow; stage2: flow predicted by test_motion.py.
 
     python train_video.py --config configs/train_video_mini.yaml [--batchSize 4 ...]
+    python train_video.py --name video --gpu_ids 0,1,2,3 --batchSize 16 --use_l1_loss --vgg_weights vgg19-dcbb9e9d.pth
+    python train_video.py --name video --continue_train --niter 150 --tr_stage stage2 --motion_basepath results/motion/train_200/images ...
+
+Several GPUs: --gpu_ids 0,1,2,3, or torchrun / accelerate launch, also over several machines. Results, pictures and curves:
+<checkpoints_dir>/<name>; look at web/index.html, or: tensorboard --logdir <checkpoints_dir>/<name>/logs
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,9 +16,9 @@ import torch
 
 from data.datasets import FrameDataset
 from models.losses import VGGLoss
-from models.networks import build_discriminator, build_video
-from models.pix2pix import Pix2Pix, VideoTask, start_weights
-from models.training import card_of, train
+from models.networks import build_video
+from models.pix2pix import Pix2Pix, VideoTask, start_critic, start_weights
+from models.training import card_of, own_gpu, spread, train
 from options.cli import read_command, run_main
 from options.runtime import runtime_of
 from options.train import VideoOptions, VideoTrain
@@ -20,19 +26,31 @@ from options.train import VideoOptions, VideoTrain
 
 def main():
     options = read_command(VideoTrain, __doc__)
-    runtime = runtime_of(options.gpu_ids, options.seed, options.threads)
+    code = spread(options.gpu_ids, sys.argv)
+    if code is not None:
+        return code
+    runtime = runtime_of(own_gpu(options.gpu_ids), options.seed, options.threads)
     dataset = FrameDataset(options.frames_basepath or options.dataroot, options.fineSize,
                            options.motion_basepath if options.tr_stage == "stage2" else "", options.motion_norm,
-                           options.stills, options.stills_share, seed=options.seed, strict=options.strict)
+                           options.stills, options.stills_share, seed=options.seed, strict=options.strict,
+                           as_published=options.as_published)
+    dataset.items = dataset.items[:options.max_dataset_size or None]
     torch.manual_seed(options.seed)
     net = start_weights(build_video(options), options.init)
-    critic = None
-    if options.gan:
-        critic = build_discriminator(options.input_nc + options.output_nc, options.ndf, options.n_layers_D, options.num_D)
-        start_weights(critic, "normal")
-    vgg = None if options.no_vgg_loss else VGGLoss(vgg_features(options.vgg_weights))
-    model = Pix2Pix(VideoTask(net, options.freeze_norm), critic, options.use_epe_loss, options.use_l1_loss, vgg)
+    model = Pix2Pix(VideoTask(net, options.freeze_norm), start_critic(options), options.use_epe_loss, options.use_l1_loss,
+                    vgg_loss(options), options.lambda_feat, not options.no_ganFeat_loss, not options.no_lsgan)
     train(model, dataset, card_of(options, VideoOptions, dataset, sys.argv), options, runtime)
+
+
+def vgg_loss(options):
+    """The perceptual loss, or None. Published trainings have it; without its weights, which are the user's to bring, ours goes without."""
+    if options.no_vgg_loss:
+        return None
+    if not options.vgg_weights and not options.as_published:
+        if os.environ.get("RANK", "0") == "0":
+            print("no VGG loss: set --vgg_weights to torchvision's vgg19-dcbb9e9d.pth for it (published trainings have it)", flush=True)
+        return None
+    return VGGLoss(vgg_features(options.vgg_weights))
 
 
 def vgg_features(path):

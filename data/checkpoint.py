@@ -61,7 +61,7 @@ def read_checkpoint(source, which="latest"):
     Half precision tensors come back as float32. Raises FileNotFoundError that says what to fetch, and ValueError for a
     damaged file, a file with code in it, or weights that do not match the sha256 of their card.
     """
-    path = _find(Path(source), which)
+    path = find_checkpoint(source, which)
     card = _read_card(path.with_suffix(".json"))
     if card and "sha256" in card and path.suffix == ".safetensors" and sha256(path) != card["sha256"]:
         raise ValueError(f"{path} is not the file its card {path.stem}.json describes (sha256 differs); fetch both again")
@@ -70,7 +70,9 @@ def read_checkpoint(source, which="latest"):
     return {name: tensor.to(wide.get(tensor.dtype, tensor.dtype)) for name, tensor in state_dict.items()}, card
 
 
-def _find(source, which):
+def find_checkpoint(source, which="latest"):
+    """The weights file of a folder (or the file itself); FileNotFoundError that says what to fetch."""
+    source = Path(source)
     if source.is_file():
         return source
     candidates = [source / f"{which}_net_G{suffix}" for suffix in (".safetensors", ".pth")]
@@ -187,13 +189,15 @@ def convert(source, target, netG=None, half=False):
     The card's options (netG, input_nc, norm) are read off the tensors; netG given: it must agree.
     """
     source, target = Path(source), Path(target)
-    path = _find(source, "latest")
+    path = find_checkpoint(source)
     state_dict, card = read_checkpoint(path)
     if all(name.startswith("module.") for name in state_dict):
         state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     found = network_of(state_dict)
     if netG and found and netG != found:
         raise ValueError(f"--netG {netG} was asked for, but {path} holds {found}; leave --netG out or fix it")
+    if not (netG or found):
+        raise ValueError(f"{path} holds no network of this project (its first name: {next(iter(state_dict))}); give --netG if it does")
     options = {"netG": netG or found, **_shape_options(netG or found, state_dict)}
     card = card or {"options": options, "converted_from": path.name, "source_sha256": sha256(path)}
     target = target if target.suffix == ".safetensors" else target / f"{path.stem}.safetensors"

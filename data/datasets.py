@@ -34,7 +34,12 @@ class _Batch:
 
     def to(self, device):
         moved = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(value.to(device) if torch.is_tensor(value) else value for value in moved))
+        return type(self)(*(value.to(device, non_blocking=True) if torch.is_tensor(value) else value for value in moved))
+
+    def pin_memory(self):
+        """Into memory that a GPU can fetch by itself; DataLoader calls this."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return type(self)(*(value.pin_memory() if torch.is_tensor(value) else value for value in values))
 
 
 @dataclass
@@ -58,10 +63,14 @@ class FrameBatch(_Batch):
 
 
 class _Items(torch.utils.data.Dataset):
-    """A list of items, the broken ones of which are named once and replaced by the next; with strict, they stop the training."""
+    """A list of items, the broken ones of which are named once and replaced by the next; with strict, they stop the training.
+
+    report: a text file to which broken items are added, by whichever process meets them; None = no file.
+    """
 
     def __init__(self, items, size, seed, strict):
         self.items, self.size, self.seed, self.strict, self.epoch, self.broken = items, size, seed, strict, 0, {}
+        self.report = None
 
     def set_epoch(self, epoch):
         """Other crops, flips and hints from now on."""
@@ -80,9 +89,19 @@ class _Items(torch.utils.data.Dataset):
             except (ValueError, OSError) as error:
                 if self.strict:
                     raise ValueError(f"item {item}: {error}; leave out --strict to go on without it") from error
-                self.broken[item] = str(error)
-                warnings.warn(f"item {item} is skipped: {error}", stacklevel=2)
+                self._skip(item, error)
         raise ValueError(f"none of the {len(self)} items can be read; the first: {next(iter(self.broken.values()))}")
+
+    def _skip(self, item, error):
+        self.broken[item] = str(error)
+        line = f"{item}: {error}\n"
+        known = self.report is not None and self.report.is_file() and line in self.report.read_text(encoding="utf-8")
+        if not known:                                              # workers forget at the end of an epoch what they have met
+            warnings.warn(f"item {item} is skipped: {error}", stacklevel=3)
+        if self.report is not None and not known:
+            self.report.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.report, "a", encoding="utf-8") as file:
+                file.write(line)
 
 
 class MotionDataset(_Items):
@@ -112,13 +131,23 @@ class MotionDataset(_Items):
             mask = read_mask(Path(self.mask_path) / f"{item}_mask.png", image.shape[1:])
         else:
             mask = soft_mask(flow) if self.as_published else motion_mask(flow)
-        stored = read_flow(Path(self.hints_path) / item / f"{draw.randint(1, MAX_HINTS)}_blend.pth") if self.hints_path else None
+        stored = self._stored_hint(item, image, draw) if self.hints_path else None
         window = self._window(image.shape[1:], draw if self.augment else None)
         image, mask, flow = window.image(image), window.mask(mask), window.flow(flow)
         hint = None
         if self.use_hint:
-            hint = window.flow(stored) if stored is not None else random_hint(flow, mask, draw)
+            hint = self._hint(stored, window, flow, mask, draw)
         return MotionBatch(image, mask, flow, hint, self._caption(item, window.flipped, draw))
+
+    def _hint(self, stored, window, flow, mask, draw):
+        """Half of the time arrows (stored or new), else one direction, which is what a prompt gives; as published always arrows."""
+        single = not self.as_published and draw.random() < 0.5
+        if stored is None:
+            return random_hint(flow, mask, draw, single)
+        return mean_hint(flow, mask, draw) if single and motion_mask(flow).any() else window.flow(stored)
+
+    def _stored_hint(self, item, image, draw):
+        return match_flow(read_flow(Path(self.hints_path) / item / f"{draw.randint(1, MAX_HINTS)}_blend.pth"), image)
 
     def _window(self, full, draw):
         return published_window(full, self.size, draw) if self.as_published else Window(full, self.size, draw, flip=self.flip)
@@ -216,7 +245,7 @@ def ids(root):
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no data folder at {root}; set --dataroot, or make one: python -m dataset.procedural")
-    found = sorted({p.name.rsplit("_input.", 1)[0] for p in root.glob("*_input.*") if p.suffix in (".jpg", ".jpeg", ".png")})
+    found = sorted({p.name.rsplit("_input.", 1)[0] for p in root.glob("[!.]*_input.*") if p.suffix in (".jpg", ".jpeg", ".png")})
     if not found:
         raise ValueError(f"{root} holds no <id>_input.jpg; expected the layout of the Eulerian dataset (README.md)")
     return found
@@ -270,20 +299,24 @@ def mirror_words(caption):
     return caption.replace("left to right", "\0").replace("right to left", "left to right").replace("\0", "right to left")
 
 
-def random_hint(flow, mask, draw):
-    """A training hint [2,H,W] in px/frame: half of the time a few blended arrows, else one direction over the whole mask.
+def random_hint(flow, mask, draw, single=None):
+    """A training hint [2,H,W] in px/frame: one direction over the whole mask (single), or a few blended arrows.
 
-    The one direction is the mean flow's, as a prompt would say it; its speed is off by up to 1.5 either way, because a prompt
-    says none.   flow: [2,H,W] px/frame.   mask: [1,H,W] bool.   draw: random.Random.
+    flow: [2,H,W] px/frame.   mask: [1,H,W].   draw: random.Random.   single: None = half of the time.
     """
     moving = motion_mask(flow)
     if not moving.any():
         return torch.zeros_like(flow)
-    if draw.random() < 0.5:
-        mean = flow[:, moving[0]].mean(1)
-        return mean[:, None, None] * 1.5 ** draw.uniform(-1, 1) * mask
+    if draw.random() < 0.5 if single is None else single:
+        return mean_hint(flow, mask, draw)
     step = max(1, min(flow.shape[1:]) // CLUSTER_SIDE)
     small = moving[:, ::step, ::step]
     small, step = (small, step) if small.any() else (moving, 1)
     centers = cluster_centers(small, draw.randint(1, MAX_HINTS), seed=5) * step
     return blend_hint(flow, centers, moving)
+
+
+def mean_hint(flow, mask, draw):
+    """The direction of the mean flow over the whole mask, as a prompt would say it; as a prompt says no speed, it is off by up to 1.5."""
+    mean = flow[:, motion_mask(flow)[0]].mean(1)
+    return mean[:, None, None] * 1.5 ** draw.uniform(-1, 1) * mask

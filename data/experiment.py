@@ -112,6 +112,17 @@ class Experiment:
         there = self.read("image")
         return there.shape == image.shape and bool(((there - image).abs() < 1.5 / 255).all())      # pictures are stored by truncation
 
+    def forget(self, *artifacts):
+        """They are the user's no longer: a stage makes them again."""
+        record = self.record()
+        if set(artifacts) & set(record.get("given", ())):
+            record["given"] = [name for name in record["given"] if name not in artifacts]
+            self._save(record)
+
+    def options_of(self, stage):
+        """The options with which a stage ran last, as a dict; None if it has not run."""
+        return self.record().get("stages", {}).get(stage, {}).get("options")
+
     def given(self, artifact):
         """Whether the artifact is the user's own."""
         return artifact in self.record().get("given", ())
@@ -122,18 +133,21 @@ class Experiment:
         """experiment.json as a dict: options, versions, and per stage the sha256 of what it read and made."""
         path = self.folder / "experiment.json"
         try:
-            return json.loads(path.read_text()) if path.is_file() else {}
+            record = json.loads(path.read_text()) if path.is_file() else {}
         except ValueError:
-            return {}                                              # damaged by hand; nothing depends on it
+            record = None
+        if not isinstance(record, dict):
+            raise ValueError(f"{path} is damaged; delete it (and give --image again, if the picture is yours)")
+        return record
 
     def note(self, stage, needs, makes, options):
         """Record that `stage` ran: no dates and no durations, so that equal runs leave equal files."""
         record = self.record()
-        record["options"] = options
         record["versions"] = {"torch": torch.__version__}
         record.setdefault("stages", {})[stage] = {
             "read": {a: sha256(self.path(a)) for a in needs if self.has(a)},
             "made": {a: sha256(self.path(a)) for a in makes if self.has(a)},
+            "options": options,
         }
         record["stages"] = dict(sorted(record["stages"].items()))
         record["given"] = [artifact for artifact in record.get("given", ()) if artifact not in makes]

@@ -3,6 +3,7 @@
 Images are float32 [3,H,W] RGB in [0,1]; masks bool [1,H,W], True = may move; video frames leave as uint8 [H,W,3].
 """
 
+import sys
 from pathlib import Path
 
 import av
@@ -39,7 +40,8 @@ def read_image(path):
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     elif picture.mode.startswith("I") or picture.mode == "F":      # 16-bit gray: scale by its own depth, not clip
         values = np.asarray(picture, dtype=np.float32)
-        picture = Image.fromarray(np.uint8(values / max(values.max(), 1) * 255))
+        depth = (1 if values.max() <= 1 else 255) if picture.mode == "F" else 65535 if values.max() > 255 or "16" in picture.mode else 255
+        picture = Image.fromarray(np.uint8((values / depth).clip(0, 1) * 255))
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
 
 
@@ -116,21 +118,31 @@ class VideoWriter:
 
     def __exit__(self, kind, error, trace):
         try:
-            if kind is None and self._stream is not None:
-                for packet in self._stream.encode():
-                    self._container.mux(packet)
-        finally:
-            self._container.close()
-            self._atomic.__exit__(kind, error, trace)
+            try:
+                if kind is None and self._stream is not None:
+                    for packet in self._stream.encode():
+                        self._container.mux(packet)
+            finally:
+                self._container.close()
+        except BaseException:                                      # the last frames did not reach the disk: the old file stays
+            self._atomic.__exit__(*sys.exc_info())
+            raise
+        self._atomic.__exit__(kind, error, trace)
 
 
-def read_video(path):
-    """Frames of a video file one by one, uint8 [H,W,3] RGB."""
+def read_video(path, size=None, step=1):
+    """Frames of a video file one by one, uint8 [H,W,3] RGB: the first and then every `step`-th.
+
+    size: (H, W) to bring them to while they are still in the file's own colours (swscale, bicubic: what ffmpeg's scale filter and
+    decord do); None = as stored.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no video at {path}; check the path")
+    scaled = {} if size is None else {"height": size[0], "width": size[1], "interpolation": "BICUBIC"}
     try:
         with av.open(str(path)) as container:
-            for frame in container.decode(video=0):
-                yield frame.to_ndarray(format="rgb24")
+            for n, frame in enumerate(container.decode(video=0)):
+                if n % step == 0:
+                    yield frame.to_ndarray(format="rgb24", **scaled)
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"{path} is not a readable video ({error})") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from data.media import read_image, write_image, write_mask
+from data.media import read_image, read_mask, write_image, write_mask
 from img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
 from options.cli import run_main
 from options.inference import Odise
@@ -64,8 +64,10 @@ def gen_mask(source, target, find_mask, with_overlay=False, shard=(0, 1)):
     target, outcome = Path(target), Outcome()
     for name, path in tqdm(list(pictures(source).items())[shard[0]::shard[1]], desc="masks", unit="picture"):
         mask_path, overlay_path = target / f"{name}_mask.png", target / f"{name}_overlay.jpg"
-        if mask_path.exists() and (overlay_path.exists() or not with_overlay):
+        if mask_path.exists():                      # perhaps painted by hand: never made again
             outcome.kept += 1
+            if with_overlay and not overlay_path.exists():
+                write_image(overlay_path, overlay(read_image(path), read_mask(mask_path)))
             continue
         try:
             image = read_image(path)
@@ -132,10 +134,18 @@ def main():
     def find_mask(image):
         return segment(image, arguments.vocab, name, checkpoint, runtime).mask
 
-    k, n = (int(part) for part in arguments.shard.split("/"))
+    k, n = shard_of(arguments.shard)
     outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, (k, n))
     report(outcome, arguments.output, arguments.vocab)
     return 1 if outcome.broken and not outcome.written + outcome.kept else 0
+
+
+def shard_of(text):
+    """"k/n" -> (k, n), 0 <= k < n."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts) or not int(parts[0]) < int(parts[1]):
+        raise ValueError(f"--shard {text}: expected k/n with k below n, such as 0/2 and 1/2")
+    return int(parts[0]), int(parts[1])
 
 
 def segmenter(backend, checkpoint):

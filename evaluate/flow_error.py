@@ -28,10 +28,15 @@ def angle_error(flow, target, mask=None):
 
 
 def flow_error(flow, target, mask=None):
-    """All numbers of one flow: {"epe", "angle"} and, with a mask, {"epe_masked", "angle_masked"}; px/frame and degrees."""
-    result = {"epe": endpoint_error(flow, target), "angle": angle_error(flow, target)}
-    if mask is not None:
-        result |= {"epe_masked": endpoint_error(flow, target, mask), "angle_masked": angle_error(flow, target, mask)}
+    """All numbers of one flow, {"epe", "epe_512", "angle"} and with a mask the same again as "..._masked".
+
+    epe: px/frame at the picture's own size; epe_512: what it would be with a short side of 512 px; angle: degrees.
+    """
+    scale, result = 512 / min(target.shape[-2:]), {}
+    for name, where in (("", None),) if mask is None else (("", None), ("_masked", mask)):
+        error = endpoint_error(flow, target, where)
+        result |= {f"epe{name}": error, f"epe_512{name}": None if error is None else error * scale,
+                   f"angle{name}": angle_error(flow, target, where)}
     return result
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-WEIGHT = 10.0                                                   # of EPE, L1, feature matching and VGG alike
+WEIGHT = 10.0                                                   # of EPE and L1, and by default of feature matching and VGG
 VGG_LAYERS = (2, 7, 12, 21, 30)                                 # torchvision's vgg19.features, each slice ends after a relu*_1
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
 
@@ -14,12 +14,16 @@ def epe(flow, target):
     return (flow - target).norm(dim=1).mean()
 
 
-def gan(verdicts, real):
-    """Least-squares GAN loss: how far the discriminator's verdicts are from 1 (real=True) or 0, summed over scales.
+def gan(verdicts, real, least_squares=True):
+    """GAN loss: how far the discriminator's verdicts are from 1 (real=True) or 0, summed over scales.
 
-    verdicts: lists of MultiscaleDiscriminator; only the last map of each counts.
+    verdicts: lists of MultiscaleDiscriminator; only the last map of each counts.   least_squares: LSGAN, as published; False:
+    cross-entropy (no_lsgan), where verdicts are logits.
     """
-    return sum((maps[-1] - float(real)).square().mean() for maps in verdicts)
+    maps = [scale[-1].float() for scale in verdicts]
+    if least_squares:
+        return sum((verdict - float(real)).square().mean() for verdict in maps)
+    return sum(F.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, float(real))) for verdict in maps)
 
 
 def feature_matching(fake, real):
@@ -28,7 +32,7 @@ def feature_matching(fake, real):
     fake, real: lists of MultiscaleDiscriminator; no gradient goes into `real`.
     """
     scale = 4 / (len(fake[0]) - 1) / len(fake)                  # n_layers + 1 feature maps on each scale
-    return scale * sum(F.l1_loss(a, b.detach()) for x, y in zip(fake, real) for a, b in zip(x[:-1], y[:-1]))
+    return scale * sum(F.l1_loss(a.float(), b.detach().float()) for x, y in zip(fake, real) for a, b in zip(x[:-1], y[:-1]))
 
 
 class VGGLoss(nn.Module):

@@ -155,6 +155,10 @@ def _first_folder(choices, shown):
 def load_text_encoder(folder, runtime):
     """(tokenizer, text encoder) of a diffusers folder, frozen, float32."""
     from transformers import AutoTokenizer, CLIPTextModel  # a heavy import, needed only by networks that read
-    tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer")
-    text_encoder = CLIPTextModel.from_pretrained(Path(folder) / "text_encoder", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer", local_files_only=True)
+    text_encoder, report = CLIPTextModel.from_pretrained(Path(folder) / "text_encoder", dtype=torch.float32, local_files_only=True,
+                                                         output_loading_info=True)
+    if report["missing_keys"]:                                     # transformers would fill them at random with a mere warning
+        raise ValueError(f"the text encoder in {folder} lacks {len(report['missing_keys'])} weights, such as "
+                         f"{sorted(report['missing_keys'])[0]}; fetch it again")
     return tokenizer, text_encoder.to(runtime.device).eval().requires_grad_(False)

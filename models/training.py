@@ -1,161 +1,508 @@
-"""fit(): the one training loop. Everything it needs to go on after a break is in one file, train_state.pt."""
+"""fit(): the one training loop, for one process or many. Everything it needs to go on after a break is in one file, train_state.pt.
+
+Started by torchrun or accelerate launch, the processes share every batch: the order of the data, the losses and the weights are those of
+one process with the whole batch.
+"""
 
 import dataclasses
 import math
+import os
+import random
 import shlex
+import subprocess
+import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from data.checkpoint import save_checkpoint
-from data.files import atomic
+from data.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from data.files import atomic, sha256
+from models.board import Board, Silence
+from models.pix2pix import checkpoint_layers, widen_norms
 
 STATE = "train_state.pt"
+BROKEN = "broken_items.txt"                                       # items that could not be read, and why
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BUCKET = 2 ** 25                                                  # numbers that are sent to the other processes at once
 
 
 class Plan:
     """How long to train and at which rate: by epochs (constant, then falling in a line) or by minutes (cosine)."""
 
-    def __init__(self, lr=2e-4, niter=100, niter_decay=100, minutes=0):
-        self.lr, self.niter, self.niter_decay, self.minutes = lr, niter, niter_decay, minutes
+    def __init__(self, lr=2e-4, niter=100, niter_decay=100, minutes=0, since=1):
+        """since: the epoch from which on the rate is lowered, if that is after niter (as_published: where stage 2 begins)."""
+        self.lr, self.niter, self.niter_decay, self.minutes, self.since = lr, niter, niter_decay, minutes, since
 
     def rate(self, epoch, elapsed):
         """Learning rate in epoch 1, 2, ... after `elapsed` seconds. As published, the first epoch of decay still runs at lr."""
         if self.minutes:
             return self.lr * (0.5 + 0.5 * math.cos(math.pi * min(1, elapsed / 60 / self.minutes)))
-        return self.lr * (1 - max(0, epoch - 1 - self.niter) / max(1, self.niter_decay))
+        return self.lr * (1 - max(0, epoch - 1 - max(self.niter, self.since - 1)) / max(1, self.niter_decay))
 
     def over(self, epoch, elapsed):
         """Nothing is left to do in this epoch, at this time."""
         return elapsed >= 60 * self.minutes if self.minutes else epoch > self.niter + self.niter_decay
 
 
+@dataclass
 class Progress:
-    """Where a training stands; batch counts within the epoch, images over all."""
+    """Where a training stands: batches and images of this epoch, images and steps over all, seconds."""
+    epoch: int = 1
+    batch: int = 0
+    images: int = 0
+    steps: int = 0
+    elapsed: float = 0.0
+    inside: int = 0
 
-    def __init__(self, epoch=1, batch=0, images=0, steps=0, elapsed=0.0):
-        self.epoch, self.batch, self.images, self.steps, self.elapsed = epoch, batch, images, steps, elapsed
+
+@dataclass
+class Manner:
+    """How the networks are computed, shown and continued. Names as in TrainOptions where it has them."""
+    dtype: str = "fp32"
+    pieces: int = 1                     # gradient_accumulation
+    checkpointing: bool = False         # gradient_checkpointing
+    compile: bool = False
+    synchronised: bool = True           # batch statistics over all processes
+    in_order: bool = False              # serial_batches
+    display_freq: int = 100
+    tensorboard: bool = False
+    wandb: bool = False
+    page: bool = False
+    width: int = 512
+    stage: str = ""
+    restart: bool = False               # a new stage begins with new optimisers and the full rate, as published
+    which: str = "latest"
 
 
 def fit(model, dataset, plan, folder, card, batch_size=1, beta1=0.5, device="cpu", seed=0, workers=0, resume=False,
-        print_freq=100, save_latest_freq=2000, save_epoch_freq=25, half=False, bf16=False):
+        print_freq=100, save_latest_freq=2000, save_epoch_freq=25, half=False, manner=None):
     """Train a Pix2Pix until the plan is over.
 
-    dataset: items with .collate and .to, and dataset.set_epoch.   folder: receives latest_net_G.safetensors and its card,
-    `<epoch>_net_G.safetensors` every save_epoch_freq epochs, loss_log.txt, iter.txt (epoch, batches of it) and train_state.pt.   card: what the card should say;
-    images and steps are added.   bf16: compute the networks in bfloat16 (losses and weights stay float32).
-    print_freq, save_latest_freq: in images.   resume: go on from train_state.pt.
-    Returns the Progress. Raises ValueError as soon as a loss is not finite; the last saved state is then still good.
+    dataset: items with .collate and .to, and dataset.set_epoch.   folder: receives latest_net_G.safetensors and its card (and net_D),
+    `<epoch>_net_G.safetensors` every save_epoch_freq epochs, loss_log.txt, iter.txt (epoch, images of it) and train_state.pt.
+    card: what the card should say; images and steps are added.   batch_size: of all processes together.
+    device: of a single process; many have the accelerator's.   print_freq, save_latest_freq: in images.
+    resume: go on from train_state.pt.   manner: Manner.
+    Returns the Progress. Raises ValueError as soon as a loss is not finite, OSError when a save fails; the last save is then still good.
     """
-    folder = Path(folder)
-    model.to(device, memory_format=torch.channels_last).train()
-    optimizers = [_adam(module, plan.lr, beta1) for module in (model.generator, model.discriminator) if module is not None]
+    crew, manner, folder = Crew(device), manner or Manner(), Path(folder)
+    per_process = crew.share_of(batch_size, manner.pieces)
+    if manner.dtype != "fp32" or crew.world > 1:
+        widen_norms(model, manner.synchronised and crew.world > 1)
+    if manner.checkpointing:
+        checkpoint_layers(model)
+    model.to(crew.device, memory_format=torch.channels_last).train()
     torch.manual_seed(seed)
-    progress = _restore(folder / STATE, model, optimizers, device) if resume else Progress()
-    started = time.monotonic() - progress.elapsed
-    with tqdm(desc="training", unit="img", initial=progress.images, mininterval=10) as bar:
-        while not plan.over(progress.epoch, progress.elapsed):
-            for batch in _loader(dataset, batch_size, seed, progress, workers):
-                for optimizer in optimizers:
-                    optimizer.param_groups[0]["lr"] = plan.rate(progress.epoch, progress.elapsed)
-                terms = _step(model, optimizers, batch.to(device), bf16)
-                before, progress.images = progress.images, progress.images + batch_size
-                progress.batch, progress.steps = progress.batch + 1, progress.steps + 1
-                progress.elapsed = time.monotonic() - started
-                bar.update(batch_size)
-                if _passes(before, progress.images, print_freq):
-                    _log(folder, progress, terms, bar)
-                if _passes(before, progress.images, save_latest_freq):
-                    _save(folder, "latest", model, optimizers, progress, card, half)
-                if plan.minutes and plan.over(progress.epoch, progress.elapsed):
-                    break
-            else:
-                progress.epoch, progress.batch = progress.epoch + 1, 0
-                if (progress.epoch - 1) % save_epoch_freq == 0:
-                    _save(folder, str(progress.epoch - 1), model, optimizers, progress, card, half)
-    _save(folder, "latest", model, optimizers, progress, card, half)
+    store = Store(folder, model, card, half, plan, beta1, Engine(crew, manner.dtype), manner)
+    progress = store.restore(manner.which, batch_size) if resume else Progress()
+    crew.same_weights(model)
+    if manner.compile:
+        for network in (model.generator, model.discriminator):
+            network and network.compile()
+    dataset.report = folder / BROKEN
+    data = Data(dataset, batch_size, per_process, manner, seed, crew, workers)
+    board = make_board(folder, crew, plan, progress, manner, data.steps * batch_size)
+    try:
+        _run(store, data, board, progress, (print_freq, save_latest_freq, save_epoch_freq))
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"not enough GPU memory for batchSize={batch_size}; try --dtype bf16, --gradient_accumulation {2 * manner.pieces}, "
+                         "--gradient_checkpointing") from error
+    finally:
+        board.close()
     return progress
+
+
+def _run(store, data, board, progress, every):
+    """The loop itself. every: (print_freq, save_latest_freq in images, save_epoch_freq in epochs)."""
+    plan, engine, manner = store.plan, store.engine, store.manner
+    started, said = time.monotonic() - progress.elapsed, (time.monotonic(), progress.images)
+    look = True
+    while not plan.over(progress.epoch, progress.elapsed):
+        for pieces in data.rest_of(progress):
+            rate = plan.rate(progress.epoch, progress.elapsed)
+            for optimizer in store.optimizers:
+                optimizer.param_groups[0]["lr"] = rate
+            terms = engine.step(store.model, store.optimizers, pieces, time.monotonic() - started)
+            before, progress.elapsed = progress.images, terms.pop("seconds")
+            progress.images, progress.inside = progress.images + data.batch_size, progress.inside + data.batch_size
+            progress.batch, progress.steps = progress.batch + 1, progress.steps + 1
+            board.advance(data.batch_size, plan, progress)
+            if _passes(before, progress.images, every[0]):
+                now = time.monotonic(), progress.images
+                board.losses(progress, terms, rate, (now[0] - said[0]) / (now[1] - said[1]))
+                said = now
+            if board.shows_pictures and (look or _passes(before, progress.images, manner.display_freq)):
+                board.pictures(progress, store.model.task.pictures(pieces[-1], engine.made))
+                look = False
+            if _passes(before, progress.images, every[1]):
+                store.save(progress)
+            if plan.minutes and plan.over(progress.epoch, progress.elapsed):
+                break
+        else:
+            progress.epoch, progress.batch, progress.inside = progress.epoch + 1, 0, 0
+            if (progress.epoch - 1) % every[2] == 0:
+                store.save(progress, str(progress.epoch - 1))
+    store.save(progress)
+
+
+def make_board(folder, crew, plan, progress, manner, images):
+    """The Board of the first process. images: per epoch."""
+    if not crew.first:
+        return Silence()
+    total = None if plan.minutes else images * (plan.niter + plan.niter_decay)
+    return Board(folder, total, progress.images, manner.tensorboard, manner.wandb, manner.page, manner.width, progress.images)
+
+
+# ------------------------------------------------------------------ many processes
+
+class Crew:
+    """The processes that train together; accelerate finds out who they are."""
+
+    def __init__(self, device="cpu"):
+        accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
+        if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
+            raise ValueError(f"accelerate is set up for {accelerator.distributed_type.value}; these networks fit on every GPU: choose "
+                             "plain multi-GPU (accelerate config), or use torchrun")
+        self.world, self.rank = accelerator.num_processes, accelerator.process_index
+        self.first = accelerator.is_main_process
+        self.device = accelerator.device if self.world > 1 else torch.device(device)
+
+    def share_of(self, batch_size, pieces):
+        """Items of one process and piece."""
+        if batch_size % (self.world * pieces):
+            raise ValueError(f"batchSize={batch_size} cannot be shared by {self.world} processes in {pieces} pieces each; "
+                             f"use a multiple of {self.world * pieces}")
+        return batch_size // self.world // pieces
+
+    def average(self, numbers):
+        """The mean over all processes of a list of numbers."""
+        if self.world == 1:
+            return numbers
+        total = torch.tensor(numbers, dtype=torch.float64, device="cpu" if self.device.type == "cpu" else self.device)
+        dist.all_reduce(total)
+        return (total / self.world).tolist()
+
+    def average_gradients(self, parameters):
+        """Replace gradients by their mean over all processes.
+
+        Two losses that come from one forward pass do not fit torch's DistributedDataParallel, which expects one backward pass each.
+        """
+        bucket, size = [], 0
+        for parameter in parameters if self.world > 1 else ():
+            if parameter.grad is not None:
+                bucket, size = [*bucket, parameter.grad], size + parameter.numel()
+            if size > BUCKET:
+                self._average(bucket)
+                bucket, size = [], 0
+        if bucket:
+            self._average(bucket)
+
+    def _average(self, gradients):
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, mean in zip(gradients, (flat / self.world).split([gradient.numel() for gradient in gradients])):
+            gradient.copy_(mean.view(gradient.shape))
+
+    def same_weights(self, model):
+        """All begin with the first one's."""
+        for tensor in (*model.parameters(), *model.buffers()) if self.world > 1 else ():
+            own = tensor.data.contiguous()
+            dist.broadcast(own, 0)
+            tensor.data.copy_(own)
+
+    def wait(self):
+        """Go on together."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def own_gpu(gpu_ids):
+    """The part of --gpu_ids that is this process's: with torchrun the GPU of its own number."""
+    return gpu_ids if str(gpu_ids).startswith("-") else os.environ.get("LOCAL_RANK", gpu_ids)
+
+
+def spread(gpu_ids, command):
+    """Run a script once per GPU of "0,1,2,3" and return its exit code; None if this process is to train by itself.
+
+    command: list of words, the script's name and its flags.   With one GPU or none, or started by torchrun, there is nothing to spread.
+    """
+    asked = [gpu.strip() for gpu in str(gpu_ids).split(",") if gpu.strip()]
+    if "LOCAL_RANK" in os.environ or len(asked) < 2:
+        return None
+    usable = [gpu for gpu in asked if gpu.isdigit() and int(gpu) < torch.cuda.device_count()]
+    if len(usable) < len(asked):
+        print(f"--gpu_ids {gpu_ids}: of these this machine has {', '.join(usable) or 'none'}; training on "
+              f"{'GPU ' + ', '.join(usable) if usable else 'the CPU'}", flush=True)
+    if len(usable) < 2:
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [visible.split(",")[int(gpu)] for gpu in usable] if visible else usable
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={len(usable)}", *command]
+    return subprocess.run(run, env={**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(names)}).returncode
+
+
+# ------------------------------------------------------------------ data and steps
+
+class Data:
+    """Which items a process sees when. The order depends on seed and epoch alone, not on the number of processes or workers."""
+
+    def __init__(self, dataset, batch_size, per_piece, manner, seed, crew, workers):
+        """batch_size: of all processes.   per_piece: items of one process and piece.   workers: processes that read; 0 = this one."""
+        self.dataset, self.batch_size, self.per_piece, self.seed = dataset, batch_size, per_piece, seed
+        self.pieces, self.in_order, self.crew, self.workers = manner.pieces, manner.in_order, crew, workers
+        self.steps = len(dataset) // batch_size                     # an incomplete last batch is dropped
+        if not self.steps:
+            raise ValueError(f"batchSize={batch_size}, but there are only {len(dataset)} items; use a smaller batchSize")
+
+    def rest_of(self, progress):
+        """What is left of an epoch: lists of pieces (batches on the device), one list per step."""
+        self.dataset.set_epoch(progress.epoch)
+        pieces = []
+        for piece in self._loader(progress):
+            pieces.append(piece.to(self.crew.device))
+            if len(pieces) == self.pieces:
+                yield pieces
+                pieces = []
+
+    def _loader(self, progress):
+        on_gpu = self.crew.device.type != "cpu"
+        return DataLoader(self.dataset, batch_sampler=self._batches(progress), num_workers=self.workers, pin_memory=on_gpu,
+                          collate_fn=_collate, prefetch_factor=4 if self.workers else None)
+
+    def _batches(self, progress):
+        """Lists of items: this process's part of every batch, piece by piece."""
+        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed * 100003 + progress.epoch))
+        order = torch.arange(len(self.dataset)) if self.in_order else order
+        shares = order[:self.steps * self.batch_size].view(self.steps, self.crew.world, self.pieces, self.per_piece)
+        return shares[progress.batch:, self.crew.rank].flatten(0, 1).tolist()
+
+
+def _collate(items):
+    return items[0].collate(items)
+
+
+class Engine:
+    """Steps of both networks: in half precision if asked, piece by piece, together with the other processes."""
+
+    def __init__(self, crew=None, dtype="fp32"):
+        self.crew, self.dtype, self.made = crew or Crew(), DTYPES[dtype], None
+        self.scaler = torch.amp.GradScaler(self.crew.device.type, enabled=dtype == "fp16")
+
+    def step(self, model, optimizers, pieces, seconds=0.0):
+        """One step of the generator, then one of the discriminator, both from one forward pass.
+
+        pieces: batches that together are this process's part.   seconds: passed to the average, so that all processes have one clock.
+        Returns the losses (and "seconds") as numbers, means over pieces and processes; `made` keeps the last output.
+        """
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        sums = {}
+        for piece in pieces:
+            with torch.autocast(self.crew.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                terms, critic, made = model(piece)
+            self.made = made.detach()
+            self._backward(optimizers, terms, critic, len(pieces))
+            for name, value in {**terms, **critic}.items():
+                sums[name] = sums.get(name, 0) + value.detach() / len(pieces)
+        means = self.crew.average([*torch.stack(list(sums.values())).double().tolist(), seconds])
+        numbers = dict(zip([*sums, "seconds"], means))
+        broken = [name for name, value in numbers.items() if not math.isfinite(value)]
+        if broken:
+            raise ValueError(f"the loss {broken[0]} is {numbers[broken[0]]}; nothing was saved since: go on from the last save with a lower "
+                             "lr (--continue_train --lr ...), and look for odd values in the data")
+        for optimizer in optimizers:
+            self.crew.average_gradients(optimizer.param_groups[0]["params"])
+        for optimizer in optimizers:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        return numbers
+
+    def _backward(self, optimizers, terms, critic, pieces):
+        # The critic's graph holds weights of before its own step only, so both gradients are taken first; inputs= keeps the
+        # generator's loss out of the critic's gradients.
+        losses = [sum(terms.values())] + ([0.5 * sum(critic.values())] if critic else [])
+        for optimizer, loss in zip(optimizers, losses):
+            self.scaler.scale(loss / pieces).backward(inputs=optimizer.param_groups[0]["params"])
+
+
+def _step(model, optimizers, batch):
+    """One step of one process. Returns the losses as numbers."""
+    numbers = Engine().step(model, optimizers, [batch])
+    return {name: value for name, value in numbers.items() if name != "seconds"}
 
 
 def _adam(module, lr, beta1):
     return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=lr, betas=(beta1, 0.999))
 
 
-def _loader(dataset, batch_size, seed, progress, workers):
-    """The rest of this epoch's batches. The order depends on seed and epoch alone; an incomplete last batch is dropped."""
-    dataset.set_epoch(progress.epoch)
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed * 100003 + progress.epoch))
-    batches = list(order[:len(order) // batch_size * batch_size].view(-1, batch_size))
-    if not batches:
-        raise ValueError(f"batchSize={batch_size}, but there are only {len(dataset)} items; use a smaller batchSize")
-    return DataLoader(dataset, batch_sampler=[b.tolist() for b in batches[progress.batch:]], num_workers=workers,
-                      collate_fn=lambda items: items[0].collate(items))
-
-
-def _step(model, optimizers, batch, bf16=False):
-    """One step of the generator, then one of the discriminator, both from one forward pass. Returns the losses as numbers."""
-    with torch.autocast(batch.flow.device.type, torch.bfloat16, enabled=bf16):
-        terms, critic, _ = model(batch)
-    numbers = {name: float(value.detach()) for name, value in {**terms, **critic}.items()}
-    broken = [name for name, value in numbers.items() if not math.isfinite(value)]
-    if broken:
-        raise ValueError(f"the loss {broken[0]} is {numbers[broken[0]]}; go on from the last save with a lower lr "
-                         "(continue_train=true lr=...), and look for odd values in the data")
-    losses = [sum(terms.values())] + ([0.5 * sum(critic.values())] if critic else [])
-    for optimizer in optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    # The critic's graph holds weights of before its own step only, so both gradients are taken first; inputs= keeps the
-    # generator's loss out of the critic's gradients.
-    for optimizer, loss in zip(optimizers, losses):
-        loss.backward(inputs=optimizer.param_groups[0]["params"])
-    for optimizer in optimizers:
-        optimizer.step()
-    return numbers
-
-
 def _passes(before, now, every):
     return before // every != now // every
 
 
-def _log(folder, progress, terms, bar):
-    text = " ".join(f"{name}: {value:.4f}" for name, value in terms.items())
-    bar.set_postfix_str(text, refresh=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "loss_log.txt", "a") as file:
-        file.write(f"(epoch: {progress.epoch}, images: {progress.images}, seconds: {progress.elapsed:.0f}) {text}\n")
+# ------------------------------------------------------------------ what is kept
+
+class Store:
+    """Saves and restores a training: exports for use, and train_state.pt with everything needed to go on."""
+
+    def __init__(self, folder, model, card, half, plan, beta1, engine, manner):
+        self.folder, self.model, self.card, self.half = folder, model, card, half
+        self.plan, self.engine, self.manner = plan, engine, manner
+        self.beta1, self.optimizers = beta1, []
+        self._new_optimizers()
+        if engine.crew.first:
+            _remove_leftovers(folder)
+
+    def _new_optimizers(self):
+        networks = (module for module in (self.model.generator, self.model.discriminator) if module is not None)
+        self.optimizers = [_adam(module, self.plan.lr, self.beta1) for module in networks]
+
+    def save(self, progress, epoch=None):
+        """Write `latest`, `epoch` too if given, and the state; the first process does, the others wait."""
+        if self.engine.crew.first:
+            try:
+                for which in ("latest", epoch) if epoch else ("latest",):
+                    self._export(which, progress)
+                self._write_state(progress)
+            except (OSError, RuntimeError, SafetensorError) as error:
+                reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+                raise OSError(f"cannot save into {self.folder}: {reason}; {self._last_good()}") from error
+        self.engine.crew.wait()
+
+    def _last_good(self):
+        if not (self.folder / STATE).is_file():
+            return "nothing was saved before; make room and start again"
+        return f"the save before this one is whole (epoch, images: {' '.join(_lines(self.folder / 'iter.txt'))}); " \
+               "make room and go on with --continue_train"
+
+    def _export(self, which, progress):
+        trained = {"steps": progress.steps, "images": progress.images, "minutes": round(progress.elapsed / 60, 1)}
+        save_checkpoint(self.folder / f"{which}_net_G.safetensors", self.model.generator.state_dict(), {**self.card, "trained": trained},
+                        self.half)
+        if self.model.discriminator is not None:
+            save_checkpoint(self.folder / f"{which}_net_D.safetensors", self.model.discriminator.state_dict(), {"trained": trained})
+
+    def _write_state(self, progress):
+        discriminator = self.model.discriminator
+        state = {"generator": self.model.generator.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+                 "discriminator": discriminator.state_dict() if discriminator is not None else None,
+                 "scaler": self.engine.scaler.state_dict(), "progress": vars(progress), "since": self.plan.since,
+                 "stage": self.manner.stage, "rng": random_state(),
+                 "frozen": [name for name, p in self.model.generator.named_parameters() if not p.requires_grad]}
+        with atomic(self.folder / STATE) as temporary, atomic(self.folder / "iter.txt") as text:
+            torch.save(state, temporary)
+            Path(text).write_text(f"{progress.epoch}\n{progress.inside}\n")
+
+    def restore(self, which, batch_size):
+        """Load what save wrote; its Progress. Without a state, or for another epoch than latest: the networks alone, as the original."""
+        path = self.folder / STATE
+        if which != "latest" or not path.is_file() and list(self.folder.glob("latest_net_G.*")):
+            return self._restore_networks(which, batch_size)
+        if not path.is_file():
+            raise FileNotFoundError(f"nothing to continue at {path}; leave out --continue_train, or check --name")
+        state = _read_state(path, self.engine.crew.device)
+        if (state["discriminator"] is None) != (self.model.discriminator is None):
+            raise ValueError(f"{path} was trained {'without' if state['discriminator'] is None else 'with'} a discriminator; "
+                             "set gan as it was")
+        load_weights(self.model.generator, state["generator"], path)
+        if self.model.discriminator is not None:
+            load_weights(self.model.discriminator, state["discriminator"], path)
+        for name, parameter in self.model.generator.named_parameters():
+            parameter.requires_grad_(name not in state["frozen"])
+        self._new_optimizers()
+        progress = Progress(**state["progress"])
+        progress.batch = progress.inside // batch_size
+        if self.manner.restart and state["stage"] != self.manner.stage:
+            self.plan.since = progress.epoch
+            self._say(f"{self.manner.stage} begins in epoch {progress.epoch} with new optimisers and the full rate, as published")
+        else:
+            self.plan.since = state["since"]
+            for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+                optimizer.load_state_dict(saved)
+        self.engine.scaler.load_state_dict(state["scaler"] if self.engine.scaler.is_enabled() else {})
+        set_random_state(state["rng"])
+        if self.engine.crew.first and not _export_is_whole(self.folder):
+            self._export("latest", progress)                       # killed between the weights and their card
+        self.engine.crew.wait()
+        return progress
+
+    def _restore_networks(self, which, batch_size):
+        load_networks(self.model, self.folder, which, self._say)
+        inside, epoch = 0, int(which) + 1 if which.isdigit() else 1
+        if which == "latest" and (self.folder / "iter.txt").is_file():
+            epoch, inside = (int(float(word)) for word in _lines(self.folder / "iter.txt")[:2])
+        if self.manner.restart:
+            self.plan.since = epoch
+        self._say(f"going on in epoch {epoch} with the networks of {self.folder}/{which}_net_*; the optimisers begin anew")
+        return Progress(epoch, inside // batch_size, inside=inside // batch_size * batch_size)
+
+    def _say(self, text):
+        if self.engine.crew.first:
+            print(text, flush=True)
 
 
-def _save(folder, which, model, optimizers, progress, card, half):
-    """Export the generator under its name, and everything needed to go on."""
-    card = {**card, "trained": {"steps": progress.steps, "images": progress.images, "minutes": round(progress.elapsed / 60, 1)}}
-    save_checkpoint(folder / f"{which}_net_G.safetensors", model.generator.state_dict(), card, half)
-    discriminator = model.discriminator
-    state = {"generator": model.generator.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
-             "discriminator": discriminator.state_dict() if discriminator is not None else None,
-             "progress": vars(progress), "rng": torch.get_rng_state()}
-    with atomic(folder / STATE) as temporary, atomic(folder / "iter.txt") as text:
-        torch.save(state, temporary)
-        Path(text).write_text(f"{progress.epoch}\n{progress.batch}\n")
+def load_networks(model, folder, which="latest", say=print):
+    """Load <which>_net_G and, for a Pix2Pix with a discriminator, <which>_net_D of a folder; ours or the authors' .pth."""
+    state_dict, _ = read_checkpoint(folder, which)
+    load_weights(model.generator, state_dict, f"{folder}/{which}_net_G")
+    if model.discriminator is None:
+        return
+    paths = [path for path in (Path(folder) / f"{which}_net_D{suffix}" for suffix in (".safetensors", ".pth")) if path.is_file()]
+    if paths:
+        load_weights(model.discriminator, read_checkpoint(paths[0])[0], paths[0])
+    else:
+        say(f"no {which}_net_D in {folder}: the discriminator begins anew")
 
 
-def _restore(path, model, optimizers, device):
-    """Load what _save wrote; the Progress in it."""
-    if not path.is_file():
-        raise FileNotFoundError(f"nothing to continue at {path}; leave out --continue_train, or check --name")
-    state = torch.load(path, map_location=device, weights_only=True)
-    if (state["discriminator"] is None) != (model.discriminator is None):
-        raise ValueError(f"{path} was trained {'without' if state['discriminator'] is None else 'with'} a discriminator; "
-                         "set gan as it was")
-    model.generator.load_state_dict(state["generator"])
-    if model.discriminator is not None:
-        model.discriminator.load_state_dict(state["discriminator"])
-    for optimizer, saved in zip(optimizers, state["optimizers"]):
-        optimizer.load_state_dict(saved)
-    torch.set_rng_state(state["rng"].cpu())
-    return Progress(**state["progress"])
+def _lines(path):
+    return Path(path).read_text().split() if Path(path).is_file() else []
+
+
+def _read_state(path, device):
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:          # a damaged file makes torch raise nearly anything
+        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0][:100]}); remove it to go on from latest_net_G alone") from error
+
+
+def _export_is_whole(folder):
+    try:
+        return sha256(folder / "latest_net_G.safetensors") == (read_checkpoint(folder)[1] or {}).get("sha256")
+    except (ValueError, OSError):
+        return False
+
+
+def _remove_leftovers(folder):
+    """What a killed run of this machine was writing."""
+    for path in folder.glob(".*.part.*") if folder.is_dir() else ():
+        process = path.name.split(".part.")[0].rsplit(".", 1)[-1]
+        if process.isdigit() and not Path("/proc", process).exists():
+            path.unlink(missing_ok=True)
+
+
+def random_state():
+    """The state of every random generator, in types that torch.load reads without running code."""
+    _, words, position, *rest = np.random.get_state()
+    return {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": [torch.from_numpy(words.astype(np.int64)), position, *rest],
+            "gpus": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state):
+    """Undo what was drawn since random_state()."""
+    torch.set_rng_state(state["torch"].cpu())
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    words, *rest = state["numpy"]
+    np.random.set_state(("MT19937", words.cpu().numpy().astype(np.uint32), *rest))
+    if state["gpus"] and len(state["gpus"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["gpus"]])
 
 
 # ------------------------------------------------------------------ what both scripts say to fit()
@@ -177,10 +524,37 @@ def card_of(options, architecture, dataset, command):
 
 def train(model, dataset, card, options, runtime):
     """fit() with the numbers of TrainOptions, which opt.txt keeps; says where the result lies."""
-    if not options.continue_train:
-        with atomic(folder_of(options) / "opt.txt") as path:
-            Path(path).write_text("".join(f"{name}: {value}\n" for name, value in sorted(dataclasses.asdict(options).items())))
-    progress = fit(model, dataset, Plan(options.lr, options.niter, options.niter_decay, options.minutes), folder_of(options), card,
-                   options.batchSize, options.beta1, runtime.device, options.seed, options.nThreads, options.continue_train,
-                   options.print_freq, options.save_latest_freq, options.save_epoch_freq, options.half, options.bf16)
-    print(f"{progress.images} images in {progress.elapsed / 60:.1f} minutes; weights: {folder_of(options)}/latest_net_G.safetensors")
+    folder, rank = folder_of(options), int(os.environ.get("RANK", 0))
+    if options.load_pretrain and not options.continue_train:
+        load_networks(model, options.load_pretrain)
+    if not options.continue_train and rank == 0:
+        values = "".join(f"{name}: {value}\n" for name, value in sorted(dataclasses.asdict(options).items()))
+        with atomic(folder / "opt.txt") as path:
+            Path(path).write_text(f"------------ Options -------------\n{values}-------------- End ----------------\n")
+    if rank == 0:
+        (folder / BROKEN).unlink(missing_ok=True)
+    plan = Plan(options.lr, options.niter, options.niter_decay, options.minutes)
+    progress = fit(model, dataset, plan, folder, card, options.batchSize, options.beta1, runtime.device, options.seed,
+                   reading_processes(options.nThreads, runtime.device), options.continue_train, options.print_freq, options.save_latest_freq,
+                   options.save_epoch_freq, options.half, manner_of(options))
+    if rank == 0:
+        print(f"{progress.images} images in {progress.elapsed / 60:.1f} minutes; weights: {folder}/latest_net_G.safetensors")
+        lost = (folder / BROKEN).read_text().splitlines() if (folder / BROKEN).is_file() else []
+        if lost:
+            print(f"{len(lost)} items could not be read: {', '.join(line.split(':')[0] for line in lost[:10])}"
+                  f"{', ...' if len(lost) > 10 else ''}; why: {folder / BROKEN}")
+
+
+def manner_of(options):
+    """TrainOptions -> Manner."""
+    return Manner(options.dtype, options.gradient_accumulation, options.gradient_checkpointing, options.compile,
+                  not options.as_published, options.serial_batches, options.display_freq, options.tensorboard, options.wandb,
+                  not options.no_html, options.display_winsize, getattr(options, "tr_stage", ""), options.as_published, options.which_epoch)
+
+
+def reading_processes(asked, device):
+    """How many processes read data: as asked; -1 = none beside a CPU that is busy training, 4 (as published) per GPU if there are cores."""
+    if asked >= 0:
+        return asked
+    share = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return 0 if torch.device(device).type == "cpu" else max(1, min(4, share))

@@ -92,6 +92,8 @@ def composite(frame, image, mask, feather=2):
     if feather:                                    # of a window centred on a straight edge, half is mask: 0.5..1 becomes 0..1
         border = F.pad(share[None], (feather,) * 4, mode="replicate")
         share = share * (2 * F.avg_pool2d(border, 2 * feather + 1, 1)[0] - 1).clamp(0, 1)
+        near = F.max_pool2d((share >= 1).float(), 2 * feather + 3, 1, feather + 1) > 0
+        share = torch.where(near, share, mask.float())             # what is too thin for a fade moves with a hard edge
     return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 

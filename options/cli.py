@@ -2,7 +2,9 @@
 
 import argparse
 import difflib
+import inspect
 import os
+import re
 import sys
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -11,8 +13,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-# Published camelCase flags that differ from our field names would be listed here: {"oldName": "field"}.
-ALIASES = {}
+# Published flags that say what a field of another name says.
+ALIASES = {"tokenizer_path": "text_encoder_path"}
 
 
 def load_options(cls, yaml_path=None, overrides=()):
@@ -34,7 +36,11 @@ def load_options(cls, yaml_path=None, overrides=()):
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", "") or "an option"
             raise ValueError(f"{key} in {source}: {str(error).splitlines()[0]}") from error
-    return OmegaConf.to_object(options)
+    try:
+        return OmegaConf.to_object(options)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{getattr(error, 'full_key', '') or 'an option'}: {str(error).splitlines()[0]} "
+                         "(\"${...}\" is YAML's way to refer to another option)") from error
 
 
 def _read_yaml(path):
@@ -100,24 +106,61 @@ def _dataclass_of(field):
 
 
 def add_flags(parser, cls):
-    """One flag per field of a flat dataclass. Unset flags stay silent, so that the YAML below them shows through."""
+    """One flag per field of a flat dataclass. Unset flags stay silent, so that the YAML below them shows through.
+
+    Flags in cls.FORMER, a dict {name: why it says nothing}, are taken too, with a value or without.
+    """
+    comments, former = _comments(cls), getattr(cls, "FORMER", {})
     for field in fields(cls):
-        names = [f"--{field.name}"] + [f"--{old}" for old, new in ALIASES.items() if new == field.name]
-        text = field.metadata.get("help", "")
+        names = [f"--{field.name}"] + [f"--{old}" for old, new in ALIASES.items() if new == field.name and old not in former]
+        text = f"{comments.get(field.name, '')} ({_default(field)})".strip().replace("%", "%%")
         if field.type in (bool, "bool"):
             parser.add_argument(*names, dest=field.name, nargs="?", const="true", default=argparse.SUPPRESS, help=text, metavar="BOOL")
         else:
             parser.add_argument(*names, dest=field.name, default=argparse.SUPPRESS, help=text, metavar="VALUE")
+    group = parser.add_argument_group("flags of the original that say nothing here")
+    known = {field.name for field in fields(cls)}
+    for name in sorted(former.keys() - known):
+        group.add_argument(f"--{name}", nargs="?", const="", default=argparse.SUPPRESS, help=former[name], metavar="VALUE")
+
+
+def _comments(cls):
+    """{field: the comment beside it in the source}: options are described in one place."""
+    found = {}
+    for kind in reversed(cls.__mro__):
+        try:
+            lines = inspect.getsource(kind).splitlines() if is_dataclass(kind) else []
+        except (OSError, TypeError):                               # no source at hand: flags without a description
+            continue
+        name = ""
+        for line in lines:
+            start, more = re.match(r"    (\w+): .*?  # (.*)", line), re.match(r"\s{30,}# (.*)", line)
+            if start:
+                name = start[1]
+                found[name] = start[2]
+            elif more and name:
+                found[name] += " " + more[1]
+    return found
+
+
+def _default(field):
+    value = field.default if field.default is not MISSING else field.default_factory()
+    return f"default: {value if value != '' else 'empty'}"
 
 
 def read_command(cls, text):
     """Options of a script with one flat dataclass: its defaults, then --config, then flags. For main() only."""
-    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(usage="%(prog)s [-h] [--config FILE] [--option VALUE ...]", description=text, allow_abbrev=False,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", help="YAML file with options; flags win over it")
     add_flags(parser, cls)
     flags = vars(parser.parse_args())
     config = flags.pop("config")
-    return load_options(cls, config, [f"{name}={value}" for name, value in flags.items()])
+    known, comments = {field.name for field in fields(cls)}, _comments(cls)
+    idle = [f"--{name}" for name in flags if name not in known or comments.get(name, "").startswith("accepted for old commands")]
+    if idle and os.environ.get("RANK", "0") == "0":
+        print(f"accepted, but nothing follows from it here: {', '.join(idle)} (--help says why)", flush=True)
+    return load_options(cls, config, [f"{name}={value}" for name, value in flags.items() if name in known])
 
 
 def run_main(main):

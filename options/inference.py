@@ -38,6 +38,8 @@ class TwinExtraction:
         if self.inversion_steps and (self.inversion_steps < 0 or 999 % self.inversion_steps):
             raise ValueError(f"twin_extraction.inversion_steps={self.inversion_steps}: expected 0 (off) or a divisor of 999: "
                              "27, 37, 111, 333 or 999")
+        if self.seed >= 2**32:
+            raise ValueError(f"twin_extraction.seed={self.seed}: expected less than 2^32")
         _at_least("twin_extraction.ddim_steps", self.ddim_steps, 1)
         _at_least("twin_extraction.H", self.H, 64)
         _at_least("twin_extraction.W", self.W, 64)

@@ -30,6 +30,12 @@ def make_runtime(device="auto", dtype="auto", seed=0, threads=0, slicing=False):
         raise ValueError(f"runtime.device={device} is not a torch device; use auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"runtime.device={device} asked for, but torch sees no GPU; use runtime.device=cpu")
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise ValueError(f"runtime.device={device}: torch sees {torch.cuda.device_count()} GPU(s), numbered from 0")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("runtime.device=mps asked for, but this machine has no such device; use runtime.device=cpu")
+    if threads < 0:
+        raise ValueError(f"runtime.threads={threads}: expected a number of CPU threads, or 0")
     if dtype == "auto":
         dtype = "fp16" if device.type == "cuda" else "fp32"
     if dtype not in DTYPES:

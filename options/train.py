@@ -101,43 +101,80 @@ class TrainOptions:
     checkpoints_dir: str = "checkpoints"
     dataroot: str = "dataset/eulerian_data/train"
     dataset_name: str = ""              # accepted for old commands; the script says what is read
-    gpu_ids: str = "0"                  # the first is used if this machine has a GPU; -1 = CPU
+    as_published: bool = False          # the original's rules wherever trained numbers depend on them (docs/fidelity.md)
+    gpu_ids: str = "0"                  # "0,1,2,3": one process per GPU, those that this machine has; -1 = CPU
     threads: int = 0                    # CPU threads of torch, 0 = its choice
-    nThreads: int = 0                   # processes that read data; 0 = this one
+    nThreads: int = -1                  # processes that read data, per GPU; 0 = the training itself; -1 = 4 on a GPU, 0 on a CPU
     seed: int = 0
     strict: bool = False                # stop at a broken picture instead of going on without it
+    max_dataset_size: int = 0           # items, 0 = all
+    serial_batches: bool = False        # items in the order of their names, in every epoch
     no_instance: bool = True            # accepted for old commands: instance maps never come in here
     label_nc: int = 0                   # accepted for old commands: no label maps either
-    batchSize: int = 1
+    batchSize: int = 1                  # of one step, over all GPUs and pieces together
+    gradient_accumulation: int = 1      # pieces in which a GPU computes its part of the batch, to save memory
+    gradient_checkpointing: bool = False  # forget activations of SPADE and attention layers and compute them again: less memory, slower
+    dtype: str = "fp32"                 # fp32 | bf16 | fp16: what the networks compute in; weights and losses stay fp32
+    bf16: bool = False                  # the same as dtype=bf16
+    compile: bool = False               # torch.compile the networks: slow to start, then faster
     niter: int = 100                    # epochs at full learning rate
     niter_decay: int = 100              # epochs in which it falls to zero
     minutes: float = 0                  # instead of epochs: a time budget, in which the rate follows a cosine; 0 = epochs count
     lr: float = 2e-4
     beta1: float = 0.5
-    gan: bool = True
-    num_D: int = 2
-    n_layers_D: int = 3
-    ndf: int = 64
-    norm_D: str = "instance"
-    no_vgg_loss: bool = False
+    gan: bool = True                    # train against a discriminator
+    num_D: int = 2                      # discriminators, each seeing half the size of the one before
+    n_layers_D: int = 3                 # strided layers of each
+    ndf: int = 64                       # channels of their first layer
+    norm_D: str = "instance"            # nothing else is published
+    no_lsgan: bool = False              # cross-entropy instead of least squares
+    no_ganFeat_loss: bool = False       # no matching of the discriminator's features
+    lambda_feat: float = 10.0           # weight of that matching, and of the VGG loss
+    no_vgg_loss: bool = False           # no perceptual loss (only train_video.py has one)
     vgg_weights: str = ""               # torchvision's vgg19 weights file, for the VGG loss
-    use_epe_loss: bool = False
-    use_l1_loss: bool = False
+    use_epe_loss: bool = False          # mean length of the flow's error
+    use_l1_loss: bool = False           # mean absolute error
     continue_train: bool = False        # go on from the saved state, optimisers, shuffle position and all
+    which_epoch: str = "latest"         # where continue_train begins: another than latest has its networks only, not the optimisers
+    load_pretrain: str = ""             # folder of a training whose networks this one begins with
     print_freq: int = 100               # images
+    display_freq: int = 100             # images between two pictures in TensorBoard and on the page
+    display_winsize: int = 512          # px, width of a picture on the page
     save_latest_freq: int = 2000        # images
     save_epoch_freq: int = 25           # epochs
-    bf16: bool = False                  # compute the networks in bfloat16
+    tensorboard: bool = True            # write <checkpoints_dir>/<name>/logs
+    wandb: bool = False                 # report to Weights & Biases too
+    no_html: bool = False               # no <checkpoints_dir>/<name>/web/index.html
+    debug: bool = False                 # two epochs of ten items, everything shown at every step
     half: bool = False                  # store the exported weights as float16
 
     def check_training(self):
-        """Raise ValueError for what cannot be trained with."""
+        """Raise ValueError for what cannot be trained with, and settle what follows from other options."""
         _one_of("norm_D", self.norm_D, ("instance",))
+        self.dtype = "bf16" if self.bf16 else self.dtype
+        _one_of("dtype", self.dtype, ("fp32", "bf16", "fp16"))
+        if self.debug:
+            self.niter, self.niter_decay, self.print_freq, self.display_freq = 1, 1, 1, 1
+            self.max_dataset_size = self.max_dataset_size or 10
         if self.label_nc:
             raise ValueError(f"label_nc={self.label_nc}; label maps are not supported, use label_nc=0")
         if self.batchSize < 1 or self.minutes < 0 or self.niter + self.niter_decay < 1:
             raise ValueError(f"batchSize={self.batchSize}, minutes={self.minutes}, niter={self.niter}, "
                              f"niter_decay={self.niter_decay}; expected batches, and some time to train")
+        for name in ("print_freq", "display_freq", "save_latest_freq", "save_epoch_freq", "gradient_accumulation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; expected 1 or more")
+
+
+# What the original's training commands may also say, and why nothing follows from it here.
+FORMER = dict.fromkeys((
+    "model", "verbose", "phase", "stage", "loadSize", "resize_or_crop", "data_type", "use_dropout", "tf_log", "pool_size", "ngf",
+    "n_downsample_global", "n_blocks_global", "n_local_enhancers", "n_blocks_local", "niter_fix_global", "instance_feat", "label_feat",
+    "feat_num", "load_features", "n_downsample_E", "nef", "n_clusters", "degree_file", "load_qk", "prompt", "twin_prompt", "odise_vocab",
+    "init_img", "sd_ckpt", "exp_name", "exp_path_root"), "nothing in this code depends on it")
+FORMER |= {"bn_noise_misc": "the norms' noise is always zero, as published", "pconv": "there is one kind of partial convolution",
+           "refine_model_type": "decoder_channels and decoder_resample say it", "pool_size": "the discriminator sees the newest pictures",
+           "tf_log": "TensorBoard is on, see --tensorboard"}
 
 
 @dataclass
@@ -145,15 +182,20 @@ class MotionTrain(MotionOptions, TrainOptions):
     """python train_motion.py"""
     text_encoder_path: str = "checkpoints/stable-diffusion-v1-4"
     ship_text_encoder: bool = False     # put a copy of tokenizer and text encoder beside the exported weights
-    attention_weights: str = ""         # Stable Diffusion's unet weights file: where the attention blocks start
-    use_mask: bool = True
-    use_seg_mask: bool = False          # masks of mask_path instead of where the true flow moves
-    mask_path: str = ""
-    captions_file: str = ""
-    use_hint: bool = False
-    hints_path: str = ""                # empty: hints are made while reading
+    attention_weights: str = "auto"     # where the attention blocks start: Stable Diffusion 1.x as a diffusers folder, .safetensors
+                                        # or .ckpt; auto = the unet/ beside the text encoder, if there is one; empty = at random
+    use_mask: bool = True               # the network always reads a mask
+    use_seg_mask: bool = False          # masks of mask_path; without it they are used if the folder exists, except as_published
+    mask_path: str = ""                 # folder of <id>_mask.png; empty: masks from where the true flow moves
+    captions_file: str = ""             # lines <id>:<caption>, or .jsonl; for netG=spadexattnunetsd
+    use_hint: bool = False              # show the network a direction hint (input_nc=6)
+    hints_path: str = ""                # folder of generate_flow_hint.py; empty: hints are made while reading
     no_flip: bool = False               # never mirror
     init: str = "normal"                # normal: as published | default: torch's own, larger
+
+    FORMER = FORMER | {"norm_G": "a training of flow has no such network", "frames_basepath": "a training of flow reads no frames",
+                       "motion_basepath": "a training of flow reads the true flow", "tr_stage": "a training of flow has one stage",
+                       "speed": "test_video.py moves clips"}
 
     def __post_init__(self):
         super().__post_init__()
@@ -179,13 +221,19 @@ class VideoTrain(VideoOptions, TrainOptions):
     motion_norm: float = 64.0           # unit of the authors' _Motion.pt in there
     init: str = "normal"                # normal: as published | identity: starts as a plain splat of colours
     freeze_norm: bool = False           # norms keep their statistics; for the last part of a training (--continue_train)
+    no_flip: bool = True                # accepted for old commands: frames are never mirrored
+    no_tanh: bool = False               # accepted for old commands: the frames' network always ends in tanh
     stills: list[str] = field(default_factory=list)   # folders of pictures to be reproduced standing still
     stills_share: float = 0.0           # how often one of them is shown
+
+    FORMER = FORMER | dict.fromkeys(("norm", "use_prompts", "use_mask", "use_seg_mask", "mask_path", "captions_file", "use_hint", "hints_path",
+                                     "text_encoder_path", "tokenizer_path"), "the network of frames reads pictures and flow only")
 
     def __post_init__(self):
         super().__post_init__()
         self.check_training()
         _one_of("tr_stage", self.tr_stage, ("stage1", "stage2"))
+        self.z_max = "batch" if self.as_published else self.z_max
         _one_of("init", self.init, ("normal", "identity"))
         _expect("input_nc", self.input_nc, 8, "start, end, flow")
         _expect("output_nc", self.output_nc, 3, "RGB")

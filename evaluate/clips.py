@@ -1,0 +1,131 @@
+"""Which clips belong together, and the frames of a clip as a network wants them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import PIL
+from PIL import Image
+
+from data.files import sha256
+from data.media import read_image, read_video, to_uint8
+
+SIDE = 224                                          # px that the I3D network takes
+# The published rules: every third frame, 16 of them; or the first 60.
+FRAMES = {"fvd_16": range(0, 46, 3), "fvd_60": range(60)}
+_CODEC = "PyAV {} (libavcodec {})".format(av.__version__, ".".join(map(str, av.library_versions["libavcodec"])))
+DECODERS = {"published": _CODEC, "clean": _CODEC}
+# published: what decord does when asked for 224 x 224.  clean: as in clean-fid (Parmar et al., CVPR 2022), on RGB, antialiased.
+RESIZES = {"published": "swscale bicubic, in the file's YUV, aspect not kept",
+           "clean": f"Pillow {PIL.__version__} bicubic, in RGB, antialiased, aspect not kept"}
+MODES = tuple(RESIZES)
+
+
+@dataclass
+class Pairing:
+    """Clips by name.  real, fake: {id: path} of the same ids, sorted.  missing: true clips without a prediction; surplus: the reverse."""
+    real: dict
+    fake: dict
+    missing: list
+    surplus: list
+
+
+def pair(gt_path, pred_path):
+    """Pairing of `<id>_gt.mp4` (or folder `<id>_gt`) with `<id>_video.mp4` (or `<id>_input_video.mp4`).
+
+    pred_path may also be the folder above images/.  Raises FileNotFoundError or ValueError for folders with nothing to compare.
+    """
+    real, fake = true_clips(gt_path), predicted_clips(pred_path)
+    both = sorted(real.keys() & fake.keys())
+    if not both:
+        raise ValueError(f"no common names: {gt_path} has {_some(real)}, {pred_path} has {_some(fake)}; "
+                         "expected <id>_gt.mp4 and <id>_video.mp4 of the same ids")
+    return Pairing({i: real[i] for i in both}, {i: fake[i] for i in both}, sorted(real.keys() - fake), sorted(fake.keys() - real))
+
+
+def true_clips(folder):
+    """{id: path of `<id>_gt.mp4`, or of the folder `<id>_gt` where there is no such file}."""
+    folder = _folder(folder, "--gt_path")
+    found = {path.name.removesuffix("_gt"): path for path in folder.glob("*_gt") if path.is_dir()}
+    found |= {path.name.removesuffix("_gt.mp4"): path for path in folder.glob("*_gt.mp4")}
+    if not found:
+        raise ValueError(f"no clips in {folder}; expected <id>_gt.mp4 or folders <id>_gt of pictures (--gt_path)")
+    return found
+
+
+def predicted_clips(folder):
+    """{id: path of `<id>_video.mp4`, or of `<id>_input_video.mp4`, which the original writes}."""
+    folder = _folder(folder, "--pred_path")
+    paths = sorted(folder.glob("*_video.mp4")) or sorted((folder / "images").glob("*_video.mp4"))
+    found = {}
+    for path in paths:
+        item = path.name.removesuffix("_video.mp4").removesuffix("_input")
+        if item in found:
+            raise ValueError(f"two predictions of {item}: {found[item].name} and {path.name} in {path.parent}; remove one")
+        found[item] = path
+    if not found:
+        raise ValueError(f"no clips in {folder}; expected <id>_video.mp4, as test_video.py writes them (--pred_path)")
+    return found
+
+
+def read_clip(path, frames, mode):
+    """The frames of a clip whose numbers are in `frames` (a range from 0), uint8 [T,224,224,3].
+
+    path: video, or folder of pictures N.png (itself or in images/).   mode: one of MODES, how it is brought to 224 px.
+    Raises ValueError for a clip that cannot be read or is too short.
+    """
+    chosen, count = np.empty((len(frames), SIDE, SIDE, 3), np.uint8), 0
+    for pixels in _frames(path, frames, (SIDE, SIDE) if mode == "published" else None):
+        chosen[count] = pixels if mode == "published" else _antialiased(pixels)
+        count += 1
+        if count == len(frames):
+            return chosen
+    raise ValueError(f"{path} is too short: {f'at most {count * frames.step}' if count else 'no'} frames, expected {frames[-1] + 1}")
+
+
+def digest_of(path, frames):
+    """sha256 of what read_clip would read: the file, or the pictures of a folder one after the other."""
+    if Path(path).is_file():
+        return sha256(path)
+    return "-".join(sha256(picture)[:16] for picture in pictures_of(path)[:frames[-1] + 1:frames.step])
+
+
+def pictures_of(folder):
+    """The pictures of a clip's folder in the order of their numbers."""
+    folder = Path(folder) / "images" if (Path(folder) / "images").is_dir() else Path(folder)
+    pictures = [path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg") and path.stem.isdigit()]
+    return sorted(pictures, key=lambda path: int(path.stem))
+
+
+def _frames(path, frames, size):
+    """Wanted frames one by one; size: (H, W) for swscale, or None for as stored."""
+    if Path(path).is_file():
+        yield from read_video(path, size, frames.step)
+        return
+    for picture in pictures_of(path)[::frames.step]:
+        yield read_picture(picture, size)
+
+
+def read_picture(path, size=None):
+    """A stored frame, uint8 [H,W,3], brought to size (H, W) by the same filter as a video frame; None = as stored."""
+    pixels = to_uint8(read_image(path))
+    if size is None or pixels.shape[:2] == tuple(size):
+        return pixels
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    return frame.to_ndarray(format="rgb24", height=size[0], width=size[1], interpolation="BICUBIC")
+
+
+def _antialiased(pixels):
+    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _folder(folder, flag):
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"no folder at {folder}; check {flag}")
+    return Path(folder)
+
+
+def _some(names):
+    shown = ", ".join(sorted(names)[:3])
+    return f"{len(names)} ({shown}{', ...' if len(names) > 3 else ''})"

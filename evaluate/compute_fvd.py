@@ -1,0 +1,183 @@
+"""Fréchet video distance between made and true clips (StyleGAN-V's definition), with what it takes to trust the number.
+
+    python evaluate/compute_fvd.py --pred_path results/video-pretrained/test_latest/images \\
+        --gt_path dataset/eulerian_data/validation --type fvd_16
+
+Clips are read one after the other; features are kept in --cache by what is in the files, so that a run that was killed goes on where
+it stopped and a second one takes seconds. The result is printed as JSON and written to --output.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data.files import atomic
+from evaluate.backbones import load_backbone
+from evaluate.clips import DECODERS, FRAMES, MODES, RESIZES, digest_of, pair, read_clip
+from evaluate.fvd import Moments, bootstrap_interval, frechet_distance, split_half_floor
+from options.cli import run_main
+from options.runtime import make_runtime
+
+
+def compute_fvd(pairing, backbone, kind, mode="published", cache="", batch=8, strict=False, draws=200, seed=0):
+    """The result as a dict: value, interval_95, n, feature_dim, floor (of evaluate.fvd), how it was made, and warnings.
+
+    pairing: of evaluate.clips.   backbone: of evaluate.backbones.   kind: fvd_16 | fvd_60.   mode: published | clean.
+    cache: folder for features, "" = none.   batch: clips in one call of the network.   strict: stop at an unreadable clip, at one that
+    is too short, or at a missing prediction, instead of going on without it.   draws: of the bootstrap.
+    """
+    if strict and pairing.missing:
+        raise ValueError(f"{len(pairing.missing)} true clips have no prediction: {_some(pairing.missing)}; make them, or leave out --strict")
+    store = FeatureStore(cache, f"{kind} {mode} {DECODERS[mode]} {backbone.key}")
+    skipped, features = {}, {}
+    for side, paths in (("real", pairing.real), ("fake", pairing.fake)):
+        features[side] = features_of(paths, backbone, FRAMES[kind], mode, store, batch, strict, skipped, side)
+    both = [item for item in pairing.real if item in features["real"] and item in features["fake"]]
+    if len(both) < 2:
+        reason = f"; the first trouble: {next(iter(skipped.values()))}" if skipped else ""
+        raise ValueError(f"{len(both)} pairs of clips can be compared, expected 2 or more{reason}")
+    real, fake = (np.stack([features[side][item] for item in both]).astype(np.float64) for side in ("real", "fake"))
+    value = frechet_distance(*Moments().add(real).gaussian(), *Moments().add(fake).gaussian())
+    low, high = bootstrap_interval(real, fake, draws, seed)
+    floor = split_half_floor(real, fake, seed=seed)
+    return {"type": kind, "value": value, "interval_95": [low, high], "n": len(both), "feature_dim": real.shape[1], "floor": floor,
+            "mode": mode, "decoder": DECODERS[mode], "resize": RESIZES[mode], "features": backbone.name, "features_key": backbone.key,
+            "frames": f"{FRAMES[kind][0]}, {FRAMES[kind][1]}, ..., {FRAMES[kind][-1]}", "missing": pairing.missing,
+            "surplus": pairing.surplus, "skipped": skipped, "warnings": _warnings(value, real, floor, pairing, skipped)}
+
+
+def features_of(paths, backbone, frames, mode, store, batch, strict, skipped, side):
+    """{id: [D]} of the clips that can be read; the others go to `skipped` {path: reason}.
+
+    A batch is computed whole unless the store has all of it, so that a continued run gives the same bits as one that was left alone.
+    """
+    items, found, rows = list(paths.items()), {}, None
+    for start in tqdm(range(0, len(items), batch), f"{side} clips", unit="batch"):
+        made = _batch(dict(items[start:start + batch]), backbone, frames, mode, store, strict, skipped)
+        for item, feature in made.items():
+            # Rows of one array: small arrays that stay, laid down between large ones that go, would keep the heap from shrinking.
+            rows = np.empty((len(items), len(feature)), np.float32) if rows is None else rows
+            rows[len(found)] = feature
+            found[item] = rows[len(found)]
+    return found
+
+
+def _batch(paths, backbone, frames, mode, store, strict, skipped):
+    """{id: [D]} of the readable ones of these clips."""
+    digests = {item: digest_of(path, frames) for item, path in paths.items()}
+    kept = {item: feature for item in paths if (feature := store.read(digests[item])) is not None}
+    clips = _read({item: path for item, path in paths.items() if item not in kept}, frames, mode, strict, skipped)
+    if not clips:
+        return kept
+    clips |= _read({item: paths[item] for item in kept}, frames, mode, strict, skipped)
+    order = [item for item in paths if item in clips]
+    made = dict(zip(order, backbone.features([clips[item] for item in order])))
+    for item, feature in made.items():
+        store.write(digests[item], feature)
+    return made
+
+
+def _read(paths, frames, mode, strict, skipped):
+    """{id: frames} of the clips that can be read; what cannot goes to `skipped`, or with `strict` stops the run."""
+    clips = {}
+    for item, path in paths.items():
+        try:
+            clips[item] = read_clip(path, frames, mode)
+        except (ValueError, OSError) as error:
+            if strict:
+                raise ValueError(f"{error}; leave out --strict to go on without it") from error
+            skipped[str(path)] = str(error)
+            print(f"skipped: {error}", file=sys.stderr)
+    return clips
+
+
+class FeatureStore:
+    """Feature vectors on disk, by the contents of the clip and how it was read; without a folder, nothing is kept."""
+
+    def __init__(self, folder, recipe):
+        """recipe: everything besides the file that decides about its features."""
+        self._folder = Path(folder) / hashlib.sha256(recipe.encode()).hexdigest()[:16] if folder else None
+
+    def read(self, digest):
+        """[D], or None where it is not there (or half of it)."""
+        path = self._path(digest)
+        if path is None or not path.is_file():
+            return None
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError, OSError):
+            return None
+
+    def write(self, digest, feature):
+        if self._folder is not None:
+            with atomic(self._path(digest)) as temporary:
+                np.save(temporary, feature)
+
+    def _path(self, digest):
+        return self._folder and self._folder / f"{hashlib.sha256(digest.encode()).hexdigest()[:32]}.npy"
+
+
+def _warnings(value, real, floor, pairing, skipped):
+    found, (n, dimension) = [], real.shape
+    if n < dimension:
+        found.append(f"{n} clips for {dimension} features: the covariances are not of full rank and the distance is mostly sample size; "
+                     f"compare only with values of the same n, and with the floor")
+    if floor and floor["value_at_n"] <= floor["high"]:
+        found.append(f"at {floor['n']} clips the predictions are no further from the true clips ({floor['value_at_n']:.1f}) than those from "
+                     f"each other (up to {floor['high']:.1f})")
+    if pairing.missing:
+        found.append(f"{len(pairing.missing)} true clips without a prediction: {_some(pairing.missing)}")
+    if pairing.surplus:
+        found.append(f"{len(pairing.surplus)} predictions without a true clip: {_some(pairing.surplus)}")
+    if skipped:
+        found.append(f"{len(skipped)} clips were skipped")
+    return found
+
+
+def _some(names):
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="evaluate/compute_fvd.py", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pred_path", required=True, help="folder of <id>_video.mp4 (or <id>_input_video.mp4)")
+    parser.add_argument("--gt_path", required=True, help="folder of <id>_gt.mp4, or of folders <id>_gt with N.png")
+    parser.add_argument("--type", default="fvd_16", choices=tuple(FRAMES), help="16 frames, every third; or the first 60 (default: %(default)s)")
+    parser.add_argument("--mode", default="published", choices=MODES, help="how frames are brought to 224 px (default: %(default)s)")
+    parser.add_argument("--features", default="i3d", help="i3d | torchvision:r3d_18 | a TorchScript file (default: %(default)s)")
+    parser.add_argument("--i3d", default="checkpoints/i3d/i3d_torchscript.pt", help="StyleGAN-V's network (default: %(default)s)")
+    parser.add_argument("--weights", default="", help="weights file of a torchvision network (default: torchvision's own cache)")
+    parser.add_argument("--strict", action="store_true", help="stop at the first clip that is unreadable, too short or missing")
+    parser.add_argument("--batch", type=int, default=0, help="clips in one call of the network, 0 = 8 on a GPU and 1 on a CPU")
+    parser.add_argument("--device", default="auto", help="auto | cpu | cuda:N (default: %(default)s)")
+    parser.add_argument("--cache", default="results/fvd_features", help='folder of features, "" = none (default: %(default)s)')
+    parser.add_argument("--output", default="", help="JSON file (default: <pred_path>/<type>_<mode>.json)")
+    parser.add_argument("--draws", type=int, default=200, help="draws of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and splits (default: %(default)s)")
+    options = parser.parse_args()
+    if options.batch < 0 or options.draws < 20:
+        raise ValueError(f"--batch {options.batch} --draws {options.draws}: expected a batch of 0 (by the machine) or more, and 20 draws or more")
+    pairing = pair(options.gt_path, options.pred_path)
+    runtime = make_runtime(options.device, "fp32")
+    backbone = load_backbone(options.features, options.i3d, options.weights, runtime.device)
+    batch = options.batch or (1 if runtime.device.type == "cpu" else 8)
+    result = compute_fvd(pairing, backbone, options.type, options.mode, options.cache, batch, options.strict, options.draws, options.seed)
+    result |= {"pred_path": str(options.pred_path), "gt_path": str(options.gt_path), "command": " ".join(sys.argv)}
+    output = Path(options.output or Path(options.pred_path) / f"{options.type}_{options.mode}.json")
+    with atomic(output) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+    for warning in result["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"saved: {output}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_main(main)
