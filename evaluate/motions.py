@@ -1,0 +1,98 @@
+"""The motion of the small family: flow against true flow, directions obeyed, clips against true clips."""
+
+import math
+import random
+from collections import defaultdict
+
+import numpy as np
+import torch
+
+from data.datasets import random_hint
+from data.hint import DIRECTIONS, direction_hint, sample_angle
+from data.media import write_image
+from dataset.scene import KINDS
+from evaluate.flow_error import endpoint_error
+from evaluate.loop_error import LoopMeter
+from inference_t2c import motion_options, video_options
+from models.motion import load_motion_model
+from models.push_pull import push_pull_frames
+from models.video import BLENDS, composite, load_video_model
+from options.runtime import DTYPES
+
+BASELINE_SCENES = 100
+PSNR_FRAMES = (5, 15, 30, 45)
+
+
+def _motion_model(bench, with_hint):
+    o = bench.options.optical_flow
+    name = o.hint_model_name if with_hint else o.model_name
+    return load_motion_model(f"{o.checkpoints_dir}/{name}", motion_options(o), bench.runtime)
+
+
+def flow(bench):
+    """Endpoint error inside the mask, px/frame at 256 px, per kind: of both networks, of the kind's mean flow and of no flow at all."""
+    told, hinted = _motion_model(bench, False), _motion_model(bench, True)
+    usual = {kind: torch.stack([e.flow[:, e.mask[0]].mean(1) for e in bench.scenes("train", count=BASELINE_SCENES, styles=2)
+                                if e.kind == kind]).mean(0) for kind in KINDS}
+    rows, draw = defaultdict(lambda: defaultdict(list)), random.Random(bench.seed)
+    for example in bench.scenes():
+        row, mean = rows[example.kind], usual[example.kind]
+        hint = random_hint(example.flow, example.mask, draw)
+        made = {"zero": torch.zeros_like(example.flow), "mean_of_kind": mean[:, None, None] * example.mask, "hint_itself": hint,
+                "text": told.predict(example.image, example.mask, text=example.caption),
+                "hint": hinted.predict(example.image, example.mask, hint=hint)}
+        for name, value in made.items():
+            row[name].append(endpoint_error(value, example.flow, example.mask))
+    table = {kind: {name: float(np.mean(values)) for name, values in row.items()} for kind, row in rows.items()}
+    return {**table, "hint_over_zero": {kind: row["hint"] / row["zero"] for kind, row in table.items()}}
+
+
+def directions(bench):
+    """Mean angle in degrees between a phrase's drawn angle and the predicted mean flow, per phrase, over pictures of all kinds."""
+    o, model, found = bench.options.optical_flow, _motion_model(bench, True), {}
+    scenes = bench.scenes()[:max(5, bench.n // 5)]
+    for phrase in DIRECTIONS:
+        errors = []
+        for i, example in enumerate(scenes):
+            angle = sample_angle(phrase, bench.seed + i)
+            mean = model.predict(example.image, example.mask, hint=direction_hint(example.mask, angle, o.hint_speed))[:, example.mask[0]].mean(1)
+            made = math.degrees(math.atan2(-mean[1].item(), mean[0].item()))
+            errors.append(abs((made - angle + 180) % 360 - 180))
+        found[phrase] = float(np.mean(errors))
+    return {**found, "worst_phrase": max(found.values())}
+
+
+def video(bench):
+    """Clips on true flow against true clips: PSNR inside the mask, of the network, of splatting with push-pull filling, of a still picture.
+
+    still_max: levels outside the mask, before encoding.   frame_0: PSNR of the first frame against the picture.
+    """
+    o, n_frames = bench.options.video, 60
+    kind = ("fp32" if bench.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
+    model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), bench.runtime, dtype=DTYPES[kind])
+    rows = defaultdict(list)
+    for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):
+        truth = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in example.frames]
+        picture, where = truth[0], example.mask.expand(3, -1, -1)
+        clips = {"network": (composite(f, picture, example.mask) for f in
+                             model.frames(picture, example.flow, n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)),
+                 "push_pull": push_pull_frames(picture, example.flow, example.mask, n_frames, BLENDS[o.blend]),
+                 "still": (picture for _ in truth)}
+        for name, frames in clips.items():
+            meter, errors = LoopMeter(example.mask, flow_every=0), []
+            for n, frame in enumerate(frames):
+                meter.add(np.uint8((frame * 255).round().permute(1, 2, 0).numpy()))
+                if n in PSNR_FRAMES:
+                    errors.append(-10 * math.log10(max((frame - truth[n])[where].square().mean().item(), 1e-10)))
+                if n == 0 and name == "network":
+                    rows["frame_0"].append(-10 * math.log10(max((frame - picture).square().mean().item(), 1e-10)))
+                if n == 15 and bench.pictures:
+                    write_image(bench.pictures / "video" / f"{i:03}_{example.kind}_{name}.png", torch.cat([frame, truth[n]], -1))
+            rows[f"psnr_{name}"].append(float(np.mean(errors)))
+            if name == "network":
+                loop = meter.result()
+                rows["still_max"].append(loop["still_max"])
+                rows["seam_ratio"].append(loop["seam_ratio_masked"])
+                rows["motion_inside"].append(loop["motion_inside"])
+    result = {name: float(np.mean(values)) for name, values in rows.items()}
+    return {**result, "still_max": max(rows["still_max"]), "seam_ratio_worst": max(rows["seam_ratio"]), "clips": len(rows["seam_ratio"])}

@@ -1,0 +1,71 @@
+"""The measures of the small family: each on cases whose answer is known, and the command on a few scenes."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dataset.scene import KINDS
+from evaluate import mini
+from evaluate.drawings import energy_above, prompt_of
+from evaluate.held_out import LOOKS, NATURAL, examples
+from evaluate.look import LookClassifier
+from models.push_pull import fill_holes, push_pull_frames
+
+
+def test_examples_are_held_out_and_repeat():
+    first, again = examples(5, 3, video=False)[0], examples(1, 3)[0]
+    assert torch.equal(first.image, again.image) and first.kind == KINDS[0]
+    assert not torch.equal(first.image, examples(1, 4)[0].image)
+    assert torch.equal(first.flow.any(0) & ~first.mask[0], torch.zeros_like(first.mask[0]))
+    with pytest.raises(ValueError, match="trained on"):
+        examples(1, 0)
+
+
+def test_the_classifier_tells_looks_apart():
+    made = examples(25, 5, split="train", styles=2)
+    pictures, looks = zip(*((p, look) for e in made for look, p in ((NATURAL, e.image), *e.painted.items())))
+    others, wanted = zip(*((p, look) for e in examples(10, 6, styles=2) for look, p in ((NATURAL, e.image), *e.painted.items())))
+    right = np.mean([a == b for a, b in zip(LookClassifier(pictures, looks)(others), wanted)])
+    assert set(looks) == set(LOOKS) and right > 0.6           # chance: 0.33
+
+
+def test_energy_of_detail():
+    x = torch.arange(64.0)
+    fine, coarse = (torch.sin(2 * torch.pi * x / period).expand(3, 64, 64) for period in (3.2, 16))
+    assert energy_above(fine, 1 / 4) == pytest.approx(energy_above(fine, 1 / 8), rel=1e-4)
+    assert energy_above(coarse, 1 / 8) < 1e-6 * energy_above(fine, 1 / 8)
+
+
+def test_prompts_are_plain():
+    assert prompt_of("sea", "starry") == "a sea in the style of starry nights painting"
+    assert prompt_of("clouds", NATURAL).startswith("clouds, nature")
+
+
+def test_push_pull_keeps_what_is_covered_and_fills_the_rest():
+    mean = torch.full((3, 16, 16), 0.25)
+    weight = torch.ones(1, 16, 16)
+    mean[:, 4:12, 4:12], weight[:, 4:12, 4:12] = 0, 0
+    filled = fill_holes(mean, weight)
+    assert torch.allclose(filled, torch.full_like(filled, 0.25), atol=1e-3)
+
+
+def test_push_pull_clips_move_loop_and_stay_still_outside():
+    example = examples(1, 3)[0]
+    frames = list(push_pull_frames(example.image, example.flow, example.mask, 8, lambda u: u))
+    assert torch.allclose(frames[0][:, ~example.mask[0]], example.image[:, ~example.mask[0]])
+    still = torch.stack(frames)[:, :, ~example.mask[0]]
+    assert torch.equal(still, still[:1].expand_as(still))
+    assert (frames[3] - frames[0]).abs().max() > 0.05
+    inner = torch.nn.functional.max_pool2d(-example.mask[None].float(), 5, 1, 2)[0] == -1
+    assert (frames[0] - example.image)[:, inner[0]].abs().mean() < 1e-3         # at rest, splatting gives the picture back
+
+
+def test_the_command_prints_json_last(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["mini", "--n", "5", "--seed", "9", "--parts", "directions", "--output", str(tmp_path / "m.json")])
+    mini.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == json.loads((tmp_path / "m.json").read_text()) and told["seed"] == 9 and told["n"] == 5
+    assert len(told["directions"]) == 13 and told["directions"]["worst_phrase"] < 60
