@@ -1,6 +1,7 @@
 # make cinemagraph   a looping video from a sentence, with the mini weights in this repository
 # make test          the test suite
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
+# make mini          renders the landscapes and trains the small family anew, in checkpoints/own, in seven hours on two cores; interrupted, it goes on
 # All make .venv on the first run and reuse it afterwards.
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph test checkpoints lint clean
+.PHONY: cinemagraph mini test checkpoints lint clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
@@ -18,6 +19,29 @@ test: $(VENV)/.installed
 
 checkpoints: $(VENV)/.installed
 	$(RUN) -m data.fetch all
+
+# Where `make mini` works. What is finished is passed over, so the same command goes on after an interruption.
+SCENES := dataset/procedural_data
+OWN    := own
+IMAGES := --data $(SCENES)/train --output checkpoints/$(OWN) --threads 2 --resume
+go_on   = $$(test -f checkpoints/$(OWN)/$(1)/train_state.pt && echo --continue_train)
+THREADS := --threads 2
+
+mini: $(VENV)/.installed
+	$(RUN) -m dataset.procedural --output $(SCENES)/train --count 3000 --seed 0 --workers 2
+	$(RUN) -m dataset.procedural --output $(SCENES)/train_video --count 160 --seed 1 --workers 2 --video
+	$(RUN) -m dataset.procedural --output $(SCENES)/validation --count 100 --seed 0 --split validation --workers 2
+	$(RUN) -m img2img.train_mini autoencoder $(IMAGES) --minutes 40
+	$(RUN) -m img2img.train_mini unet $(IMAGES) --minutes 180
+	$(RUN) -m img2img.train_mini decoder $(IMAGES) --minutes 20
+	$(RUN) -m img2img.train_mini segmenter $(IMAGES) --minutes 70
+	test -d checkpoints/$(OWN)/motion/text_encoder || $(RUN) -m models.caption_encoder --source checkpoints/$(OWN)/diffusion \
+	  --metadata $(SCENES)/train_metadata.jsonl --output checkpoints/$(OWN)/motion
+	$(RUN) train_motion.py --config configs/train_motion_mini.yaml --name $(OWN)/motion --text_encoder_path checkpoints/$(OWN)/motion \
+	  $(THREADS) --minutes 35 $(call go_on,motion)
+	$(RUN) train_motion.py --config configs/train_motion_direction_mini.yaml --name $(OWN)/motion-direction $(THREADS) --minutes 40 \
+	  $(call go_on,motion-direction)
+	$(RUN) train_video.py --config configs/train_video_mini.yaml --name $(OWN)/video $(THREADS) --minutes 45 $(call go_on,video)
 
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .

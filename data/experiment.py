@@ -158,7 +158,10 @@ class Experiment:
             temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     def stale(self):
-        """Stages whose inputs are no longer the ones they read, in order."""
-        stages = self.record().get("stages", {})
-        return [name for name, entry in stages.items()
-                if any(self.has(a) and sha256(self.path(a)) != digest for a, digest in entry["read"].items())]
+        """Stages whose inputs are no longer the ones they read, and those that read what such a stage made; in order."""
+        found, doubtful = [], set()
+        for name, entry in sorted(self.record().get("stages", {}).items()):
+            if any(a in doubtful or self.has(a) and sha256(self.path(a)) != digest for a, digest in entry["read"].items()):
+                found.append(name)
+                doubtful.update(entry["made"])
+        return found

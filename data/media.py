@@ -90,6 +90,9 @@ def write_mask(path, mask):
         Image.fromarray(mask[0].cpu().numpy().astype(np.uint8) * 255).save(temporary)
 
 
+BT601, LIMITED = 6, 1   # numbers of FFmpeg: AVCOL_SPC_SMPTE170M, AVCOL_RANGE_MPEG
+
+
 class VideoWriter:
     """Writes frames as they come to an H.264 mp4 (yuv420p, plays in browsers); the file appears only when complete.
 
@@ -113,6 +116,8 @@ class VideoWriter:
             self._stream = self._container.add_stream("libx264", rate=self.fps, options=dict(ENCODING))
             self._stream.height, self._stream.width = pixels.shape[:2]
             self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.colorspace = BT601          # how swscale turns RGB into YUV; untagged, large videos are
+            self._stream.codec_context.color_range = LIMITED       # shown by BT.709's rule, and greens and reds shift
         for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
             self._container.mux(packet)
 

@@ -19,7 +19,7 @@ import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -187,15 +187,17 @@ def _write_picture(path, picture):
             raise OSError(f"cannot write {path}; is the disk full?")
 
 
-def _complete(line, jobs):
-    """The metadata of a line if it is one of the jobs {name: job} as asked now and all its files exist, else None."""
+def _complete(line, sample):
+    """The metadata of a line if all its files exist, else None.  sample: any job of the set that is asked for now."""
     try:
         item = json.loads(line)
-        job = jobs[item["id"]]
+        job = replace(sample, index=int(item["id"]))
         same = (item["seed"], item["size"], item["styles"]) == (job.scene_seed, job.size, job.styles)
-        return item if same and all(path.exists() for path in job.files().values()) else None
-    except (ValueError, KeyError, TypeError):           # half a line of an interrupted run, or another run's
+    except (ValueError, KeyError, TypeError):           # half a line of an interrupted run
         return None
+    if not same:
+        raise ValueError(f"{job.output} holds scenes of another --seed, --split, --size or --styles; choose another --output, or delete it")
+    return item if all(path.exists() for path in job.files().values()) else None
 
 
 def _caption_line(item):
@@ -205,13 +207,13 @@ def _caption_line(item):
 def generate(jobs, workers=1):
     """Render the jobs (of one output) that are not complete; metadata and captions grow scene by scene.
 
-    Returns the number of scenes drawn.
+    Scenes of the same set that are there beyond the jobs stay. Returns the number of scenes drawn. Raises ValueError where the folder
+    holds scenes of another seed, split, size or number of styles: a list must not mix two sets.
     """
     output = jobs[0].output
     metadata, captions = (output.with_name(f"{output.name}_{rest}") for rest in ("metadata.jsonl", "captions.txt"))
-    by_name = {job.name: job for job in jobs}
     lines = metadata.read_text().splitlines() if metadata.is_file() else []
-    done = {item["id"]: item for line in lines if (item := _complete(line, by_name))}
+    done = {item["id"]: item for line in lines if (item := _complete(line, jobs[0]))}
     todo = [job for job in jobs if job.name not in done]
     _write_lists(metadata, captions, done)
     with ProcessPoolExecutor(workers) as pool, open(metadata, "a") as items_file, open(captions, "a") as captions_file:

@@ -1,6 +1,7 @@
 """ODISE, an open-vocabulary panoptic segmenter on the features of Stable Diffusion and CLIP, for users who hold its released weights.
 
-Written from a description of its behaviour, not from its code. The weights are CC BY-NC-SA 4.0: never the default backend.
+Written from a description of its behaviour, not from its code. The weights are CC BY-NC-SA 4.0 and never fetched
+unasked; s3 tells the licence where it takes this backend.
 References: ODISE, arXiv 2303.04803; the CLIP that sees one mask at a time is MaskCLIP, arXiv 2208.08984.
 """
 

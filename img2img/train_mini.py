@@ -50,8 +50,8 @@ def train_autoencoder(scenes, validation, work, minutes, seed, resume=False):
     vae = PatchAutoencoder(**AUTOENCODER)
     vae.start_from_pca(_patches(autoencoder_batch(pictures, rng, min(2560, 40 * len(pictures))), vae.factor))
     training = Training({"vae": vae.to(memory_format=torch.channels_last)}, work / "autoencoder.pt", 4e-4, (0.9, 0.99), 1e-4, 0.998)
-    if resume:
-        training.resume()
+    if resume and training.resume() and training.seconds >= minutes * 60 and (work / "vae").is_dir():
+        return                                                     # finished; its decoder may have been sharpened since
 
     def loss_of_batch(count):
         x = autoencoder_batch(pictures, rng, count)

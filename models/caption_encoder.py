@@ -13,6 +13,7 @@ import json
 import random
 import shutil
 from pathlib import Path
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -76,12 +77,15 @@ def main():
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--threads", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.steps < 1:
+        raise ValueError(f"--steps {arguments.steps}: expected 1 or more")
     runtime = make_runtime("cpu", "fp32", threads=arguments.threads)
     tokenizer, text_encoder = load_text_encoder(arguments.source, runtime)
     curve = teach(text_encoder, tokenizer, read_examples(arguments.metadata), arguments.steps)
     text_encoder.save_pretrained(Path(arguments.output) / "text_encoder")
-    shutil.copytree(Path(arguments.source) / "tokenizer", Path(arguments.output) / "tokenizer", dirs_exist_ok=True)
-    print(f"squared error of the direction: {sum(curve[:20]) / 20:.3f} -> {sum(curve[-50:]) / 50:.3f}")
+    if Path(arguments.source).resolve() != Path(arguments.output).resolve():
+        shutil.copytree(Path(arguments.source) / "tokenizer", Path(arguments.output) / "tokenizer", dirs_exist_ok=True)
+    print(f"squared error of the direction: {fmean(curve[:20]):.3f} -> {fmean(curve[-50:]):.3f}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,9 @@ def test_stale_stages_are_known(tmp_path):
     assert e.stale() == []
     e.write(twin=torch.ones(3, 4, 4))
     assert e.stale() == ["s3"]
+    e.write(mask=torch.ones(1, 4, 4).bool())
+    e.note("s4", ("mask_odise",), ("mask",), {})
+    assert e.stale() == ["s3", "s4"]                               # what was made from something out of date is out of date
 
 
 def test_an_unwritable_folder_is_named(tmp_path):

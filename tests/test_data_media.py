@@ -1,5 +1,6 @@
 """Pictures, masks and videos: what is written comes back, and what cannot be read is named."""
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -99,3 +100,13 @@ def test_nothing_is_left_of_an_interrupted_write(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a").startswith("ba7816bf")
+
+
+def test_videos_say_how_their_colours_are_coded(tmp_path):
+    """Untagged, a player takes large pictures for BT.709 and shifts greens and reds."""
+    with VideoWriter(tmp_path / "v.mp4") as video:
+        for _ in range(3):
+            video.write(np.full((32, 32, 3), (30, 180, 60), np.uint8))
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.colorspace, frame.color_range) == (6, 1)

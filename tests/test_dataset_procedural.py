@@ -184,4 +184,6 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert generate(jobs) == 2
     assert metadata.read_text() == whole
     other = [Job(i, tmp_path / "train", size=32, seed=1, n_styles=1) for i in range(4)]
-    assert generate(other) == 4                                         # another dataset replaces the first
+    with pytest.raises(ValueError, match="another --seed"):             # two sets must not share a list
+        generate(other)
+    assert generate(jobs[:2]) == 0 and metadata.read_text() == whole    # fewer asked for: the others stay

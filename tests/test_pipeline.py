@@ -208,3 +208,45 @@ def test_own_picture_is_inverted_when_s2_shall_draw_its_twin(photo, tmp_path, ca
     assert read_image(folder / "clusters.png").shape == image.shape and "no self-attention" not in capsys.readouterr().out
     with pytest.raises(ValueError, match="divisor of 999"):
         run(tmp_path, *words, "twin_extraction.inversion_steps=50")
+
+
+def test_the_twins_words_follow_the_prompt_of_the_command_line(tmp_path, capsys):
+    run(tmp_path, "--stage", "s1-s2", "--prompt", "a calm lake at night")
+    said = capsys.readouterr()
+    assert "twin prompt: lake" in said.out + said.err and "waterfall" not in said.out + said.err
+
+
+def test_s2_takes_over_what_s1_was_told(tmp_path):
+    """Another prompt given to s2 alone changes the twin's words, not what s1 drew."""
+    folder = run(tmp_path, "--stage", "s1", "--prompt", "a calm lake at night")
+    image = (folder / "image.png").read_bytes()
+    run(tmp_path, "--stage", "s2", "twin_generation.prompt=lake, nature, photography", "--prompt", "a calm lake at night")
+    twin = (folder / "twin.png").read_bytes()
+    run(tmp_path, "--stage", "s2", "twin_generation.prompt=lake, nature, photography", "twin_generation.negative_prompt=a calm lake at night",
+        "twin_extraction.scale=9")
+    assert (folder / "image.png").read_bytes() == image
+    assert (folder / "twin.png").read_bytes() == twin                # the source is still drawn at s1's own scale
+    with pytest.raises(ValueError, match="s1 took 6 steps"):
+        inference_t2c.main(["--config", "configs/inference_mini.yaml", "--name", "e", "--stage", "s2",
+                            f"twin_extraction.exp_path_root={tmp_path}", "twin_extraction.ddim_steps=8"])
+
+
+def test_a_drawn_seed_is_kept_for_the_later_stages(tmp_path):
+    folder = run(tmp_path, "--stage", "s1", "twin_extraction.seed=-1")
+    seed = json.loads((folder / "experiment.json").read_text())["stages"]["s1"]["options"]["twin_extraction"]["seed"]
+    run(tmp_path, "--stage", "s2-s4", "twin_extraction.seed=-1")
+    again = json.loads((folder / "experiment.json").read_text())["stages"]
+    assert 0 <= seed == again["s4"]["options"]["twin_extraction"]["seed"]
+
+
+def test_an_own_picture_does_not_stick(photo, tmp_path):
+    folder = run(tmp_path, "--image", photo / "photo.png", "--mask", photo / "mask.png", "--stage", "s1")
+    assert read_image(folder / "image.png").shape[-2:] == (141, 179)
+    run(tmp_path, "--stage", "s1-s2")
+    assert read_image(folder / "image.png").shape[-2:] == read_image(folder / "twin.png").shape[-2:] == (256, 256)
+
+
+def test_missing_networks_are_told_before_anything_is_drawn(tmp_path):
+    with pytest.raises(FileNotFoundError, match="checkpoints/none"):
+        run(tmp_path, "video.model_name=none")
+    assert not (tmp_path / "e" / "image.png").exists()
