@@ -16,12 +16,14 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers.utils import logging as transformers_log
 
+from data.animation import ClipWriter
 from data.checkpoint import find_checkpoint
 from data.experiment import FILES, Experiment
 from data.files import make_folder
 from data.flow import clamp_flow, flow_to_color, read_flow
 from data.hint import DIRECTIONS, direction_hint, find_direction, sample_angle
-from data.media import VideoWriter, read_image, read_mask
+from data.media import read_image, read_mask
+from data.summary import write_summary
 from img2img.attention_mask import attention_maps, cluster, clusters_picture, components, erode, vote
 from img2img.diffusion import load_diffusion
 from img2img.features import ldm_layer
@@ -136,7 +138,7 @@ def s6_video(options, experiment, runtime):
     kind = ("fp32" if runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
     model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), runtime, dtype=DTYPES[kind])
     frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
-    with VideoWriter(experiment.path("video"), o.fps) as video:
+    with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
             video.write(composite(frame, image, mask) if o.composite else frame)
 
@@ -203,6 +205,7 @@ def main(argv=None):
                 print(f"{stage.name} skipped: {reason}")
                 continue
             seconds[stage.name] = run_stage(stage, options, experiment, runtime)
+    write_summary(experiment)
     print("time: " + ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items()) + f", total {sum(seconds.values()):.1f} s")
     for name in experiment.stale():
         print(f"note: {name} was made from files that have changed since; run --stage {name} to bring it up to date")

@@ -13,7 +13,8 @@
 | hint          | hint.png                    | uint8 [H,W,3], the direction hint in colours                        |
 | flow          | flow.npz                    | [2,H,W] float32, px/frame at HxW, (dx right, dy down), 0 outside    |
 | flow_color    | synthesized_flow.png        | uint8 [H,W,3], the flow in colours                                  |
-| video         | video.mp4                   | written by data.media.VideoWriter at `path("video")`                |
+| video         | video.mp4 (.gif, ...)       | written by data.animation.ClipWriter at `path("video")`             |
+| summary       | summary.png                 | written by data.summary.write_summary                               |
 """
 
 import json
@@ -32,7 +33,7 @@ FILES = {
     "image": "image.png", "noise": "noise.safetensors", "attention": "attention.safetensors", "twin": "twin.png",
     "mask_odise": "mask_odise.png", "clusters": "clusters.png", "mask_self_attn": "mask_self_attn.png",
     "mask": "mask_self_attn_erosion.png", "hint": "hint.png", "flow": "flow.npz", "flow_color": "synthesized_flow.png",
-    "video": "video.mp4",
+    "video": "video.mp4", "summary": "summary.png",
 }
 MASKS = ("mask_odise", "mask_self_attn", "mask")
 

@@ -140,6 +140,7 @@ class Video:
     holes: str = "network"                    # where nothing lands: network, as published (grey when the flow is fast) | still, the picture at rest
     composite: bool = True                    # pixels outside the mask are the input picture's, exactly
     fps: int = 30
+    formats: list = field(default_factory=lambda: ["mp4"])     # besides video.mp4, which is always written: gif | webp | apng
     engine: str = "torch"                     # what runs the decoder: torch | compile (minutes at first, for GPUs) | openvino (pip install)
     dtype: str = "auto"                       # auto: fp32 on a CPU, bf16 on a GPU | fp32 | bf16 | fp16
     static_reuse: bool = True                 # what cannot change is decoded once per clip (engine torch on a CPU)
@@ -153,6 +154,8 @@ class Video:
     label_nc: int = 0                         # unused
 
     def __post_init__(self):
+        for name in self.formats:
+            _one_of("video.formats", name, ("mp4", "gif", "webp", "apng"))
         _one_of("video.blend", self.blend, ("linear", "smooth"))
         _one_of("video.holes", self.holes, ("network", "still"))
         _one_of("video.engine", self.engine, ("torch", "compile", "openvino"))

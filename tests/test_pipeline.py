@@ -113,15 +113,15 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
     mask = read_mask(photo / "mask.png")
     np.savez(tmp_path / "flow.npz", np.stack([mask[0].numpy() * 1.5, mask[0].numpy() * 0.0]).astype(np.float32))
     frames = []
-    class Kept(inference_t2c.VideoWriter):                            # what goes to the encoder, before it loses anything
+    class Kept(inference_t2c.ClipWriter):                            # what goes to the encoder, before it loses anything
         def write(self, frame):
             frames.append(to_uint8(frame))
             super().write(frame)
-    original, inference_t2c.VideoWriter = inference_t2c.VideoWriter, Kept
+    original, inference_t2c.ClipWriter = inference_t2c.ClipWriter, Kept
     try:
         run(tmp_path, "--image", photo / "photo.png", "--flow", tmp_path / "flow.npz")
     finally:
-        inference_t2c.VideoWriter = original
+        inference_t2c.ClipWriter = original
     still, moving = ~mask[0].numpy(), mask[0].numpy()
     source = np.asarray(Image.open(photo / "photo.png"))
     assert all((frame[still] == source[still]).all() for frame in frames)
