@@ -41,6 +41,8 @@ def write_summary(experiment):
 
 def _marked(image, mask):
     """The image in gray with the mask in red over it."""
+    if mask.shape[-2:] != image.shape[-2:]:                        # of an earlier picture: shown all the same
+        mask = F.interpolate(mask[None].float(), image.shape[-2:], mode="nearest")[0] > 0
     gray = image.mean(0, keepdim=True).expand(3, -1, -1) * 0.7
     return torch.where(mask, gray * 0.45 + 0.55 * torch.tensor(TINT)[:, None, None], gray)
 

@@ -84,7 +84,7 @@ def test_rerunning_s4_leaves_the_rest(made, capsys):
     run(made.parent, "--stage", "s4", "attn_mask.threshold=0.05", "attn_mask.combine=segments", name=made.name)
     after = digests(made)
     changed = {name for name in before if before[name] != after.get(name)}
-    assert changed and changed <= {"mask_self_attn.png", "mask_self_attn_erosion.png", "clusters.png", "experiment.json"}
+    assert changed and changed <= {"mask_self_attn.png", "mask_self_attn_erosion.png", "clusters.png", "experiment.json", "summary.png"}
     assert "s5" in capsys.readouterr().out                            # told to be out of date
     run(made.parent, "--stage", "s4-s6", name=made.name)
 

@@ -1,0 +1,139 @@
+"""Everything the README shows, made anew: loops, the strip of stages, a photograph, directions, times and memory.
+
+    python -m demo.readme_assets            # or: make readme-assets
+
+Writes docs/assets/ (under 3 MB in all), docs/results/readme_times.json, and the table between the two "times" marks of README.md.
+"""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from data.animation import write_animation
+from data.experiment import FILES
+from data.files import atomic
+from data.media import read_video
+from options.cli import run_main
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS, RUNS, TIMES = ROOT / "docs" / "assets", ROOT / "outputs" / "readme", ROOT / "docs" / "results" / "readme_times.json"
+CONFIG, DIRECTED = "configs/inference_mini.yaml", "configs/inference_mini_directional.yaml"
+# (prompt, seed) of the loops at the top; the first one is also the strip of stages and what is timed.
+LOOPS = (("a large waterfall falling from hills during sunset in the style of Leonid Afremov", 23),
+         ("a large river flowing in front of a mountain in the style of starry nights painting", 23),
+         ("the sea with waves at sunset, photograph", 23))
+DIRECTIONS = (("left to right", 23), ("right to left", 23))
+DIRECTED_PROMPT = "a large river flowing in {} direction in front of mountains in the style of an oil painting"
+# The lake in scikit-learn's "china.jpg" (640x427; its author: see scikit-learn's copyright note), drawn by hand: x, y in px.
+LAKE = ((354, 242), (420, 241), (498, 244), (520, 223), (548, 223), (546, 262), (540, 270), (505, 283), (468, 290), (438, 300), (412, 314),
+        (392, 318), (374, 306), (356, 262))
+LOOP_SIDE, EVERY = 192, 2               # px; every second frame: half the size of the file
+LIMIT = 3e6                             # bytes, all assets together
+
+
+def run(name, *words):
+    """The pipeline in a process of its own, as a user calls it.  Returns {stage: seconds}."""
+    command = [sys.executable, "inference_t2c.py", "--name", name, *words, f"twin_extraction.exp_path_root={RUNS}"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ValueError(f"{name}: {' '.join(command)} failed")
+    line = next(line for line in done.stdout.splitlines() if line.startswith("time: "))
+    return {stage: float(seconds) for stage, seconds in re.findall(r"(s\d|total) ([\d.]+)", line)}
+
+
+def frames_of(name, side):
+    """Every second frame of a run, uint8 [side,W,3]."""
+    for frame in read_video(RUNS / name / FILES["video"], step=EVERY):
+        yield cv2.resize(frame, (round(frame.shape[1] * side / frame.shape[0]), side), interpolation=cv2.INTER_AREA)
+
+
+def side_by_side(clips, gap=6):
+    """Clips of one height -> one clip."""
+    for frames in zip(*clips):
+        white = np.full((frames[0].shape[0], gap, 3), 255, np.uint8)
+        yield np.concatenate([part for frame in frames for part in (frame, white)][:-1], 1)
+
+
+def with_arrow(frames, angle):
+    """An arrow in the corner; angle in degrees, 0 = to the right."""
+    for frame in frames:
+        marked, center = frame.copy(), np.array([30, 30])
+        reach = np.array([np.cos(np.radians(angle)), -np.sin(np.radians(angle))]) * 18
+        for colour, width in (((0, 0, 0), 6), ((255, 255, 255), 3)):
+            cv2.arrowedLine(marked, tuple(map(int, center - reach)), tuple(map(int, center + reach)), colour, width, cv2.LINE_AA, tipLength=0.4)
+        yield marked
+
+
+def loops():
+    """The clips at the top of the README, and the strip of stages of the first one.  Returns its times."""
+    seconds = [run(f"loop{i}", "--config", CONFIG, "--prompt", prompt, f"twin_extraction.seed={seed}") for i, (prompt, seed) in enumerate(LOOPS)]
+    write_animation(ASSETS / "loops.gif", list(side_by_side([frames_of(f"loop{i}", LOOP_SIDE) for i in range(len(LOOPS))])), 30 / EVERY)
+    sheet = Image.open(RUNS / "loop0" / FILES["summary"])
+    with atomic(ASSETS / "stages.jpg") as path:
+        sheet.save(path, "JPEG", quality=88)
+    return seconds[0]
+
+
+def photograph():
+    """A picture that ships with scikit-learn, a mask by hand, a direction in words."""
+    picture, mask = load_sample_image("china.jpg"), np.zeros((427, 640), np.uint8)
+    cv2.fillPoly(mask, [np.array(LAKE)], 255)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(RUNS / "photo.png")
+    Image.fromarray(mask).save(RUNS / "photo_mask.png")
+    run("photo", "--config", DIRECTED, "--use_hint", "--image", str(RUNS / "photo.png"), "--mask", str(RUNS / "photo_mask.png"),
+        "--prompt", "a lake flowing in left to right direction")
+    write_animation(ASSETS / "photo.webp", list(frames_of("photo", 320)), 30 / EVERY)
+
+
+def directions():
+    """One prompt, two directions."""
+    for i, (phrase, seed) in enumerate(DIRECTIONS):
+        run(f"direction{i}", "--config", DIRECTED, "--use_hint", "--prompt", DIRECTED_PROMPT.format(phrase), f"twin_extraction.seed={seed}")
+    clips = [with_arrow(frames_of(f"direction{i}", LOOP_SIDE), angle) for i, angle in enumerate((0, 180))]
+    write_animation(ASSETS / "directions.webp", list(side_by_side(clips)), 30 / EVERY)
+
+
+def write_times(seconds, peak):
+    """The record, and the README's table of it."""
+    record = {"command": f"python inference_t2c.py --config {CONFIG}", "seconds": seconds, "peak_gb": peak, "cores": os.cpu_count(),
+              "size": "256x256, 60 frames"}
+    with atomic(TIMES) as path:
+        path.write_text(json.dumps(record, indent=1) + "\n")
+    names = [name for name in seconds if name != "total"]
+    table = [f"| {' | '.join(names)} | all | peak memory |", "|" + "---|" * (len(names) + 2),
+             f"| {' | '.join(f'{seconds[name]:.1f} s' for name in names)} | {seconds['total']:.1f} s | {peak:.2f} GB |"]
+    readme = ROOT / "README.md"
+    text, count = re.subn(r"(<!-- times -->\n).*?(\n<!-- /times -->)", lambda m: m[1] + "\n".join(table) + m[2],
+                          readme.read_text(encoding="utf-8"), flags=re.S)
+    if count != 1:
+        raise ValueError("README.md has no pair of marks <!-- times --> and <!-- /times --> for the table")
+    with atomic(readme) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def main():
+    """The command line: no options."""
+    ASSETS.mkdir(parents=True, exist_ok=True)
+    seconds = loops()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6          # of the largest run so far; KB on Linux
+    photograph()
+    directions()
+    write_times(seconds, round(peak, 2))
+    size = sum(path.stat().st_size for path in ASSETS.iterdir())
+    print(f"{size / 1e6:.2f} MB in {ASSETS}")
+    if size > LIMIT:
+        raise ValueError(f"docs/assets holds {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}: lower LOOP_SIDE or raise EVERY")
+
+
+if __name__ == "__main__":
+    run_main(main)
