@@ -118,7 +118,7 @@ def s5_flow(options, experiment, runtime):
     check_mask(mask, twin_image, experiment.path("mask"))
     name = o.hint_model_name if o.use_hint and o.hint_model_name else o.model_name
     model = load_motion_model(f"{o.checkpoints_dir}/{name}", motion_options(o), runtime)
-    hint = direction(prompt, mask, o, model.options.fineSize, runtime.seed) if o.use_hint else None
+    hint = direction(prompt, mask, o.hint_speed or model.options.hint_speed, model.options.fineSize, runtime.seed) if o.use_hint else None
     flow = model.predict(twin_image, mask, text=prompt, hint=hint)     # [2,H,W], px/frame
     if hint is not None:
         experiment.write(hint=flow_to_color(hint))
@@ -360,15 +360,15 @@ def picture_size(image, o, chosen, experiment):
     return None if image is None else tuple(image.shape[-2:])
 
 
-def direction(prompt, mask, o, fine_size, seed):
+def direction(prompt, mask, speed, fine_size, seed):
     """The direction clause of the prompt as a hint of [2,H,W] px/frame, equally long inside the whole mask.
 
-    fine_size: px of the short side at which the network works, and at which o.hint_speed is meant.
+    speed: px/frame at fine_size, the short side in px at which the network works.
     """
     phrase, _ = find_direction(prompt)
     if phrase is None:
         raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
-    return direction_hint(mask, sample_angle(phrase, seed), o.hint_speed * min(mask.shape[-2:]) / fine_size)
+    return direction_hint(mask, sample_angle(phrase, seed), speed * min(mask.shape[-2:]) / fine_size)
 
 
 def check_mask(mask, image, path):

@@ -96,7 +96,7 @@ def hint_of(options, model, item, mask, caption):
     if phrase is None:
         raise ValueError(f'no direction for {item} in "{caption}"; write "... in left to right direction" into its caption or --prompt, '
                          "or set --hints_path")
-    return direction_hint(mask, sample_angle(phrase, options.seed), options.hint_speed * min(mask.shape[1:]) / model.options.fineSize)
+    return direction_hint(mask, sample_angle(phrase, options.seed), (options.hint_speed or model.options.hint_speed) * min(mask.shape[1:]) / model.options.fineSize)
 
 
 def save(folder, item, flow, image, mask, truth, hint, motion_norm):

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from data.checkpoint import read_tensors
-from data.datasets import MotionDataset
+from data.datasets import MotionDataset, typical_speed
 from models.motion import load_text_encoder
 from models.networks import build_motion
 from models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
@@ -47,6 +47,8 @@ def main():
         if first_process():
             ship_text_encoder(options)
         card["options"]["text_encoder_path"] = "."
+    if options.takes_hint:                                         # as published: unit vectors, which the network takes for motion_norm
+        card["options"]["hint_speed"] = options.motion_norm if options.as_published else round(typical_speed(dataset), 3)
     train(model, dataset, card, options, runtime)
 
 
@@ -122,7 +124,9 @@ def known_unet(path):
 
 
 def ship_text_encoder(options):
-    """Copy tokenizer and text encoder beside the weights."""
+    """Copy tokenizer and text encoder beside the weights, unless they are there already."""
+    if Path(options.text_encoder_path).resolve() == folder_of(options).resolve():
+        return
     for part in ("tokenizer", "text_encoder"):
         shutil.copytree(Path(options.text_encoder_path) / part, folder_of(options) / part, dirs_exist_ok=True)
 

@@ -316,6 +316,23 @@ def random_hint(flow, mask, draw, single=None):
     return blend_hint(flow, centers, moving)
 
 
+def typical_speed(dataset, items=64):
+    """Mean speed of what moves, px/frame at dataset.size, over some items of a MotionDataset: how long a hint made from words should be."""
+    chosen = dataset.items[::max(1, len(dataset.items) // items)]
+    speeds = []
+    for item in chosen:
+        try:
+            flow = dataset.read(item, random.Random(0)).flow
+        except (ValueError, OSError):                              # told when training meets it
+            continue
+        moving = motion_mask(flow)
+        if moving.any():
+            speeds.append(flow.norm(dim=0)[moving[0]].mean().item())
+    if not speeds:
+        raise ValueError(f"none of {len(chosen)} items looked at in {dataset.root} moves; is this the right --dataroot?")
+    return sum(speeds) / len(speeds)
+
+
 def mean_hint(flow, mask, draw):
     """The direction of the mean flow over the whole mask, as a prompt would say it; as a prompt says no speed, it is off by up to 1.5."""
     mean = flow[:, motion_mask(flow)[0]].mean(1)

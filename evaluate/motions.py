@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from data.datasets import random_hint
-from data.hint import DIRECTIONS, direction_hint, sample_angle
+from data.hint import DIRECTIONS, sample_angle
 from data.media import write_image
 from dataset.scene import KINDS
 from evaluate.flow_error import endpoint_error
 from evaluate.loop_error import LoopMeter
-from inference_t2c import motion_options, video_options
+from inference_t2c import direction, motion_options, video_options
 from models.motion import load_motion_model
 from models.push_pull import push_pull_frames
 from models.video import BLENDS, composite, load_video_model
@@ -55,7 +55,9 @@ def directions(bench):
         errors = []
         for i, example in enumerate(scenes):
             angle = sample_angle(phrase, bench.seed + i)
-            mean = model.predict(example.image, example.mask, hint=direction_hint(example.mask, angle, o.hint_speed))[:, example.mask[0]].mean(1)
+            hint = direction(f"in {phrase} direction", example.mask, o.hint_speed or model.options.hint_speed, model.options.fineSize,
+                             bench.seed + i)
+            mean = model.predict(example.image, example.mask, hint=hint)[:, example.mask[0]].mean(1)
             made = math.degrees(math.atan2(-mean[1].item(), mean[0].item()))
             errors.append(abs((made - angle + 180) % 360 - 180))
         found[phrase] = float(np.mean(errors))

@@ -110,7 +110,7 @@ class OpticalFlow:
     checkpoints_dir: str = "checkpoints"
     use_hint: bool = False                    # follow the direction clause of the prompt (--use_hint)
     hint_model_name: str = ""                 # the model to use under use_hint; empty: model_name
-    hint_speed: float = 64.0                  # px/frame at fineSize. 64: the authors feed unit vectors to a network trained on flow / 64
+    hint_speed: Optional[float] = None        # px/frame at the network's fineSize; empty: what its card says, 64 for the authors' files
     netG: str = "spadexattnunetsd"            # spadexattnunetsd | spadeunet
     input_nc: int = 4                         # 3 image + 1 mask (+ 2 hint)
     output_nc: int = 2

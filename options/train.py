@@ -22,6 +22,8 @@ class MotionOptions:
     use_prompts: bool = True            # spadexattnunetsd needs its caption; spadeunet ignores this
     text_encoder_path: str = ""         # folder with tokenizer/ and text_encoder/ (diffusers layout)
     fineSize: int = 512                 # px: the network sees pictures whose short side is this long
+    hint_speed: float = 64.0            # px/frame at fineSize of a hint made from words. 64: the authors feed unit vectors to a network trained
+                                        # on flow / 64; training measures it on its data instead and writes it into the card
 
     def __post_init__(self):
         _one_of("netG", self.netG, tuple(MOTION_WIDTHS))
@@ -288,7 +290,7 @@ class MotionApply(MotionOptions, ApplyOptions):
     prompt: str = ""                    # instead of captions: one for all pictures
     use_hint: bool = False              # accepted for old commands: the checkpoint knows
     hints_path: str = ""                # hints of generate_flow_hint.py; empty: made from the caption's direction
-    hint_speed: float = 64.0            # px/frame at fineSize; 64: the authors feed unit vectors to a network trained on flow / 64
+    hint_speed: float = 0               # px/frame at the network's fineSize; 0: what its card says, 64 for the authors' files
 
 
 @dataclass

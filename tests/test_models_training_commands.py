@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 from data.checkpoint import save_checkpoint
 from data.flow import write_motion
 from data.media import read_image, write_image, write_mask
+from dataset.procedural import Job, generate
 from models.networks import DIFFUSION_BLOCKS, build_motion
 from options.cli import read_command
 from options.train import FORMER, MotionOptions, MotionTrain, VideoTrain
@@ -234,3 +236,35 @@ def test_broken_items_are_reported_and_nothing_runs(folder, monkeypatch, capsys)
     assert re.search("00002: no image at .*00002_gt", report) and "00001: " in report and not Path("harmed").exists()
     with pytest.raises(ValueError, match="item 0000.*leave out --strict"):
         call(monkeypatch, "train_motion", f"--name motion {flags} {small} --gan false --strict")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Four small landscapes with frames, in the layout that the shipped configurations expect."""
+    root = tmp_path_factory.mktemp("scenes")
+    generate([Job(i, root / "train", size=128, video=True) for i in range(4)])
+    return root
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("train_*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_configuration_trains(scenes, tmp_path, monkeypatch, config):
+    monkeypatch.chdir(ROOT)
+    kind, train = "video" if "video" in config.stem else "motion", scenes / "train"
+    own = (f"--stills '[{scenes}/train_styled]'" if kind == "video" else f"--mask_path {scenes}/train_masks"
+           + (f" --captions_file {scenes}/train_metadata.jsonl" if "direction" not in config.stem else ""))
+    call(monkeypatch, f"train_{kind}", f"--config {config} --name t --checkpoints_dir {tmp_path} --dataroot {train} {own} --minutes 0.01 --batchSize 4 "
+                                       "--threads 1 --gpu_ids -1")
+    card = json.loads((tmp_path / "t" / "latest_net_G.json").read_text())
+    assert card["trained"]["steps"] >= 1
+    if "direction" in config.stem:                                 # how long a hint made from words should be, measured
+        assert 0.01 < card["options"]["hint_speed"] < 5
+
+
+def test_going_on_with_a_shipped_network_in_its_own_folder(scenes, tmp_path, monkeypatch):
+    """Its text encoder lies where it would be copied to."""
+    monkeypatch.chdir(ROOT)
+    shutil.copytree(ROOT / "checkpoints" / "mini" / "motion", tmp_path / "motion")
+    call(monkeypatch, "train_motion", f"--config configs/train_motion_mini.yaml --name motion --checkpoints_dir {tmp_path} --text_encoder_path "
+         f"{tmp_path}/motion --dataroot {scenes}/train --mask_path {scenes}/train_masks --captions_file {scenes}/train_metadata.jsonl "
+         "--minutes 0.01 --batchSize 4 --threads 1 --gpu_ids -1")
+    assert (tmp_path / "motion" / "text_encoder" / "model.safetensors").is_file()
