@@ -1,6 +1,7 @@
 # make cinemagraph   a looping video from a sentence, with the mini weights in this repository
 # make test          the test suite
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
+# make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
 # make readme-assets   every picture and number of the README, with the weights in this repository
 # make mini          renders the landscapes and trains the small family anew, in checkpoints/own, in seven hours on two cores; interrupted, it goes on
 # All make .venv on the first run and reuse it afterwards.
@@ -10,7 +11,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph readme-assets mini test checkpoints lint clean
+.PHONY: cinemagraph train-mini-check readme-assets mini test checkpoints lint clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
@@ -20,6 +21,9 @@ test: $(VENV)/.installed
 
 checkpoints: $(VENV)/.installed
 	$(RUN) -m data.fetch all
+
+train-mini-check: $(VENV)/.installed
+	$(RUN) -m benchmarks.train_check
 
 readme-assets: $(VENV)/.installed
 	$(RUN) -m demo.readme_assets

@@ -24,7 +24,7 @@ from inference_t2c import NOUNS, feature_plan
 
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
 MEANT = {"river": "river", "waterfall": "waterfall", "lake": "lake", "sea": "sea", "clouds": "sky"}     # the label a prompt asks for
-CLASSIFIER_SCENES = 100
+CLASSIFIER_SCENES = 60
 INVERSION_STEPS = 37           # a divisor of 999; more change nothing that the clusters show
 DETAIL = {"detail_above_8th": 1 / 8, "detail_above_4th": 1 / 4}     # cycles per px: finer than 8 px, the side of a latent's cell; than 4 px
 
@@ -91,7 +91,7 @@ def look_classifier(bench, diffusion):
     for example in bench.scenes("train", count=CLASSIFIER_SCENES, styles=2):
         for look, picture in ((NATURAL, example.image), *example.painted.items()):
             latent = diffusion.encode(picture[None], generator)
-            for noise in (0.0, 0.2, 0.4):
+            for noise in (0.0, 0.3):
                 noisy = (latent + noise * torch.randn(latent.shape, generator=generator)) / (1 + noise ** 2) ** 0.5
                 images.append(diffusion.decode(noisy)[0].clamp(0, 1))
                 looks.append(look)
