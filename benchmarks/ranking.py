@@ -46,6 +46,12 @@ def measured(frames, example):
             "still_max": found["still_max"], "motion_inside": found["motion_inside"], "psnr_masked": 10 * np.log10(255 ** 2 / max(error, 0.01))}
 
 
+def mean_of(values):
+    """Of those that are known; None if none is (a frozen clip has no seam)."""
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), 3) if known else None
+
+
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__.splitlines()[0])
@@ -60,8 +66,7 @@ def main():
     for example in tqdm(examples(flags.clips, flags.seed, video=True), "clips"):
         for name, frames in clips_of(example, model, o, rng).items():
             rows[name].append(measured(frames, example))
-    means = {name: {key: round(float(np.mean([row[key] for row in made if row[key] is not None] or [np.nan])), 3) for key in made[0]}
-             for name, made in rows.items()}
+    means = {name: {key: mean_of([row[key] for row in made]) for key in made[0]} for name, made in rows.items()}
     differences = np.array([[row["motion_difference"] for row in rows[name]] for name in ORDER])
     right = int((np.diff(differences, axis=0) > 0).all(0).sum())
     ours = {"seam_ratio_worst": round(max(row["seam_ratio_masked"] for row in rows["ours"]), 3), "still_max": max(row["still_max"] for row in rows["ours"])}

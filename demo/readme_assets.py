@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSETS, RUNS, TIMES = ROOT / "docs" / "assets", ROOT / "outputs" / "readme", ROOT / "docs" / "results" / "readme_times.json"
 CONFIG, DIRECTED = "configs/inference_mini.yaml", "configs/inference_mini_directional.yaml"
 # (prompt, seed) of the loops at the top; the first one is also the strip of stages and what is timed.
-LOOPS = (("a large waterfall falling from hills during sunset in the style of Leonid Afremov", 23),
-         ("a large river flowing in front of a mountain in the style of starry nights painting", 23),
-         ("the sea with waves at sunset, photograph", 23))
+LOOPS = (("a large waterfall falling from hills during sunset in the style of Leonid Afremov", 1),
+         ("a large river flowing in front of a mountain in the style of starry nights painting", 42),
+         ("sea, sunset, nature, bright, realistic, photography", 42))
 DIRECTIONS = (("left to right", 23), ("right to left", 23))
 DIRECTED_PROMPT = "a large river flowing in {} direction in front of mountains in the style of an oil painting"
 # The lake in scikit-learn's "china.jpg" (640x427; its author: see scikit-learn's copyright note), drawn by hand: x, y in px.
