@@ -17,6 +17,7 @@ from softmax_splatting import splat_blend
 # The backward picture's share at time u in [0,1) of the loop. "smooth" is the 5th-order smoothstep: flat at both ends.
 BLENDS = {"linear": lambda u: u, "smooth": lambda u: u**3 * (10 + u * (6 * u - 15))}
 HOLES = ("network", "still")
+THIN = 0.15             # of a pixel's own weight: where less landed it is partly a hole; a straggler alone would make a speck
 
 
 class VideoModel:
@@ -75,8 +76,9 @@ class VideoModel:
             shares = (1 - back, back)
             moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
             blended, total = splat_blend(features[0], *zip(*moves))
-            if fill:                                               # a hole shows the picture at rest, not grey
-                blended, total = torch.where(total > 0, blended, features[0]), torch.ones_like(total)
+            if fill:                                               # a hole shows the picture at rest, not grey, and what is thin a part of it
+                cover = (total / (THIN * importance)).clamp(max=1)
+                blended, total = torch.lerp(features[0], blended, cover), torch.ones_like(total)
             frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
