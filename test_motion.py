@@ -36,7 +36,9 @@ def main():
     share = share_of(options.gpu_ids)
     runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
     model = load_motion_model(options.folder, options, runtime, options.which_epoch)
-    captions = read_captions(options.captions_file) if options.captions_file else {}
+    beside = Path(f"{options.dataroot.rstrip('/')}_captions.txt")   # where dataset/procedural.py and build_from_videos.py leave them
+    captions_file = options.captions_file or (beside if beside.is_file() and not options.prompt else "")
+    captions = read_captions(captions_file) if captions_file else {}
     images, items = Path(options.images), ids(options.dataroot)[:options.how_many or None]
     finished = Finished(images.parent, options)
     for item in tqdm(share.of(items), share.title("flow")):

@@ -286,7 +286,8 @@ class MotionApply(MotionOptions, ApplyOptions):
     use_mask: bool = True               # accepted for old commands: there always is a mask
     use_seg_mask: bool = False          # masks of mask_path instead of where the true flow moves
     mask_path: str = ""
-    captions_file: str = ""             # captions, for a network that reads; with a direction clause, for one that takes hints
+    captions_file: str = ""             # captions, for a network that reads; with a direction clause, for one that takes hints; empty:
+                                        # <dataroot>_captions.txt, if there is one
     prompt: str = ""                    # instead of captions: one for all pictures
     use_hint: bool = False              # accepted for old commands: the checkpoint knows
     hints_path: str = ""                # hints of generate_flow_hint.py; empty: made from the caption's direction
