@@ -47,9 +47,16 @@ def works_of_prompts(prompts, twin_prompts, seeds):
         for seed in seeds:
             words = ["--prompt", prompt, f"twin_extraction.seed={seed}"]
             words += [f"twin_generation.prompt={twin_prompts[i]}"] if twin_prompts else []
+            words += ["odise.vocab=sky, clouds"] if _only_clouds(prompt) else []
             words += ["--use_hint"] if find_direction(prompt)[0] else []
             made.append(Work(f"{_slug(prompt)}-{seed}", f"{prompt} (seed {seed})", tuple(words)))
     return _with_different_names(made)
+
+
+def _only_clouds(prompt):
+    """Clouds move, and no water is named: the vocabulary of water that configurations have would find nothing."""
+    words = set(re.findall(r"[a-z]+", prompt.lower()))
+    return bool(words & {"cloud", "clouds"}) and not words & {"river", "waterfall", "lake", "sea", "ocean", "stream", "water", "waves"}
 
 
 def works_of_pictures(folder, seeds):
@@ -114,7 +121,7 @@ article {{ display: grid; grid-template-columns: minmax(0, 18rem) minmax(0, 1fr)
 h2 {{ grid-column: 1 / -1; margin: 0; font-size: 1.05rem; font-weight: 600 }}
 video, img {{ width: 100%; height: auto; border-radius: .4rem; display: block; background: #222 }}
 .stages {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem; align-content: start }}
-figure {{ margin: 0 }} figcaption {{ color: #a5a5a8; font-size: .85rem }} .failed {{ color: #ff9d8a }} p {{ color: #a5a5a8 }}
+figure {{ margin: 0 }} figcaption {{ color: #a5a5a8; font-size: .85rem }} .failed {{ color: #ff9d8a; grid-column: 1 / -1 }} p {{ color: #a5a5a8 }}
 @media (max-width: 42rem) {{ article {{ grid-template-columns: 1fr }} }}
 </style>
 <h1>Cinemagraphs</h1><p>{note}</p>

@@ -103,6 +103,22 @@ def directions():
     write_animation(ASSETS / "directions.webp", list(side_by_side(clips)), 30 / EVERY)
 
 
+def gallery():
+    """All prompts of dataset/prompts.txt by demo.gallery, their summaries on one sheet."""
+    done = subprocess.run([sys.executable, "-m", "demo.gallery", "--output", str(RUNS / "gallery")], cwd=ROOT)
+    if done.returncode:
+        raise ValueError(f"the gallery is not whole; see {RUNS / 'gallery' / 'index.html'}")
+    sheets = [Image.open(path).convert("RGB") for path in sorted((RUNS / "gallery").glob("*/" + FILES["summary"]))]
+    small = [np.asarray(sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)) for sheet in sheets]
+    height, width = (max(picture.shape[i] for picture in small) for i in (0, 1))
+    tiles = [np.pad(picture, ((0, height - picture.shape[0] + 8), (0, width - picture.shape[1] + 8), (0, 0)), constant_values=255)
+             for picture in small]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 3)
+    rows = [np.concatenate(tiles[i:i + 3], axis=1) for i in range(0, len(tiles), 3)]
+    with atomic(ASSETS / "gallery.jpg") as path:
+        Image.fromarray(np.concatenate(rows)).save(path, "JPEG", quality=80)
+
+
 def write_times(seconds, peak):
     """The record, and the README's table of it."""
     record = {"command": f"python inference_t2c.py --config {CONFIG}", "seconds": seconds, "peak_gb": peak, "cores": os.cpu_count(),
@@ -128,6 +144,7 @@ def main():
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6          # of the largest run so far; KB on Linux
     photograph()
     directions()
+    gallery()
     write_times(seconds, round(peak, 2))
     size = sum(path.stat().st_size for path in ASSETS.iterdir())
     print(f"{size / 1e6:.2f} MB in {ASSETS}")

@@ -21,6 +21,8 @@ def test_works_have_different_names_and_follow_directions():
     works = gallery.works_of_prompts([long + "one", long + "two", "a sea in left to right direction"], [], [1, 2])
     assert len({work.name for work in works}) == 6
     assert [("--use_hint" in work.words) for work in works] == [False] * 4 + [True] * 2
+    clouds, both = gallery.works_of_prompts(["Clouds over hills", "clouds over the sea"], [], [1])
+    assert "odise.vocab=sky, clouds" in clouds.words and not any("vocab" in word for word in both.words)
     with pytest.raises(ValueError, match="3 prompts, but 1 twin"):
         gallery.works_of_prompts(["a", "b", "c"], ["d"], [1])
 
