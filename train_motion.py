@@ -16,10 +16,11 @@ import torch
 
 from data.checkpoint import read_tensors
 from data.datasets import MotionDataset, typical_speed
+from models.crew import own_gpu, spread
 from models.motion import load_text_encoder
 from models.networks import build_motion
 from models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
-from models.training import card_of, folder_of, own_gpu, spread, train
+from models.training import card_of, folder_of, train
 from options.cli import read_command, run_main
 from options.runtime import runtime_of
 from options.train import MotionOptions, MotionTrain

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from data.datasets import FrameDataset
+from models.crew import own_gpu, spread
 from models.losses import VGGLoss
 from models.networks import build_video
 from models.pix2pix import Pix2Pix, VideoTask, start_critic, start_weights
-from models.training import card_of, own_gpu, spread, train
+from models.training import card_of, train
 from options.cli import read_command, run_main
 from options.runtime import runtime_of
 from options.train import VideoOptions, VideoTrain

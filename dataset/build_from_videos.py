@@ -19,41 +19,32 @@ import json
 import multiprocessing
 import os
 import random
-import re
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from data.files import atomic, make_folder
 from data.flow import flow_to_color, motion_mask, write_motion
 from data.media import VideoWriter
+from dataset.camera import camera_motion, camera_verdict
+from dataset.motion import METHODS, load_raft, mean_flow, raft_file
+from dataset.videos import find_videos, read_clips
 from options.cli import run_main
-from options.runtime import make_runtime
 
-SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 SIDES = ("train", "validation")
-METHODS = ("farneback", "raft")
 FRAMES = 60                 # the loaders draw from frames 0 ... 59 (data/datasets.py)
-CHECK_SIDE = 256            # px: the camera is judged at this short side; a motion of 0.5 % of it is 1.3 px, well above the tracker's noise
-CHECK_STEP = 10             # frames between two looks at the camera: a shake that comes back is seen, and tracking stays cheap
-POINTS = 600                # corners followed per clip
-BACKGROUND = 0.15           # the stillest share of all corners is the background: water may fill most of a picture, the shores do not move
-FEWEST = 40                 # corners; with fewer nothing can be said about the camera
 STILL = 0.05                # px/frame: a clip whose fastest hundredth of the pixels is slower shows only the codec's noise (0.015 measured)
 CHUNK = 8                   # clips per job: several processes share a long video, each decodes what lies before its part again
+CHECK_SIDE = 256            # px: the camera is judged at this short side; a motion of 0.5 % of it is 1.3 px, well above the tracker's noise
 JPEG_QUALITY = 95           # as dataset/procedural.py
-RAFT_FILE = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"       # torchvision's Raft_Large_Weights.C_T_SKHT_V2
 
 
 @dataclass(frozen=True)
@@ -68,112 +59,7 @@ class Settings:
     max_camera_motion: float = 0.5
 
 
-# ---------------------------------------------------------------- reading videos
-def find_videos(folder, output):
-    """{name: path} of the videos in a folder and its subfolders; the name is the path without its suffix, fit for a file name.
-
-    What lies in `output` is no source: the clips of an earlier run are videos too.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder at {folder}; --videos must be a folder of video files")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
-                   and Path(output).resolve() not in p.resolve().parents)
-    if not paths:
-        raise ValueError(f"no videos in {folder}; expected files ending in {' '.join(SUFFIXES)}")
-    named = {}
-    for path in paths:
-        name = re.sub(r"[^\w-]+", "-", str(path.relative_to(folder).with_suffix(""))).strip("-") or "video"
-        if name in named:
-            raise ValueError(f"{path} and {named[name]} would both be called {name}; rename one of them")
-        named[name] = path
-    return named
-
-
-def read_frames(path, side, first=0):
-    """Frames of a video from number `first` on, upright, uint8 [H,W,3] RGB.
-
-    The short side is brought down to `side` px (never up), both sides are even because an mp4 needs it.
-    """
-    try:
-        with av.open(str(path)) as container:
-            for frame in islice(container.decode(video=0), first, None):
-                pixels = frame.to_ndarray(format="rgb24")
-                turns = round(getattr(frame, "rotation", 0) / 90) % 4       # telephones film on their side and note it
-                pixels = np.rot90(pixels, turns) if turns else pixels
-                factor = min(1, side / min(pixels.shape[:2]))
-                height, width = (max(2, 2 * round(n * factor / 2)) for n in pixels.shape[:2])
-                yield cv2.resize(np.ascontiguousarray(pixels), (width, height), interpolation=cv2.INTER_AREA)
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"is damaged or no video ({getattr(error, 'strerror', None) or 'it holds no pictures'})") from error
-
-
-def read_clips(path, side, length, first=0):
-    """Whole clips of a video, from clip number `first` on: lists of `length` frames of read_frames; what is left over is dropped."""
-    clip = []
-    for frame in read_frames(path, side, first * length):
-        if clip and frame.shape != clip[0].shape:
-            raise ValueError("changes its size on the way; cut it there into two videos")
-        clip.append(frame)
-        if len(clip) == length:
-            yield clip
-            clip = []
-
-
-# ---------------------------------------------------------------- the camera
-def camera_motion(frames):
-    """How far the background moves in a clip: (% of the short side, whether it was lost on the way), or None without corners.
-
-    frames: list of uint8 gray [H,W]. Corners of the first frame are looked up directly in every CHECK_STEP-th frame. The stillest
-    BACKGROUND of them are the background; an affine map (shift, turn, zoom) is fitted to them, and the answer is its mean shift
-    over the whole picture, in the frame where that is largest. A cut loses the background, a fast camera sooner or later.
-    """
-    start = cv2.goodFeaturesToTrack(frames[0], POINTS, 0.01, 5)
-    if start is None or len(start) < FEWEST:
-        return None
-    largest, guess = 0.0, start
-    for t in sorted({*range(CHECK_STEP, len(frames), CHECK_STEP), len(frames) - 1}):
-        guess, distance = _follow(frames[0], frames[t], start, guess)
-        stillest = np.argsort(distance)[:round(BACKGROUND * len(start))]
-        if np.isinf(distance[stillest]).any():
-            return largest, True
-        largest = max(largest, _mean_shift(start[stillest], guess[stillest], frames[0].shape))
-    return largest, False
-
-
-def _follow(first, later, start, guess):
-    """Corners `start` (float32 [N,1,2], x, y) of one gray frame in a later one, near `guess`. Returns (places, px moved, inf = lost)."""
-    window = {"winSize": (21, 21), "maxLevel": 3, "flags": cv2.OPTFLOW_USE_INITIAL_FLOW}
-    found, seen, _ = cv2.calcOpticalFlowPyrLK(first, later, start, guess.copy(), **window)
-    back, seen_back, _ = cv2.calcOpticalFlowPyrLK(later, first, found, start.copy(), **window)
-    same = np.linalg.norm(back - start, axis=-1)[:, 0] < 0.5            # px: there and back again, or the corner was lost
-    same &= (seen[:, 0] > 0) & (seen_back[:, 0] > 0)
-    distance = np.where(same, np.linalg.norm(found - start, axis=-1)[:, 0], np.inf)
-    return np.where(same[:, None, None], found, guess), distance
-
-
-def _mean_shift(start, found, size):
-    """Mean shift over a picture of `size` (H, W) by the affine map between two sets of points, % of the short side."""
-    cv2.setRNGSeed(0)                   # RANSAC draws; a clip's verdict must not depend on the clips before it
-    matrix, _ = cv2.estimateAffinePartial2D(start, found, method=cv2.RANSAC, ransacReprojThreshold=1.0)
-    if matrix is None:
-        return 100.0                    # the points agree on nothing
-    x, y = np.meshgrid(np.linspace(0, size[1] - 1, 9), np.linspace(0, size[0] - 1, 9))
-    places = np.stack([x.ravel(), y.ravel()])
-    shift = np.linalg.norm(matrix[:, :2] @ places + matrix[:, 2:] - places, axis=0)
-    return float(shift.mean() / min(size) * 100)
-
-
-def camera_verdict(motion, limit):
-    """Why a clip's camera is refused, or "" if it stands still. motion: see camera_motion; limit: % of the short side."""
-    if motion is None:
-        return f"fewer than {FEWEST} corners to follow, so the camera cannot be judged"
-    percent, lost = motion
-    if percent > limit:
-        return f"the camera moves by {percent:.2f} % of the short side{' or more' * lost}; at most {limit:g} % is kept"
-    return f"the background is lost after {percent:.2f} % of the short side: a cut, or everything moves" if lost else ""
-
-
+# ---------------------------------------------------------------- looking at videos
 def check_video(item, settings):
     """Look at a whole video at a small size. item: (name, path). Returns what build.json keeps of it.
 
@@ -194,63 +80,6 @@ def check_video(item, settings):
     if not found["clips"]:
         found["error"] = f"is too short; a clip needs {settings.clip_frames} frames"
     return name, found
-
-
-# ---------------------------------------------------------------- flow
-def mean_flow(frames, settings):
-    """Mean flow between neighbouring frames: [2,H,W] px/frame. frames: list of uint8 [H,W,3] of one size."""
-    pairs = _raft_pairs(frames, settings.raft_weights) if settings.flow_method == "raft" else _farneback_pairs(frames)
-    total, count = 0, 0
-    for flow in pairs:
-        total, count = total + flow, count + 1
-    return torch.as_tensor(total / count)
-
-
-def _farneback_pairs(frames):
-    """float32 [2,H,W] px/frame per pair; OpenCV's polynomial expansion, with windows wide enough for the weak texture of water."""
-    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    for first, second in zip(gray, gray[1:]):
-        flow = cv2.calcOpticalFlowFarneback(first, second, None, pyr_scale=0.5, levels=4, winsize=21, iterations=3,
-                                            poly_n=7, poly_sigma=1.5, flags=0)
-        yield flow.transpose(2, 0, 1)
-
-
-def _raft_pairs(frames, weights, batch=4):
-    """[2,H,W] px/frame per pair from torchvision's RAFT. It wants [-1,1], sides that 8 divides, and 128 px or more."""
-    net, device = load_raft(weights)
-    height, width = frames[0].shape[:2]
-    padding = (0, max(128, -(-width // 8) * 8) - width, 0, max(128, -(-height // 8) * 8) - height)
-    for start in range(0, len(frames) - 1, batch):
-        window = torch.from_numpy(np.stack(frames[start:start + batch + 1])).to(device).permute(0, 3, 1, 2) / 127.5 - 1
-        window = F.pad(window, padding, mode="replicate")
-        with torch.inference_mode():
-            flow = net(window[:-1], window[1:])[-1]                     # the last of its refinements
-        yield from flow[..., :height, :width].float().cpu()
-
-
-@lru_cache(1)
-def load_raft(weights):
-    """(net, device) from a file of torchvision's weights, RAFT large or small; kept for the process's next clips."""
-    from torchvision.models.optical_flow import raft_large, raft_small
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-        small = state["feature_encoder.convnormrelu.0.weight"].shape[0] == 32       # 64 in RAFT large
-        net = (raft_small if small else raft_large)(weights=None, progress=False)
-        net.load_state_dict(state)
-    except Exception as error:          # a damaged zip or pickle raises nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{weights} holds no weights of torchvision's RAFT large or small ({reason}); fetch them again") from error
-    device = make_runtime("auto", "fp32").device
-    return net.to(device).eval(), device
-
-
-def raft_file(asked):
-    """Path of the weights: the file asked for, else torchvision's cache. Nothing is fetched here: FileNotFoundError says from where."""
-    path = Path(asked or Path(torch.hub.get_dir()) / "checkpoints" / RAFT_FILE)
-    if not path.is_file():
-        raise FileNotFoundError(f"no RAFT weights at {path}; fetch https://download.pytorch.org/models/{RAFT_FILE} there or give "
-                                "--raft_weights FILE; --flow_method farneback needs none")
-    return str(path.resolve())
 
 
 # ---------------------------------------------------------------- writing clips
@@ -279,7 +108,7 @@ def write_clip(output, side, name, frames, settings):
     """
     folder, report = output / side, output / "report"
     remove_clip(output, name)
-    flow = mean_flow(frames, settings)
+    flow = mean_flow(frames, settings.flow_method, settings.raft_weights)
     length = flow.norm(dim=0)
     moving = motion_mask(flow)[0]
     fastest = float(np.quantile(length.numpy(), 0.99))

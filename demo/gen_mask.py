@@ -8,7 +8,6 @@ in which nothing was found, get no mask and are named.
 """
 
 import argparse
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,14 @@ import torch
 from tqdm import tqdm
 
 from data.media import read_image, read_mask, write_image, write_mask
+from evaluate.finished import Share, run_on_all, share_of
 from img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
 from options.cli import run_main
 from options.inference import Odise
 from options.runtime import runtime_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+EVERYTHING = Share(0, 1, "-1")
 TINT = torch.tensor([0.1, 0.5, 1.0])[:, None, None]          # the overlay's blue
 
 
@@ -56,13 +57,13 @@ class Outcome:
     empty: list = field(default_factory=list)
 
 
-def gen_mask(source, target, find_mask, with_overlay=False, shard=(0, 1)):
+def gen_mask(source, target, find_mask, with_overlay=False, share=EVERYTHING):
     """Write `<id>_mask.png` into `target` for every picture of `source`, by find_mask(image [3,H,W]) -> mask bool [1,H,W].
 
-    A picture in which nothing is found (EmptyMask) gets no file.   shard: (k, n) = every n-th picture, from the k-th.
+    A picture in which nothing is found (EmptyMask) gets no file.   share: which of the pictures are this process's.
     """
     target, outcome = Path(target), Outcome()
-    for name, path in tqdm(list(pictures(source).items())[shard[0]::shard[1]], desc="masks", unit="picture"):
+    for name, path in tqdm(share.of(list(pictures(source).items())), desc=share.title("masks"), unit="picture"):
         mask_path, overlay_path = target / f"{name}_mask.png", target / f"{name}_overlay.jpg"
         if mask_path.exists():                      # perhaps painted by hand: never made again
             outcome.kept += 1
@@ -97,16 +98,6 @@ def report(outcome, target, vocabulary):
               "these masks by hand", file=sys.stderr)
 
 
-def one_process_per_gpu(ids):
-    """Run this command once per GPU, each on its share of the pictures.  Returns the worst exit code."""
-    own = [word for word in sys.argv[1:] if not word.startswith("--gpu_ids=")]
-    if "--gpu_ids" in own:
-        place = own.index("--gpu_ids")
-        del own[place:place + 2]
-    runs = [subprocess.Popen([sys.executable, __file__, *own, "--gpu_ids", gpu, "--shard", f"{k}/{len(ids)}"]) for k, gpu in enumerate(ids)]
-    return max(abs(run.wait()) for run in runs)
-
-
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(prog="demo/gen_mask.py", description=__doc__,
@@ -122,30 +113,21 @@ def main():
     parser.add_argument("--overlay", action="store_true", help="also write <id>_overlay.jpg, the picture with the mask in blue")
     parser.add_argument("--gpu_ids", default="0", help="GPUs, one process each, such as 0,1; -1: the CPU (default: %(default)s; "
                         "without a GPU the CPU)")
-    parser.add_argument("--shard", default="0/1", help="k/n: every n-th picture, from the k-th (default: %(default)s)")
     arguments = parser.parse_args()
-    ids = arguments.gpu_ids.split(",")
-    if len(ids) > 1 and torch.cuda.is_available():
-        return one_process_per_gpu(ids)
-    runtime = runtime_of(ids[0])
+    code = run_on_all(arguments.gpu_ids, sys.argv)
+    if code is not None:
+        return code
+    share = share_of(arguments.gpu_ids)
+    runtime = runtime_of(share.gpu_ids)
     name, checkpoint = segmenter(arguments.backend, arguments.checkpoint)
     print(f"segmenter: {name}, {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})", file=sys.stderr)
 
     def find_mask(image):
         return segment(image, arguments.vocab, name, checkpoint, runtime).mask
 
-    k, n = shard_of(arguments.shard)
-    outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, (k, n))
+    outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, share)
     report(outcome, arguments.output, arguments.vocab)
     return 1 if outcome.broken and not outcome.written + outcome.kept else 0
-
-
-def shard_of(text):
-    """"k/n" -> (k, n), 0 <= k < n."""
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts) or not int(parts[0]) < int(parts[1]):
-        raise ValueError(f"--shard {text}: expected k/n with k below n, such as 0/2 and 1/2")
-    return int(parts[0]), int(parts[1])
 
 
 def segmenter(backend, checkpoint):

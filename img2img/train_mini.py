@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -256,16 +257,22 @@ def train_unet(scenes, validation, work, minutes, seed, resume=False, exported=N
     training = Training({"unet": unet, "text_encoder": text_encoder}, work / "unet.pt", 1e-3, (0.9, 0.98), 1e-4, 0.999)
     if resume:
         training.resume()
-    alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod
+    alphas, share = DDIMScheduler(**SCHEDULER).alphas_cumprod, shares_of_looks([style for _, style in scenes.variants()])
 
     def loss_of_batch(count):
-        chosen, wording = torch.randint(len(latents), (count,)), torch.randint(WORDINGS, (count,))
+        chosen, wording = torch.multinomial(share, count, replacement=True), torch.randint(WORDINGS, (count,))
         words = torch.where(torch.rand(count, 1) < 0.1, empty, tokens[chosen, wording])
         return velocity_loss(unet, text_encoder, latents[chosen].float(), words, alphas)
 
     training.run(loss_of_batch, 32, minutes, late_decay, 100)
     write_json(work / "unet.json", training.notes(batch=32, loss=round(float(np.mean(training.losses or [0])), 4),
                                                   latents_of=read_json(work / "latents.json")["latents_of"]))
+
+
+def shares_of_looks(looks):
+    """float [n]: how often to take each picture, so that every look comes equally often however many pictures it has."""
+    counts = Counter(looks)
+    return torch.tensor([1 / (len(counts) * counts[look]) for look in looks])
 
 
 def tokenize(tokenizer, captions):

@@ -1,4 +1,4 @@
-"""fit(): the one training loop, for one process or many. Everything it needs to go on after a break is in one file, train_state.pt.
+"""fit(): the one training loop, for one process or many (crew.py). What it needs to go on after a break is in one file (store.py).
 
 Started by torchrun or accelerate launch, the processes share every batch: the order of the data, the losses and the weights are those of
 one process with the whole batch.
@@ -7,31 +7,22 @@ one process with the whole batch.
 import dataclasses
 import math
 import os
-import random
 import shlex
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.distributed as dist
-from accelerate import Accelerator
-from accelerate.utils import DistributedType
-from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
-from data.checkpoint import load_weights, read_checkpoint, save_checkpoint
-from data.files import atomic, sha256
+from data.files import atomic
 from models.board import Board, Silence
+from models.crew import Crew
 from models.pix2pix import checkpoint_layers, widen_norms
+from models.store import Progress, Store, load_networks
 
-STATE = "train_state.pt"
 BROKEN = "broken_items.txt"                                       # items that could not be read, and why
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-BUCKET = 2 ** 25                                                  # numbers that are sent to the other processes at once
 
 
 class Plan:
@@ -50,17 +41,6 @@ class Plan:
     def over(self, epoch, elapsed):
         """Nothing is left to do in this epoch, at this time."""
         return elapsed >= 60 * self.minutes if self.minutes else epoch > self.niter + self.niter_decay
-
-
-@dataclass
-class Progress:
-    """Where a training stands: batches and images of this epoch, images and steps over all, seconds."""
-    epoch: int = 1
-    batch: int = 0
-    images: int = 0
-    steps: int = 0
-    elapsed: float = 0.0
-    inside: int = 0
 
 
 @dataclass
@@ -161,94 +141,6 @@ def make_board(folder, crew, plan, progress, manner, images):
     return Board(folder, total, progress.images, manner.tensorboard, manner.wandb, manner.page, manner.width, progress.images)
 
 
-# ------------------------------------------------------------------ many processes
-
-class Crew:
-    """The processes that train together; accelerate finds out who they are."""
-
-    def __init__(self, device="cpu"):
-        accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
-        if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
-            raise ValueError(f"accelerate is set up for {accelerator.distributed_type.value}; these networks fit on every GPU: choose "
-                             "plain multi-GPU (accelerate config), or use torchrun")
-        self.world, self.rank = accelerator.num_processes, accelerator.process_index
-        self.first = accelerator.is_main_process
-        self.device = accelerator.device if self.world > 1 else torch.device(device)
-
-    def share_of(self, batch_size, pieces):
-        """Items of one process and piece."""
-        if batch_size % (self.world * pieces):
-            raise ValueError(f"batchSize={batch_size} cannot be shared by {self.world} processes in {pieces} pieces each; "
-                             f"use a multiple of {self.world * pieces}")
-        return batch_size // self.world // pieces
-
-    def average(self, numbers):
-        """The mean over all processes of a list of numbers."""
-        if self.world == 1:
-            return numbers
-        total = torch.tensor(numbers, dtype=torch.float64, device="cpu" if self.device.type == "cpu" else self.device)
-        dist.all_reduce(total)
-        return (total / self.world).tolist()
-
-    def average_gradients(self, parameters):
-        """Replace gradients by their mean over all processes.
-
-        Two losses that come from one forward pass do not fit torch's DistributedDataParallel, which expects one backward pass each.
-        """
-        bucket, size = [], 0
-        for parameter in parameters if self.world > 1 else ():
-            if parameter.grad is not None:
-                bucket, size = [*bucket, parameter.grad], size + parameter.numel()
-            if size > BUCKET:
-                self._average(bucket)
-                bucket, size = [], 0
-        if bucket:
-            self._average(bucket)
-
-    def _average(self, gradients):
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, mean in zip(gradients, (flat / self.world).split([gradient.numel() for gradient in gradients])):
-            gradient.copy_(mean.view(gradient.shape))
-
-    def same_weights(self, model):
-        """All begin with the first one's."""
-        for tensor in (*model.parameters(), *model.buffers()) if self.world > 1 else ():
-            own = tensor.data.contiguous()
-            dist.broadcast(own, 0)
-            tensor.data.copy_(own)
-
-    def wait(self):
-        """Go on together."""
-        if self.world > 1:
-            dist.barrier()
-
-
-def own_gpu(gpu_ids):
-    """The part of --gpu_ids that is this process's: with torchrun the GPU of its own number."""
-    return gpu_ids if str(gpu_ids).startswith("-") else os.environ.get("LOCAL_RANK", gpu_ids)
-
-
-def spread(gpu_ids, command):
-    """Run a script once per GPU of "0,1,2,3" and return its exit code; None if this process is to train by itself.
-
-    command: list of words, the script's name and its flags.   With one GPU or none, or started by torchrun, there is nothing to spread.
-    """
-    asked = [gpu.strip() for gpu in str(gpu_ids).split(",") if gpu.strip()]
-    if "LOCAL_RANK" in os.environ or len(asked) < 2:
-        return None
-    usable = [gpu for gpu in asked if gpu.isdigit() and int(gpu) < torch.cuda.device_count()]
-    if len(usable) < len(asked):
-        print(f"--gpu_ids {gpu_ids}: of these this machine has {', '.join(usable) or 'none'}; training on "
-              f"{'GPU ' + ', '.join(usable) if usable else 'the CPU'}", flush=True)
-    if len(usable) < 2:
-        return None
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [visible.split(",")[int(gpu)] for gpu in usable] if visible else usable
-    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={len(usable)}", *command]
-    return subprocess.run(run, env={**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(names)}).returncode
-
-
 # ------------------------------------------------------------------ data and steps
 
 class Data:
@@ -333,176 +225,8 @@ class Engine:
             self.scaler.scale(loss / pieces).backward(inputs=optimizer.param_groups[0]["params"])
 
 
-def _step(model, optimizers, batch):
-    """One step of one process. Returns the losses as numbers."""
-    numbers = Engine().step(model, optimizers, [batch])
-    return {name: value for name, value in numbers.items() if name != "seconds"}
-
-
-def _adam(module, lr, beta1):
-    return torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=lr, betas=(beta1, 0.999))
-
-
 def _passes(before, now, every):
     return before // every != now // every
-
-
-# ------------------------------------------------------------------ what is kept
-
-class Store:
-    """Saves and restores a training: exports for use, and train_state.pt with everything needed to go on."""
-
-    def __init__(self, folder, model, card, half, plan, beta1, engine, manner):
-        self.folder, self.model, self.card, self.half = folder, model, card, half
-        self.plan, self.engine, self.manner = plan, engine, manner
-        self.beta1, self.optimizers = beta1, []
-        self._new_optimizers()
-        if engine.crew.first:
-            _remove_leftovers(folder)
-
-    def _new_optimizers(self):
-        networks = (module for module in (self.model.generator, self.model.discriminator) if module is not None)
-        self.optimizers = [_adam(module, self.plan.lr, self.beta1) for module in networks]
-
-    def save(self, progress, epoch=None):
-        """Write `latest`, `epoch` too if given, and the state; the first process does, the others wait."""
-        if self.engine.crew.first:
-            try:
-                for which in ("latest", epoch) if epoch else ("latest",):
-                    self._export(which, progress)
-                self._write_state(progress)
-            except (OSError, RuntimeError, SafetensorError) as error:
-                reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-                raise OSError(f"cannot save into {self.folder}: {reason}; {self._last_good()}") from error
-        self.engine.crew.wait()
-
-    def _last_good(self):
-        if not (self.folder / STATE).is_file():
-            return "nothing was saved before; make room and start again"
-        return f"the save before this one is whole (epoch, images: {' '.join(_lines(self.folder / 'iter.txt'))}); " \
-               "make room and go on with --continue_train"
-
-    def _export(self, which, progress):
-        trained = {"steps": progress.steps, "images": progress.images, "minutes": round(progress.elapsed / 60, 1)}
-        save_checkpoint(self.folder / f"{which}_net_G.safetensors", self.model.generator.state_dict(), {**self.card, "trained": trained},
-                        self.half)
-        if self.model.discriminator is not None:
-            save_checkpoint(self.folder / f"{which}_net_D.safetensors", self.model.discriminator.state_dict(), {"trained": trained})
-
-    def _write_state(self, progress):
-        discriminator = self.model.discriminator
-        state = {"generator": self.model.generator.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
-                 "discriminator": discriminator.state_dict() if discriminator is not None else None,
-                 "scaler": self.engine.scaler.state_dict(), "progress": vars(progress), "since": self.plan.since,
-                 "stage": self.manner.stage, "rng": random_state(),
-                 "frozen": [name for name, p in self.model.generator.named_parameters() if not p.requires_grad]}
-        with atomic(self.folder / STATE) as temporary, atomic(self.folder / "iter.txt") as text:
-            torch.save(state, temporary)
-            Path(text).write_text(f"{progress.epoch}\n{progress.inside}\n")
-
-    def restore(self, which, batch_size):
-        """Load what save wrote; its Progress. Without a state, or for another epoch than latest: the networks alone, as the original."""
-        path = self.folder / STATE
-        if which != "latest" or not path.is_file() and list(self.folder.glob("latest_net_G.*")):
-            return self._restore_networks(which, batch_size)
-        if not path.is_file():
-            raise FileNotFoundError(f"nothing to continue at {path}; leave out --continue_train, or check --name")
-        state = _read_state(path, self.engine.crew.device)
-        if (state["discriminator"] is None) != (self.model.discriminator is None):
-            raise ValueError(f"{path} was trained {'without' if state['discriminator'] is None else 'with'} a discriminator; "
-                             "set gan as it was")
-        load_weights(self.model.generator, state["generator"], path)
-        if self.model.discriminator is not None:
-            load_weights(self.model.discriminator, state["discriminator"], path)
-        for name, parameter in self.model.generator.named_parameters():
-            parameter.requires_grad_(name not in state["frozen"])
-        self._new_optimizers()
-        progress = Progress(**state["progress"])
-        progress.batch = progress.inside // batch_size
-        if self.manner.restart and state["stage"] != self.manner.stage:
-            self.plan.since = progress.epoch
-            self._say(f"{self.manner.stage} begins in epoch {progress.epoch} with new optimisers and the full rate, as published")
-        else:
-            self.plan.since = state["since"]
-            for optimizer, saved in zip(self.optimizers, state["optimizers"]):
-                optimizer.load_state_dict(saved)
-        self.engine.scaler.load_state_dict(state["scaler"] if self.engine.scaler.is_enabled() else {})
-        set_random_state(state["rng"])
-        if self.engine.crew.first and not _export_is_whole(self.folder):
-            self._export("latest", progress)                       # killed between the weights and their card
-        self.engine.crew.wait()
-        return progress
-
-    def _restore_networks(self, which, batch_size):
-        load_networks(self.model, self.folder, which, self._say)
-        inside, epoch = 0, int(which) + 1 if which.isdigit() else 1
-        if which == "latest" and (self.folder / "iter.txt").is_file():
-            epoch, inside = (int(float(word)) for word in _lines(self.folder / "iter.txt")[:2])
-        if self.manner.restart:
-            self.plan.since = epoch
-        self._say(f"going on in epoch {epoch} with the networks of {self.folder}/{which}_net_*; the optimisers begin anew")
-        return Progress(epoch, inside // batch_size, inside=inside // batch_size * batch_size)
-
-    def _say(self, text):
-        if self.engine.crew.first:
-            print(text, flush=True)
-
-
-def load_networks(model, folder, which="latest", say=print):
-    """Load <which>_net_G and, for a Pix2Pix with a discriminator, <which>_net_D of a folder; ours or the authors' .pth."""
-    state_dict, _ = read_checkpoint(folder, which)
-    load_weights(model.generator, state_dict, f"{folder}/{which}_net_G")
-    if model.discriminator is None:
-        return
-    paths = [path for path in (Path(folder) / f"{which}_net_D{suffix}" for suffix in (".safetensors", ".pth")) if path.is_file()]
-    if paths:
-        load_weights(model.discriminator, read_checkpoint(paths[0])[0], paths[0])
-    else:
-        say(f"no {which}_net_D in {folder}: the discriminator begins anew")
-
-
-def _lines(path):
-    return Path(path).read_text().split() if Path(path).is_file() else []
-
-
-def _read_state(path, device):
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:          # a damaged file makes torch raise nearly anything
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0][:100]}); remove it to go on from latest_net_G alone") from error
-
-
-def _export_is_whole(folder):
-    try:
-        return sha256(folder / "latest_net_G.safetensors") == (read_checkpoint(folder)[1] or {}).get("sha256")
-    except (ValueError, OSError):
-        return False
-
-
-def _remove_leftovers(folder):
-    """What a killed run of this machine was writing."""
-    for path in folder.glob(".*.part.*") if folder.is_dir() else ():
-        process = path.name.split(".part.")[0].rsplit(".", 1)[-1]
-        if process.isdigit() and not Path("/proc", process).exists():
-            path.unlink(missing_ok=True)
-
-
-def random_state():
-    """The state of every random generator, in types that torch.load reads without running code."""
-    _, words, position, *rest = np.random.get_state()
-    return {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": [torch.from_numpy(words.astype(np.int64)), position, *rest],
-            "gpus": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def set_random_state(state):
-    """Undo what was drawn since random_state()."""
-    torch.set_rng_state(state["torch"].cpu())
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    words, *rest = state["numpy"]
-    np.random.set_state(("MT19937", words.cpu().numpy().astype(np.uint32), *rest))
-    if state["gpus"] and len(state["gpus"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([each.cpu() for each in state["gpus"]])
 
 
 # ------------------------------------------------------------------ what both scripts say to fit()

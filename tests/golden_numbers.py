@@ -68,7 +68,7 @@ def stride_of(file, key):
 
 def check(file, key, value, atol, rtol=0.0):
     """Compare a tensor with everything the golden file keeps of it."""
-    value = value.detach().numpy()
+    value, compared = value.detach().numpy(), 0
     for name in file.files:
         if not name.startswith(key + "."):
             continue
@@ -82,3 +82,9 @@ def check(file, key, value, atol, rtol=0.0):
             assert min(np.abs(window - expected).max() for window in windows(value, *expected.shape[-2:])) <= atol, name
         elif kind == "summary":
             np.testing.assert_allclose(recipe().summary(value), expected, rtol=1e-4, atol=atol, err_msg=name)
+        elif kind == "channel_mean":
+            np.testing.assert_allclose(value.mean((0, 2, 3)), expected, atol=atol, err_msg=name)
+        else:
+            raise AssertionError(f"{name}: nothing here compares a {kind}")
+        compared += 1
+    assert compared, f"the golden file has nothing called {key}"

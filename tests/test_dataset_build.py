@@ -17,7 +17,10 @@ from data.datasets import FrameDataset, MotionBatch, MotionDataset
 from data.flow import read_motion
 from data.media import VideoWriter, read_image, read_video
 from dataset import build_from_videos as build
-from dataset.build_from_videos import Settings, build_from_videos, camera_motion, choose_sides, collect, read_frames
+from dataset.build_from_videos import Settings, build_from_videos, choose_sides, collect
+from dataset.camera import camera_motion
+from dataset.motion import load_raft, mean_flow, raft_file
+from dataset.videos import find_videos, read_frames
 
 SIZE, BOX = (128, 176), (slice(32, 96), slice(40, 136))         # px; where the texture moves
 VELOCITY = 1.0, 0.5                                             # px/frame, right and down
@@ -184,10 +187,10 @@ def test_other_settings_need_overwrite(built, videos, tmp_path):
 def test_the_set_itself_is_no_source(videos, tmp_path):
     write_video(tmp_path / "set" / "train" / "v_000_gt.mp4", n=2)
     shutil.copy(videos / "short.mp4", tmp_path)
-    assert list(build.find_videos(tmp_path, tmp_path / "set")) == ["short"]
+    assert list(find_videos(tmp_path, tmp_path / "set")) == ["short"]
     shutil.copy(videos / "short.mp4", tmp_path / "short.mov")
     with pytest.raises(ValueError, match="would both be called short"):
-        build.find_videos(tmp_path, tmp_path / "set")
+        find_videos(tmp_path, tmp_path / "set")
 
 
 def test_sides():
@@ -204,16 +207,16 @@ def test_raft_runs_with_weights_from_a_file_alone(tmp_path, monkeypatch):
     from torchvision.models.optical_flow import raft_small
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="download.pytorch.org/models/raft_large.*--raft_weights"):
-        build.raft_file("")
+        raft_file("")
     weights = tmp_path / "raft.pth"
     torch.manual_seed(0)
     torch.save(raft_small(weights=None).state_dict(), weights)          # the shape of the computation, not its quality
     frames = list(scene(n=3))
-    flow = build.mean_flow(frames, Settings(flow_method="raft", raft_weights=build.raft_file(weights)))
+    flow = mean_flow(frames, "raft", raft_file(weights))
     assert flow.shape == (2, *SIZE) and flow.isfinite().all()
     weights.with_name("other.pth").write_bytes(b"broken")
     with pytest.raises(ValueError, match="holds no weights"):
-        build.load_raft(str(weights.with_name("other.pth")))
+        load_raft(str(weights.with_name("other.pth")))
 
 
 @pytest.mark.parametrize("flags, said", [

@@ -12,6 +12,7 @@ import torch
 
 from data.media import read_image, read_mask, write_image
 from demo.gen_mask import gen_mask, overlay, pictures, report
+from evaluate.finished import Share
 from img2img.segment import EmptyMask
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,9 +79,9 @@ def test_pictures_without_anything_get_no_mask_and_are_named(folder, capsys):
     assert "nothing of 'dragon' found in 1_input.jpg, 2_input.png; widen --vocab" in capsys.readouterr().err
 
 
-def test_shards_are_disjoint_and_whole(folder):
+def test_shares_are_disjoint_and_whole(folder):
     for k in range(2):
-        gen_mask(folder / "in", folder / f"out{k}", lower_half, shard=(k, 2))
+        gen_mask(folder / "in", folder / f"out{k}", lower_half, share=Share(k, 2, "-1"))
     names = [sorted(p.name for p in (folder / f"out{k}").iterdir()) for k in range(2)]
     assert names == [["1_mask.png", "river_mask.png"], ["2_mask.png"]]
 

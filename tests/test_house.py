@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,11 +76,14 @@ def test_every_public_function_is_documented():
     assert not bare, bare
 
 
-def test_root_scripts_are_not_collected_as_tests():
-    found = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/test_house.py"],
-                           cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
-    assert "test_house" in found
-    assert not re.search(r"^test_(motion|video)\.py", found, re.M)
+@pytest.mark.parametrize("where", [[], ["."]])
+def test_root_scripts_are_not_collected_as_tests(where, tmp_path):
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "tests").mkdir()
+    for name in ("test_motion.py", "test_video.py", "tests/test_one.py"):
+        (tmp_path / name).write_text("def test_something(): pass\n")
+    found = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", *where], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert re.findall(r"^(\S+)::", found.stdout, re.M) == ["tests/test_one.py"], found.stdout
 
 
 def test_tracked_files_stay_small():

@@ -11,11 +11,11 @@ from torch import nn
 
 from data.checkpoint import read_checkpoint
 from data.datasets import FrameBatch, MotionBatch
-from models import training
 from models.losses import VGGLoss
 from models.networks import build_discriminator, build_motion, build_video
 from models.pix2pix import MotionTask, Pix2Pix, VideoTask, start_weights
-from models.training import Plan, fit
+from models.store import adam
+from models.training import Engine, Plan, fit
 from options.train import MotionOptions, VideoOptions
 from tests.golden_numbers import check, evaluate, load_golden, load_recipe, manifest, recipe
 
@@ -71,7 +71,7 @@ def test_golden_step(name):
     channels = next(entry["shape"][1] for entry in names if entry["name"] == "scale0_layer0.0.weight")
     critic = load_recipe(build_discriminator(channels), info["netD"]["manifest"], info["netD"]["weights_seed"])
     model = Pix2Pix(task, critic, **losses).train()
-    optimizers = [training._adam(module, info["adam"]["lr"], info["adam"]["betas"][0]) for module in (task.net, critic)]
+    optimizers = [adam(module, info["adam"]["lr"], info["adam"]["betas"][0]) for module in (task.net, critic)]
     made = []
     model.register_forward_hook(lambda _, __, output: made.append(output[2]))
 
@@ -83,7 +83,8 @@ def test_golden_step(name):
             buffers.update((key, value.clone()) for key, value in task.net.named_buffers())
 
     task.net.register_forward_hook(keep_first)
-    terms = training._step(model, optimizers, batch)
+    terms = Engine().step(model, optimizers, [batch])
+    terms.pop("seconds")
     assert list(terms) == info["loss_names"]
     for key, value in terms.items():
         assert value == pytest.approx(float(file[f"loss.{key}"]), rel=1e-4), key
@@ -189,8 +190,8 @@ def test_a_small_published_network_learns_one_picture():
     image = torch.rand(3, 32, 32)
     item = FrameBatch(image, image, image, torch.zeros(2, 32, 32), torch.tensor([0, 20, 59]))
     batch, model = item.collate([item, item]), Pix2Pix(VideoTask(net), use_l1=True).train()
-    optimizers = [training._adam(net, 0.01, 0.9)]
-    values = [training._step(model, optimizers, batch)["G_L1"] for _ in range(25)]
+    optimizers = [adam(net, 0.01, 0.9)]
+    values = [Engine().step(model, optimizers, [batch])["G_L1"] for _ in range(25)]
     assert values[-1] < 0.4 * values[0]
 
 
@@ -288,8 +289,8 @@ def test_the_critic_learns_from_its_own_loss_only():
     for generator_too in (True, False):
         model = toy().train()
         if generator_too:
-            optimizers = [training._adam(module, 0.0, 0.5) for module in (model.generator, model.discriminator)]
-            training._step(model, optimizers, batch)
+            optimizers = [adam(module, 0.0, 0.5) for module in (model.generator, model.discriminator)]
+            Engine().step(model, optimizers, [batch])
         else:
             (0.5 * sum(model(batch)[1].values())).backward()
         gradients.append([p.grad.clone() for p in model.discriminator.parameters()])

@@ -13,9 +13,10 @@ from torch import nn
 
 from data.checkpoint import read_checkpoint
 from data.datasets import FrameBatch
-from models import training
+from models import crew
 from models.networks import build_motion, build_video
 from models.pix2pix import MotionTask, Pix2Pix, VideoTask, checkpoint_layers, start_critic, widen_norms
+from models.store import Store
 from models.training import Engine, Manner, Plan, fit
 from options.train import MotionOptions, VideoOptions, VideoTrain
 
@@ -95,19 +96,19 @@ def numbers(log):
 
 def test_gpu_ids_start_one_process_each(monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(training.subprocess, "run", lambda command, env: started.append((command, env)) or subprocess.CompletedProcess([], 3))
+    monkeypatch.setattr(crew.subprocess, "run", lambda command, env: started.append((command, env)) or subprocess.CompletedProcess([], 3))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert training.spread("0,2", ["train.py", "--name", "x"]) == 3
+    assert crew.spread("0,2", ["train.py", "--name", "x"]) == 3
     command, env = started[0]
     assert command[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py", "--name", "x"]
     assert env["CUDA_VISIBLE_DEVICES"] == "0,2"
-    assert training.spread("1", []) is None and training.spread("-1", []) is None
+    assert crew.spread("1", []) is None and crew.spread("-1", []) is None
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert training.spread("0,1,2,3", []) is None and "the CPU" in capsys.readouterr().out
+    assert crew.spread("0,1,2,3", []) is None and "the CPU" in capsys.readouterr().out
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert training.spread("0,1", []) is None and training.own_gpu("0,1") == "1" and training.own_gpu("-1") == "-1"
+    assert crew.spread("0,1", []) is None and crew.own_gpu("0,1") == "1" and crew.own_gpu("-1") == "-1"
 
 
 def test_a_batch_is_shared_evenly(tmp_path):
@@ -209,7 +210,7 @@ class Killed(Clips):
                 data = Path(path).read_bytes()
                 Path(path).write_bytes(data[:len(data) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
-        training.torch.save = half
+        torch.save = half
 
 
 def test_killed_in_the_middle_of_a_save_and_resumed(tmp_path):
@@ -240,7 +241,7 @@ def test_a_full_disk_stops_with_the_last_save_in_place(tmp_path, monkeypatch):
         Path(path).write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(training.torch, "save", full)
+    monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match=r"No space left on device; the save before this one is whole \(epoch, images: 3 0\); make room") as error:
         fit(small_video(), Clips(), Plan(1e-3, 4, 0), tmp_path, {}, batch_size=4, resume=True)
     assert "\n" not in str(error.value)
@@ -288,7 +289,7 @@ def test_stage_two_begins_as_published(tmp_path):
     train_small(tmp_path, manner=Manner(stage="stage1"))
     for restart in (True, False):
         plan = Plan(1e-3, 1, 10)
-        store = training.Store(tmp_path, small_video(), {}, False, plan, 0.5, Engine(), Manner(stage="stage2", restart=restart))
+        store = Store(tmp_path, small_video(), {}, False, plan, 0.5, Engine(), Manner(stage="stage2", restart=restart))
         progress = store.restore("latest", 4)
         assert progress.epoch == 3 and bool(store.optimizers[0].state_dict()["state"]) != restart
         assert [plan.rate(epoch, 0) for epoch in (3, 4)] == pytest.approx([1e-3, 9e-4] if restart else [9e-4, 8e-4])
