@@ -76,12 +76,19 @@ class VideoModel:
             shares = (1 - back, back)
             moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
             blended, total = splat_blend(features[0], *zip(*moves))
-            if fill:                                               # a hole shows the picture at rest, not grey, and what is thin a part of it
-                cover = (total / (THIN * importance)).clamp(max=1)
-                blended, total = torch.lerp(features[0], blended, cover), torch.ones_like(total)
+            if fill:
+                blended, total = fill_holes(features[0], blended, total, importance), torch.ones_like(total)
             frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
+
+
+def fill_holes(rest, moved, total, importance):
+    """What landed, [C,H,W], where enough did; the picture at rest in holes, and a part of it where little landed.
+
+    rest: [C,H,W], the features before they move.   total: [1,H,W], the weight that landed.   importance: [H,W], a pixel's own weight.
+    """
+    return torch.lerp(rest, moved, (total / (THIN * importance)).clamp(max=1))
 
 
 def composite(frame, image, mask, feather=2):

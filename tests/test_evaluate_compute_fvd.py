@@ -74,8 +74,9 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(monkeypatch, capsys, tmp_path):
     """The command in this process: run(*words) -> exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)                                    # where --cache lies by default
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["evaluate/compute_fvd.py", "--device", "cpu", *map(str, words)])

@@ -5,7 +5,7 @@ import torch
 
 from data.checkpoint import save_checkpoint
 from models.networks import build_video
-from models.video import BLENDS, VideoModel, composite, load_video_model
+from models.video import BLENDS, THIN, VideoModel, composite, fill_holes, load_video_model
 from options.runtime import make_runtime
 from options.train import VideoOptions
 
@@ -108,3 +108,11 @@ def test_kept_detail_makes_frame_0_the_picture():
     torch.testing.assert_close(frames[0], image, atol=1e-4, rtol=0)
     assert (next(model.frames(image, flow, 6)) - image).abs().max() > 0.05     # this untrained network alone loses a lot
     assert (frames[3] - image).abs().mean() > 0.01                             # and it does move
+
+
+def test_holes_show_the_picture_at_rest_and_stragglers_hardly_count():
+    rest, moved, own = torch.zeros(3, 1, 4), torch.ones(3, 1, 4), torch.full((1, 4), 2.0)
+    landed = torch.tensor([[[0.0, 2.0 * THIN / 2, 2.0 * THIN, 5.0]]])
+    filled = fill_holes(rest, moved, landed, own)
+    assert torch.allclose(filled, torch.tensor([0.0, 0.5, 1.0, 1.0]).expand(3, 1, 4))
+    assert torch.equal(fill_holes(rest, moved, own[None], own), moved)       # where as much lands as left, nothing of the picture at rest
