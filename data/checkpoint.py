@@ -48,6 +48,15 @@ def save_checkpoint(path, state_dict, card, half=False):
         Path(text).write_text(json.dumps(card, indent=1) + "\n")
 
 
+def dataset_note(root):
+    """What a card says about the training data: its folder, and for procedural landscapes which ones: their number, seeds and list's sha256."""
+    root, listed = Path(root), Path(f"{root}_metadata.jsonl")
+    if not listed.is_file():
+        return {"root": str(root)}
+    scenes = [json.loads(line) for line in listed.read_text().splitlines()]
+    return {"root": str(root), "scenes": len(scenes), "first_seeds": [scene["seed"] for scene in scenes[:3]], "metadata_sha256": sha256(listed)}
+
+
 def _stored(tensor, half):
     """A contiguous CPU copy that shares no memory, as safetensors wants it."""
     dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype

@@ -35,6 +35,14 @@ def atomic(path):
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder):
+    """Remove what processes of this machine that are no more (killed, out of memory) were writing with atomic() in `folder`."""
+    for path in Path(folder).glob(".*.part*") if Path(folder).is_dir() else ():
+        process = path.name.rsplit(".part", 1)[0].rsplit(".", 1)[-1]
+        if process.isdigit() and not Path("/proc", process).exists():
+            path.unlink(missing_ok=True)
+
+
 def _umask():
     """The process's umask, which can only be read by setting it."""
     mask = os.umask(0)

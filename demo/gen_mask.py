@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from data.files import remove_leftovers
 from data.media import read_image, read_mask, write_image, write_mask
 from evaluate.finished import Share, run_on_all, share_of
 from img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
@@ -63,6 +64,7 @@ def gen_mask(source, target, find_mask, with_overlay=False, share=EVERYTHING):
     A picture in which nothing is found (EmptyMask) gets no file.   share: which of the pictures are this process's.
     """
     target, outcome = Path(target), Outcome()
+    remove_leftovers(target)
     for name, path in tqdm(share.of(list(pictures(source).items())), desc=share.title("masks"), unit="picture"):
         mask_path, overlay_path = target / f"{name}_mask.png", target / f"{name}_overlay.jpg"
         if mask_path.exists():                      # perhaps painted by hand: never made again

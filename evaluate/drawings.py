@@ -3,7 +3,7 @@
 import json
 import math
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,11 @@ def look_classifier(bench, diffusion):
 
 
 def samples_and_twins(bench):
-    """What plain prompts draw, and whether twins hold its layout and look natural; the same noise without injection is the baseline."""
+    """What plain prompts draw, and whether twins hold its layout and look natural.
+
+    Baselines: for the named class, how often it is in the picture of another kind's prompt; for the look, the commonest answer; for the
+    twin's layout, the same noise without injection; for its look, the picture itself (image_called_natural).
+    """
     o, t, diffusion = bench.options.twin_extraction, bench.options.twin_generation, diffusion_of(bench)
     plan, classify = feature_plan(bench.options), look_classifier(bench, diffusion)
     bare, nouns = FeaturePlan((), (), (), plan.resnet_threshold), load_nouns(NOUNS)
@@ -115,16 +119,18 @@ def samples_and_twins(bench):
         for name, picture in zip(made, (drawn.image[0], *twins)):
             made[name].append(picture)
         rows.append((kind, look, fluid(drawn.image[0], kind, bench), [fluid(picture, kind, bench) for picture in twins],
-                     _share(drawn.image[0], MEANT[kind], bench)))
+                     _share(drawn.image[0], MEANT[kind], bench), _share(drawn.image[0], MEANT[_next_kind(kind)], bench)))
         if bench.pictures:
             write_image(bench.pictures / "samples" / f"{i:03}_{kind}_{look}.png", torch.cat([drawn.image[0], *twins], -1))
     shown, twin_looks = classify(made["image"]), classify(made["twin"])
-    ious = {"injection": [_iou(a, b) for _, _, a, (b, _), _ in rows], "without": [_iou(a, b) for _, _, a, (_, b), _ in rows]}
+    ious = {"injection": [_iou(row[2], row[3][0]) for row in rows], "without": [_iou(row[2], row[3][1]) for row in rows]}
     pairs = [i for i, row in enumerate(rows) if row[2].any()]
-    return {"named_class_shown": float(np.mean([share >= 0.03 for *_, share in rows])),
+    return {"named_class_shown": float(np.mean([row[4] >= 0.03 for row in rows])),
+            "another_class_shown": float(np.mean([row[5] >= 0.03 for row in rows])),
             "fluid_shown": float(np.mean([row[2].float().mean().item() >= 0.03 for row in rows])),
             "named_class_by_kind": {kind: float(np.mean([row[4] >= 0.03 for row in rows if row[0] == kind])) for kind in KINDS},
             "look_recognised": float(np.mean([a == row[1] for a, row in zip(shown, rows)])),
+            "commonest_look": max(Counter(row[1] for row in rows).values()) / len(rows),
             "look_by_look": {look: float(np.mean([a == look for a, row in zip(shown, rows) if row[1] == look]))
                              for look in LOOKS if any(row[1] == look for row in rows)},
             "classifier_on_true_pictures": classifier_accuracy(bench, diffusion, classify),
@@ -159,6 +165,10 @@ def _find(picture, vocabulary, bench):
             return torch.zeros(picture.shape[-2:], dtype=torch.bool)
 
 
+def _next_kind(kind):
+    return KINDS[(KINDS.index(kind) + 1) % len(KINDS)]
+
+
 def _iou(one, other):
     union = (one | other).sum().item()
     return (one & other).sum().item() / union if union else float("nan")
@@ -168,22 +178,31 @@ def _iou(one, other):
 def masks(bench):
     """s3 on natural pictures whose labels are known, and s4 after inverting them; the worst scene of each kind is told.
 
+    usual: the baseline, where most training scenes of the kind have their fluid.
+
     s4 uses the YAML's attn_mask options; the pictures are inverted in INVERSION_STEPS steps to have attention to cluster.
     """
     o, m, diffusion, plan = bench.options.twin_extraction, bench.options.attn_mask, diffusion_of(bench), feature_plan(bench.options)
-    found = defaultdict(lambda: {"s3": [], "s4": []})
+    found = defaultdict(lambda: {"usual": [], "s3": [], "s4": []})
+    known = bench.scenes("train", count=CLASSIFIER_SCENES, styles=2)
+    usual = {kind: torch.stack([true_fluid(e).float() for e in known if e.kind == kind]).mean(0) >= 0.5 for kind in KINDS}
     for i, example in enumerate(bench.scenes()):
-        labels = FLUIDS["clouds"] if example.kind == "clouds" else ("river", "waterfall", "lake", "sea")
-        true = torch.isin(torch.from_numpy(example.labels.astype(np.int64)), torch.tensor([LABELS.index(name) for name in labels]))
+        true = true_fluid(example)
         seen = fluid(example.image, example.kind, bench)
         noise = invert_picture(diffusion, example.image, INVERSION_STEPS, torch.Generator().manual_seed(0))
         drawn = artistic(diffusion, noise, "", 1.0, o.ddim_steps, plan)
         segments = components(cluster(*attention_maps(drawn.attention.tensors()), m.n_clusters, m.cluster_type, bench.seed))
         sharpened = erode(vote(segments, seen[None], m.threshold, m.combine), m.erosion_ksize, m.erosion_iter)[0] if seen.any() else seen
-        for name, mask in (("s3", seen), ("s4", sharpened)):
+        for name, mask in (("usual", usual[example.kind]), ("s3", seen), ("s4", sharpened)):
             found[example.kind][name].append((_iou(mask, true), i))
         if bench.pictures:
             layers = [mask[None].float().expand(3, -1, -1) for mask in (true, seen, sharpened)]
             write_image(bench.pictures / "masks" / f"{i:03}_{example.kind}.png", torch.cat([example.image, *layers], -1))
     return {kind: {name: {"iou": float(np.mean([iou for iou, _ in values])), "worst": min(values)[0], "worst_scene": min(values)[1]}
                    for name, values in rows.items()} for kind, rows in found.items()}
+
+
+def true_fluid(example):
+    """bool [H,W]: what would move in a scene of this kind, by its labels."""
+    labels = FLUIDS["clouds"] if example.kind == "clouds" else ("river", "waterfall", "lake", "sea")
+    return torch.isin(torch.from_numpy(example.labels.astype(np.int64)), torch.tensor([LABELS.index(name) for name in labels]))

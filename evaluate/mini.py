@@ -4,6 +4,7 @@
     python -m evaluate.mini --quick                          # few scenes: a look, not a measurement
     python -m evaluate.mini --parts flow video --n 40
     python -m evaluate.mini --output docs/results/mini.json  # keeps what it printed
+    python -m evaluate.mini --cards                          # and writes it into the cards of the networks
 """
 
 import argparse
@@ -22,6 +23,27 @@ from options.runtime import make_runtime
 
 PARTS = {"autoencoder": drawings.autoencoder, "samples": drawings.samples_and_twins, "masks": drawings.masks,
          "flow": motions.flow, "directions": motions.directions, "video": motions.video}
+
+
+def cards_of(options):
+    """{part: the cards of the networks that it judges}."""
+    flow, video = options.optical_flow, options.video
+    drawing, told, hinted, frames = (Path(options.twin_extraction.ckpt) / "card.json", *(
+        Path(folder) / "latest_net_G.json" for folder in (f"{flow.checkpoints_dir}/{flow.model_name}", f"{flow.checkpoints_dir}/{flow.hint_model_name}",
+                                                          f"{video.checkpoints_dir}/{video.model_name}")))
+    return {"autoencoder": [drawing], "samples": [drawing], "masks": [Path(options.odise.checkpoint) / "card.json"], "flow": [told, hinted],
+            "directions": [hinted], "video": [frames]}
+
+
+def write_cards(result, options):
+    """Put what was measured of each network under "evaluation" in its card; parts that were not measured keep what is there."""
+    for part, paths in cards_of(options).items():
+        for path in paths if part in result else ():
+            card = json.loads(path.read_text())
+            told = {"command": f"python -m evaluate.mini --seed {result['seed']} --n {result['n']}"}
+            card["evaluation"] = {**card.get("evaluation", {}), **told, part: result[part]}
+            with atomic(path) as temporary:
+                temporary.write_text(json.dumps(card, indent=1) + "\n")
 
 
 class Bench:
@@ -51,6 +73,7 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--pictures", default="", help="folder for pictures of what was measured")
     parser.add_argument("--output", default="", help="JSON file to keep the result in")
+    parser.add_argument("--cards", action="store_true", help="write the figures into the cards of the networks too")
     parser.add_argument("overrides", nargs="*", help="section.key=value, as for inference_t2c.py")
     flags = parser.parse_intermixed_args()
     if flags.n < 5:
@@ -67,6 +90,8 @@ def main():
     if flags.output:
         with atomic(Path(flags.output)) as path:
             path.write_text(json.dumps(result, indent=1) + "\n")
+    if flags.cards:
+        write_cards(result, bench.options)
     print(json.dumps(result))
 
 

@@ -48,9 +48,13 @@ def flow(bench):
 
 
 def directions(bench):
-    """Mean angle in degrees between a phrase's drawn angle and the predicted mean flow, per phrase, over pictures of all kinds."""
-    o, model, found = bench.options.optical_flow, _motion_model(bench, True), {}
-    scenes = bench.scenes()[:max(5, bench.n // 5)]
+    """Mean angle in degrees between a phrase's drawn angle and the predicted mean flow, per phrase, over pictures of all kinds.
+
+    without_hint: the baseline, the network that reads the picture's own caption and no phrase.
+    """
+    o, model, found, ignored = bench.options.optical_flow, _motion_model(bench, True), {}, []
+    scenes, told = bench.scenes()[:max(5, bench.n // 5)], _motion_model(bench, False)
+    usual = [told.predict(e.image, e.mask, text=e.caption)[:, e.mask[0]].mean(1) for e in scenes]
     for phrase in DIRECTIONS:
         errors = []
         for i, example in enumerate(scenes):
@@ -58,10 +62,16 @@ def directions(bench):
             hint = direction(f"in {phrase} direction", example.mask, o.hint_speed or model.options.hint_speed, model.options.fineSize,
                              bench.seed + i)
             mean = model.predict(example.image, example.mask, hint=hint)[:, example.mask[0]].mean(1)
-            made = math.degrees(math.atan2(-mean[1].item(), mean[0].item()))
-            errors.append(abs((made - angle + 180) % 360 - 180))
+            errors.append(_angle_between(mean, angle))
+            ignored.append(_angle_between(usual[i], angle))
         found[phrase] = float(np.mean(errors))
-    return {**found, "worst_phrase": max(found.values())}
+    return {**found, "worst_phrase": max(found.values()), "without_hint": float(np.mean(ignored))}
+
+
+def _angle_between(flow, angle):
+    """Degrees from a mean flow (dx, dy), y downwards, to an angle, y upwards."""
+    made = math.degrees(math.atan2(-flow[1].item(), flow[0].item()))
+    return abs((made - angle + 180) % 360 - 180)
 
 
 def video(bench):
@@ -91,10 +101,12 @@ def video(bench):
                 if n == 15 and bench.pictures:
                     write_image(bench.pictures / "video" / f"{i:03}_{example.kind}_{name}.png", torch.cat([frame, truth[n]], -1))
             rows[f"psnr_{name}"].append(float(np.mean(errors)))
+            loop = meter.result()
+            rows[f"motion_{name}"].append(loop["motion_inside"])
+            if name == "push_pull":
+                rows["seam_ratio_push_pull"].append(loop["seam_ratio_masked"])
             if name == "network":
-                loop = meter.result()
                 rows["still_max"].append(loop["still_max"])
                 rows["seam_ratio"].append(loop["seam_ratio_masked"])
-                rows["motion_inside"].append(loop["motion_inside"])
     result = {name: float(np.mean(values)) for name, values in rows.items()}
     return {**result, "still_max": max(rows["still_max"]), "seam_ratio_worst": max(rows["seam_ratio"]), "clips": len(rows["seam_ratio"])}

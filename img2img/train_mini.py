@@ -27,6 +27,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, UperNetForSemanticSegmentation
 
+from data.checkpoint import dataset_note
 from data.files import atomic, sha256
 from img2img.autoencoder import PatchAutoencoder
 from img2img.captions import wordings
@@ -35,6 +36,7 @@ from img2img.sharpen import sharpen
 from img2img.train_segmenter import SEGMENTER, segmenter_processor, train_segmenter
 from img2img.training import Training, cosine, late_decay, read_json, write_json
 from options.cli import run_main
+from options.runtime import hardware
 
 # ---------------------------------------------------------------- autoencoder
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -230,12 +232,13 @@ def cached_latents(scenes, vae_folder, path):
     return latents
 
 
-def train_unet(scenes, validation, work, minutes, seed, resume=False, exported=None):
+def train_unet(scenes, validation, work, minutes, seed, resume=False, exported=None, words=None):
     """Learn the U-Net and the text encoder together: velocity prediction, a tenth of the captions empty for guidance.
 
-    exported: a diffusers folder to begin from when resuming without a checkpoint in `work`.
+    exported: a diffusers folder to begin from when resuming with neither a checkpoint nor an autoencoder in `work`.
+    words: folder of a tokenizer to use; without one, the captions' own is made.
     """
-    begin = resume and not (work / "unet.pt").is_file() and exported is not None and (exported / "unet").is_dir()
+    begin = resume and exported is not None and (exported / "unet").is_dir() and not any((work / p).exists() for p in ("unet.pt", "vae"))
     if begin:
         for part in ("vae", "tokenizer"):
             shutil.copytree(exported / part, work / part, dirs_exist_ok=True)
@@ -243,6 +246,8 @@ def train_unet(scenes, validation, work, minutes, seed, resume=False, exported=N
         raise FileNotFoundError(f"no autoencoder in {work / 'vae'}; train it first: python -m img2img.train_mini autoencoder ...")
     rng = np.random.default_rng(seed)
     captions = [wordings(scenes.scenes[index], style, rng, WORDINGS) for index, style in scenes.variants()]
+    if not (work / "tokenizer").is_dir() and words is not None and words.is_dir():
+        shutil.copytree(words, work / "tokenizer")
     if not (work / "tokenizer").is_dir():
         train_tokenizer([caption for several in captions for caption in several], work / "tokenizer")
     latents = cached_latents(scenes, work / "vae", work / "latents.npy")
@@ -293,8 +298,7 @@ def velocity_loss(unet, text_encoder, latents, tokens, alphas):
 # ---------------------------------------------------------------- export
 def export(scenes, work, output, parts=("diffusion", "segmenter")):
     """Write those of the parts that are trained by now: <output>/diffusion, once all of it is there, and <output>/segmenter."""
-    card = {"data": {"folder": str(scenes.folder), "scenes": len(scenes), "pictures": len(scenes.variants()),
-                     "metadata_sha256": sha256(f"{scenes.folder}_metadata.jsonl"), "first_seeds": [s["seed"] for s in scenes.scenes[:3]]}}
+    card = {"dataset": {**dataset_note(scenes.folder), "pictures": len(scenes.variants())}}
     if "diffusion" in parts and all((work / name).exists() for name in ("vae", "tokenizer", "unet.pt")):
         export_diffusion(work, output / "diffusion", card)
     if "segmenter" in parts and (work / "segmenter").is_dir():
@@ -347,6 +351,8 @@ def main(arguments=None):
     parser.add_argument("--validation", help="folder to score on (default: validation beside --data, if it is there)")
     parser.add_argument("--output", default="checkpoints/mini")
     parser.add_argument("--minutes", type=float, default=10, help="time for training, resumed runs counted in")
+    parser.add_argument("--tokenizer", default="checkpoints/mini/diffusion/tokenizer", help="folder of the tokenizer to use, so that the "
+                        "numbers of words never change; made from the captions where it is missing (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in <output>-work")
@@ -359,11 +365,11 @@ def main(arguments=None):
     held_out = Path(options.validation or Path(options.data).with_name("validation"))
     validation = read_scenes(held_out) if options.validation or Path(f"{held_out}_metadata.jsonl").is_file() else None
     if options.part != "export":
-        more = {"exported": output / "diffusion"} if options.part == "unet" else {}
+        more = {"exported": output / "diffusion", "words": Path(options.tokenizer)} if options.part == "unet" else {}
         TRAINERS[options.part](scenes, validation, work, options.minutes, options.seed, options.resume, **more)
         command = "python -m img2img.train_mini " + " ".join(sys.argv[1:] if arguments is None else arguments)
         notes = work / f"{options.part}.json"
-        write_json(notes, {"command": command, "seed": options.seed, **read_json(notes)})
+        write_json(notes, {"command": command, "seed": options.seed, "hardware": hardware(), **read_json(notes)})
     parts = {"segmenter": ("segmenter",), "export": ("diffusion", "segmenter")}.get(options.part, ("diffusion",))
     export(scenes, work, output, parts)
 

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from data.checkpoint import load_weights, read_checkpoint, save_checkpoint
-from data.files import atomic, sha256
+from data.files import atomic, remove_leftovers, sha256
 
 STATE = "train_state.pt"
 
@@ -34,7 +34,7 @@ class Store:
         self.beta1, self.optimizers = beta1, []
         self._new_optimizers()
         if engine.crew.first:
-            _remove_leftovers(folder)
+            remove_leftovers(folder)
 
     def _new_optimizers(self):
         networks = (module for module in (self.model.generator, self.model.discriminator) if module is not None)
@@ -153,14 +153,6 @@ def _export_is_whole(folder):
         return sha256(folder / "latest_net_G.safetensors") == (read_checkpoint(folder)[1] or {}).get("sha256")
     except (ValueError, OSError):
         return False
-
-
-def _remove_leftovers(folder):
-    """What a killed run of this machine was writing."""
-    for path in folder.glob(".*.part.*") if folder.is_dir() else ():
-        process = path.name.split(".part.")[0].rsplit(".", 1)[-1]
-        if process.isdigit() and not Path("/proc", process).exists():
-            path.unlink(missing_ok=True)
 
 
 def random_state():

@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
+from data.checkpoint import dataset_note
 from data.files import atomic
 from models.board import Board, Silence
 from models.crew import Crew
 from models.pix2pix import checkpoint_layers, widen_norms
 from models.store import Progress, Store, load_networks
+from options.runtime import hardware
 
 BROKEN = "broken_items.txt"                                       # items that could not be read, and why
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -242,7 +244,7 @@ def card_of(options, architecture, dataset, command):
     architecture: the options class whose fields build the network.   command: list of words, the script's and its flags.
     """
     kept = {field.name: getattr(options, field.name) for field in dataclasses.fields(architecture)}
-    return {"options": kept, "command": shlex.join(["python", *command]), "dataset": {"root": options.dataroot, "items": len(dataset)},
+    return {"options": kept, "command": shlex.join(["python", *command]), "dataset": {**dataset_note(options.dataroot), "items": len(dataset)},
             "train_options": dataclasses.asdict(options)}
 
 
@@ -257,6 +259,7 @@ def train(model, dataset, card, options, runtime):
             Path(path).write_text(f"------------ Options -------------\n{values}-------------- End ----------------\n")
     if rank == 0:
         (folder / BROKEN).unlink(missing_ok=True)
+    card["hardware"] = hardware(runtime.device)
     plan = Plan(options.lr, options.niter, options.niter_decay, options.minutes)
     progress = fit(model, dataset, plan, folder, card, options.batchSize, options.beta1, runtime.device, options.seed,
                    reading_processes(options.nThreads, runtime.device), options.continue_train, options.print_freq, options.save_latest_freq,

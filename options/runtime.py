@@ -1,6 +1,9 @@
 """Where and how exactly the numbers are computed: decided here, once, in main()."""
 
+import os
+import platform
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -50,3 +53,12 @@ def runtime_of(gpu_ids, seed=0, threads=0):
     first = str(gpu_ids).split(",")[0].strip()
     device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
     return make_runtime(device, "fp32", seed, threads)
+
+
+def hardware(device="cpu"):
+    """What a training ran on, for its card: "AMD EPYC 9R14, 2 cores, 1 thread, no GPU" or "NVIDIA H200, ..."."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
+    threads = torch.get_num_threads()
+    cpu = f"{model}, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)}"
+    return f"{torch.cuda.get_device_name(device)}, {cpu}" if torch.device(device).type == "cuda" else f"{cpu}, no GPU"

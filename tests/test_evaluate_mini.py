@@ -13,6 +13,8 @@ from evaluate.drawings import energy_above, prompt_of
 from evaluate.held_out import LOOKS, NATURAL, examples
 from evaluate.look import LookClassifier
 from models.push_pull import fill_holes, push_pull_frames
+from options.cli import load_options
+from options.inference import InferenceOptions
 
 
 def test_examples_are_held_out_and_repeat():
@@ -68,4 +70,16 @@ def test_the_command_prints_json_last(monkeypatch, capsys, tmp_path):
     mini.main()
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told == json.loads((tmp_path / "m.json").read_text()) and told["seed"] == 9 and told["n"] == 5
-    assert len(told["directions"]) == 13 and told["directions"]["worst_phrase"] < 60
+    assert len(told["directions"]) == 14 and told["directions"]["worst_phrase"] < 15 < told["directions"]["without_hint"]
+
+
+def test_figures_go_into_the_cards_of_the_networks_they_judge(tmp_path):
+    options = load_options(InferenceOptions, "configs/inference_mini.yaml", [f"optical_flow.checkpoints_dir={tmp_path}"])
+    told, hinted = (tmp_path / name / "latest_net_G.json" for name in ("mini/motion", "mini/motion-direction"))
+    for path in (told, hinted):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"options": {"nf": 8}, "evaluation": {"command": "before", "directions": {"worst_phrase": 9}}}))
+    mini.write_cards({"seed": 1, "n": 5, "flow": {"river": {"text": 0.3}}}, options)
+    assert json.loads(told.read_text()) == {"options": {"nf": 8}, "evaluation": {
+        "command": "python -m evaluate.mini --seed 1 --n 5", "directions": {"worst_phrase": 9}, "flow": {"river": {"text": 0.3}}}}
+    assert json.loads(hinted.read_text())["evaluation"]["flow"] == {"river": {"text": 0.3}}

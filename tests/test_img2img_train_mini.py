@@ -1,6 +1,8 @@
 """The trainer of the mini tier's image models: on a few small scenes, for seconds."""
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -15,6 +17,8 @@ from img2img.diffusion import load_diffusion
 from img2img.scenes import LABELS, read_scenes, to_tensor
 from img2img.segment import segment
 from options.runtime import make_runtime
+
+ROOT = Path(__file__).parents[1]
 
 CAPTIONS = {"natural": "river flowing in left to right direction, nature, bright, 4k", "oil": "a large river in the style of oil painting"}
 
@@ -134,12 +138,13 @@ def test_segmenter_understands_every_size():
 def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     output = tmp_path / "mini"
     common = ["--data", str(data), "--output", str(output), "--minutes", "0.02"]
+    vocabulary = output / "diffusion/tokenizer/vocab.json"
     train_mini.main(["autoencoder", *common])
     train_mini.main(["unet", *common])
     steps = json.loads((output / "diffusion/card.json").read_text())["unet"]["steps"]
     train_mini.main(["unet", *common, "--resume"])                 # the time is used up: nothing is added
     card = json.loads((output / "diffusion/card.json").read_text())
-    assert card["unet"]["steps"] == steps > 0 and card["data"]["pictures"] == 8 and card["unet"]["command"].endswith("--resume")
+    assert card["unet"]["steps"] == steps > 0 and card["dataset"]["pictures"] == 8 and card["unet"]["command"].endswith("--resume")
     assert set(card["sha256"]) == {f"{part}.safetensors" for part in
                                    ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")}
     train_mini.main(["decoder", *common])                          # sharpened, the U-Net stays right for it
@@ -148,17 +153,20 @@ def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     train_mini.main(["decoder", *common, "--resume"])              # done already
     assert json.loads((output / "diffusion/card.json").read_text())["sha256"] == sharpened
     train_mini.main(["segmenter", *common])
+    assert vocabulary.read_bytes() == (ROOT / "checkpoints/mini/diffusion/tokenizer/vocab.json").read_bytes()
     check_diffusion(output / "diffusion", read_scenes(data))
     check_segmenter(output / "segmenter", read_scenes(data))
-    for path in (tmp_path / "mini-work").iterdir():
-        if path.suffix == ".pt":
-            path.unlink()
-    train_mini.main(["unet", *common[:-1], "0", "--resume"])       # no checkpoint: from the exported weights
+    shutil.rmtree(tmp_path / "mini-work")
+    train_mini.main(["unet", *common[:-1], "0", "--resume"])       # nothing to go on from: the exported weights
     again = json.loads((output / "diffusion/card.json").read_text())
     assert again["sha256"]["unet/diffusion_pytorch_model.safetensors"] == card["sha256"]["unet/diffusion_pytorch_model.safetensors"]
     train_mini.main(["autoencoder", *common, "--seed", "5"])       # other latents: the folder must not mix the two
     assert "another autoencoder's latents" in capsys.readouterr().out
     assert json.loads((output / "diffusion/card.json").read_text()) == again
+    (tmp_path / "mini-work/unet.pt").unlink()
+    train_mini.main(["unet", *common[:-1], "0", "--resume"])       # a fresh autoencoder, no U-Net yet: the exported one is of no use
+    last = json.loads((output / "diffusion/card.json").read_text())
+    assert last["autoencoder"]["seed"] == 5 and last["sha256"] != again["sha256"]
 
 
 def check_diffusion(folder, scenes):
