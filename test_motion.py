@@ -9,6 +9,7 @@ the same inputs, is kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or to
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -41,12 +42,16 @@ def main():
     captions = read_captions(captions_file) if captions_file else {}
     images, items = Path(options.images), ids(options.dataroot)[:options.how_many or None]
     finished = Finished(images.parent, options)
+    waiting = []
     for item in tqdm(share.of(items), share.title("flow")):
         caption = options.prompt or captions.get(item, [""])[0]
         key = finished.key(*inputs_of(options, item), caption)
         if finished.record(item, key, (images / f"{item}_flow.npz", images / f"{item}_Motion.pt")) is None:
-            finished.begin(item)
-            finished.end(item, key, **predict(options, model, item, caption, images))
+            waiting.append((item, key, caption))
+        if len(waiting) == options.batchSize:
+            predict(options, model, waiting, images, finished)
+            waiting = []
+    predict(options, model, waiting, images, finished)
     print(f"flow of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
     errors = [numbers for numbers in finished.numbers(items) if "epe" in numbers]
     if errors:
@@ -60,19 +65,42 @@ def inputs_of(options, item):
             Path(options.mask_path or ".") / f"{item}_mask.png", Path(options.hints_path or ".") / item / "5_blend.pth")
 
 
-def predict(options, model, item, caption, folder):
-    """Make and save one flow.  Returns its endpoint error inside the mask, and that of rest, in px/frame; {} where the truth is unknown."""
+@dataclass
+class Item:
+    """A picture [3,H,W] in [0,1] and what is known of it: true flow [2,H,W] px/frame or None, mask [1,H,W], caption, hint or None."""
+    image: torch.Tensor
+    truth: torch.Tensor | None
+    mask: torch.Tensor
+    caption: str
+    hint: torch.Tensor | None
+
+
+def predict(options, model, waiting, folder, finished):
+    """Make and save the flows of some items, together.   waiting: list of (id, key, caption)."""
+    read = [read_item(options, model, item, caption) for item, _, caption in waiting]
+    flows = model.predict_all([(each.image, each.mask, each.caption, each.hint) for each in read])
+    for (item, key, _), each, flow in zip(waiting, read, flows):
+        finished.begin(item)
+        save(folder, item, flow, each, options.motion_norm)
+        finished.end(item, key, **errors_of(flow, each))
+
+
+def read_item(options, model, item, caption):
+    """All that the network needs of one picture; what is missing is named."""
     image = read_image(picture_of(options.dataroot, item))
     truth = true_flow(options.dataroot, item, image)
     mask = mask_of(options, item, image, truth)
     hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None
     if model.options.takes_text and not caption:
         raise ValueError(f"no caption for {item}; set --captions_file to a file that has {item}:<caption>, or --prompt")
-    flow = model.predict(image, mask, text=caption, hint=hint)
-    save(folder, item, flow, image, mask, truth, hint, options.motion_norm)
-    if truth is None or not mask.any():
+    return Item(image, truth, mask, caption, hint)
+
+
+def errors_of(flow, item):
+    """Endpoint error inside the mask, and that of rest, in px/frame; {} where the truth is unknown."""
+    if item.truth is None or not item.mask.any():
         return {}
-    return {"epe": endpoint_error(flow, truth, mask), "epe_at_rest": endpoint_error(torch.zeros_like(truth), truth, mask)}
+    return {"epe": endpoint_error(flow, item.truth, item.mask), "epe_at_rest": endpoint_error(torch.zeros_like(flow), item.truth, item.mask)}
 
 
 def true_flow(root, item, image):
@@ -98,19 +126,20 @@ def hint_of(options, model, item, mask, caption):
     if phrase is None:
         raise ValueError(f'no direction for {item} in "{caption}"; write "... in left to right direction" into its caption or --prompt, '
                          "or set --hints_path")
-    return direction_hint(mask, sample_angle(phrase, options.seed), (options.hint_speed or model.options.hint_speed) * min(mask.shape[1:]) / model.options.fineSize)
+    speed = (options.hint_speed or model.options.hint_speed) * min(mask.shape[1:]) / model.options.fineSize
+    return direction_hint(mask, sample_angle(phrase, options.seed), speed)
 
 
-def save(folder, item, flow, image, mask, truth, hint, motion_norm):
+def save(folder, name, flow, item, motion_norm):
     """Write the flow in both formats, and pictures of everything."""
-    write_flow(folder / f"{item}_flow.npz", flow)
-    with atomic(folder / f"{item}_Motion.pt") as path:
+    write_flow(folder / f"{name}_flow.npz", flow)
+    with atomic(folder / f"{name}_Motion.pt") as path:
         torch.save(flow[None] / motion_norm, path)
-    pictures = {"input_image": image, "mask": mask.float().expand(3, -1, -1), "synthesized_flow_masked": flow, "real_flow": truth,
-                "hint": hint}
-    for name, picture in pictures.items():
+    pictures = {"input_image": item.image, "mask": item.mask.float().expand(3, -1, -1), "synthesized_flow_masked": flow,
+                "real_flow": item.truth, "hint": item.hint}
+    for kind, picture in pictures.items():
         if picture is not None:
-            write_image(folder / f"{item}_input_{name}.jpg", picture if len(picture) == 3 else flow_to_color(picture))
+            write_image(folder / f"{name}_input_{kind}.jpg", picture if len(picture) == 3 else flow_to_color(picture))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,6 @@ class MotionModel:
         self.net, self.options = net, options
         self.text_encoder, self.tokenizer = text_encoder, tokenizer
 
-    @torch.no_grad()
     def predict(self, image, mask, text=None, hint=None):
         """The flow [2,H,W] of a picture in px/frame, 0 outside the mask.
 
@@ -58,23 +57,40 @@ class MotionModel:
         hint: [2,H,W] in px/frame, for a network with input_nc 6 (the authors' inference hints at motion_norm = 64 px/frame).
         Any size: the network sees the picture with its short side at options.fineSize, padded to the sizes it can take.
         """
+        return self.predict_all([(image, mask, text, hint)])[0]
+
+    @torch.no_grad()
+    def predict_all(self, cases):
+        """The flows of many pictures, as predict() gives them up to rounding; those of one size in one pass.
+
+        cases: list of (image, mask, text, hint), as predict() takes them.
+        """
+        labels = [self._label(*case) for case in cases]
+        sizes, flows = [tuple(label.shape[-2:]) for label in labels], [None] * len(cases)
+        for size in dict.fromkeys(sizes):
+            these = [i for i, other in enumerate(sizes) if other == size]
+            batch = pad_to_multiple(torch.stack([labels[i] for i in these]), self.options.multiple)
+            made = self.net(batch, self._context([cases[i][2] for i in these]))[..., :size[0], :size[1]].float() * self.options.motion_norm
+            for i, flow in zip(these, made):
+                image, mask = cases[i][:2]
+                flows[i] = resize_flow(flow, image.shape[-2:]).to(image.device) * mask.to(image.device)
+        return flows
+
+    def _label(self, image, mask, text, hint):
+        """What the network reads of one picture, [4|6,h,w] with the short side at fineSize."""
         self._check(image, mask, text, hint)
-        asked, full = image.device, image.shape[-2:]
         device = next(self.net.parameters(), image).device
-        image, mask, hint = image.to(device), mask.to(device), None if hint is None else hint.to(device)
-        size = self._network_size(*full)
-        image, small_mask = _resize_image(image, size), F.interpolate(mask[None].float(), size, mode="nearest")[0]
-        hint = resize_flow(hint.float(), size) if self.options.takes_hint else None
-        label = motion_input(image, small_mask, hint, self.options.motion_norm)[None]
-        flow = self.net(pad_to_multiple(label, self.options.multiple), self._context(text))[0, :, :size[0], :size[1]]
-        return resize_flow(flow.float() * self.options.motion_norm, full).to(asked) * mask.to(asked)
+        size = self._network_size(*image.shape[-2:])
+        small_mask = F.interpolate(mask[None].to(device).float(), size, mode="nearest")[0]
+        hint = resize_flow(hint.to(device).float(), size) if self.options.takes_hint else None
+        return motion_input(_resize_image(image.to(device), size), small_mask, hint, self.options.motion_norm)
 
     def _network_size(self, height, width):
         scale = self.options.fineSize / min(height, width)
         return round(height * scale), round(width * scale)
 
-    def _context(self, text):
-        return encode_captions([text], self.tokenizer, self.text_encoder) if self.options.takes_text else None
+    def _context(self, captions):
+        return encode_captions(captions, self.tokenizer, self.text_encoder) if self.options.takes_text else None
 
     def _check(self, image, mask, text, hint):
         size = tuple(image.shape[-2:])

@@ -261,7 +261,7 @@ class ApplyOptions:
     results_dir: str = "results"        # files go to <results_dir>/<name>/<phase>_<which_epoch>/images
     phase: str = "test"
     how_many: int = 0                   # items, 0 = all (published: 500, too few for --phase train)
-    batchSize: int = 1                  # accepted for old commands: one picture at a time
+    batchSize: int = 1                  # pictures per pass of the motion network; a clip fills any machine alone, so test_video makes one
     gpu_ids: str = "0"                  # the first is used if this machine has a GPU; -1 = CPU
     threads: int = 0                    # CPU threads of torch, 0 = its choice
     seed: int = 0                       # draws the angle within a direction's range
@@ -292,6 +292,11 @@ class MotionApply(MotionOptions, ApplyOptions):
     use_hint: bool = False              # accepted for old commands: the checkpoint knows
     hints_path: str = ""                # hints of generate_flow_hint.py; empty: made from the caption's direction
     hint_speed: float = 0               # px/frame at the network's fineSize; 0: what its card says, 64 for the authors' files
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.batchSize < 1:
+            raise ValueError(f"batchSize={self.batchSize}; expected 1 picture per pass or more")
 
 
 @dataclass

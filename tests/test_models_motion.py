@@ -136,3 +136,7 @@ def test_a_network_that_reads(tmp_path):
     image, mask = torch.rand(3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool)
     river, sky = (model.predict(image, mask, text) for text in ("a river", "a sky"))
     assert not torch.equal(river, sky) and torch.equal(river, model.predict(image, mask, "a river"))
+    pictures = [image, torch.rand(3, 64, 64), torch.rand(3, 64, 96)]
+    cases = [(picture, torch.ones(1, *picture.shape[1:], dtype=torch.bool), text, None) for picture, text in zip(pictures, ("a river", "a sky", "a river"))]
+    for case, flow in zip(cases, model.predict_all(cases)):
+        torch.testing.assert_close(flow, model.predict(*case), atol=1e-4, rtol=1e-4)

@@ -105,6 +105,21 @@ def test_pictures_to_flow_to_clips(folder, monkeypatch, capsys):
     assert [frame.shape for frame in read_video(clips[0])] == [(64, 80, 3)] * 4
 
 
+def test_batches_give_what_single_pictures_give(folder, monkeypatch):
+    """Three pictures, two of one size: --batchSize 3 and 1 differ by rounding alone."""
+    write_image(folder / "data" / "00002_input.jpg", torch.rand(3, 64, 64))
+    write_motion(folder / "data" / "00002_motion.pth", torch.ones(2, 64, 64))
+    words = ("--name", "m", "--prompt", "a river in upwards direction", "--checkpoints_dir", folder, "--dataroot", folder / "data")
+    for size in (1, 3):
+        call(monkeypatch, "test_motion", *words, "--batchSize", size, "--results_dir", folder / str(size))
+    for item in ("00000", "00001", "00002"):
+        one, three = (read_flow(folder / str(size) / "m" / "test_latest" / "images" / f"{item}_flow.npz") for size in (1, 3))
+        torch.testing.assert_close(one, three, atol=1e-3, rtol=1e-3)
+        assert one.abs().max() > 0.01
+    with pytest.raises(ValueError, match="batchSize=0"):
+        call(monkeypatch, "test_motion", *words, "--batchSize", 0)
+
+
 def test_what_is_missing_is_said(folder, monkeypatch):
     shared = ("--checkpoints_dir", folder, "--dataroot", folder / "data", "--results_dir", folder / "results")
     with pytest.raises(ValueError, match="no direction for 00000"):
