@@ -1,7 +1,8 @@
 """s6 against a plain statement of the published algorithm: same weights, same run, both interleaved, each in a process of its own.
 
     python -m benchmarks.video --size 256 --frames 60                 # the last line is one JSON object
-    python -m benchmarks.video --size 512 --threads 1 2 --engine openvino
+    python -m benchmarks.video --size 512 --threads 1 2 --memory_frames 60 120
+    python -m benchmarks.video --size 256 --engine openvino
 
 Ours makes the whole clip, set-up included; of the published form `--sampled` frames are timed (each costs the same) and taken times the
 number of frames. CPU seconds are user + system of the process; the allocator is the default one unless the environment says otherwise.
@@ -116,6 +117,14 @@ def race(weights, size, share, n_frames, sampled, threads, engine, static_reuse,
             "peak_bytes": peak}
 
 
+def peak_of_clip(weights, size, n_frames, threads, engine):
+    """Peak memory in bytes of a process that makes a whole clip, ours, every pixel of a square of 40 % moving."""
+    pipe = start(multiprocessing.get_context("spawn"), "ours", weights, size, 0.4, n_frames, threads, engine, False)
+    peaks = [ask(pipe, n)[-1] for n in tqdm(range(n_frames), f"{size} px, {n_frames} frames, memory")]
+    pipe.send(None)
+    return max(peaks)
+
+
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.video", description=__doc__,
@@ -125,6 +134,7 @@ def main():
     parser.add_argument("--sampled", type=int, default=5, help="frames of the published form that are really timed")
     parser.add_argument("--threads", type=int, nargs="+", default=[1], help="numbers of CPU threads; the first one's ratios are the result")
     parser.add_argument("--engine", default="torch", choices=ENGINES)
+    parser.add_argument("--memory_frames", type=int, nargs="+", default=[], help="also the peak memory of clips of so many frames, ours alone")
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/video_<size>_<engine>.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -137,6 +147,7 @@ def main():
             known = plain["published_cpu_s_per_frame"], plain["published_wall_s_per_frame"]
             still = race(*shared, 0.3, options.frames, 2, threads, options.engine, True, known)
             runs.append({"threads": threads, "plain": plain, "static30": still})
+        peaks = {str(n): peak_of_clip(weights, options.size, n, options.threads[0], options.engine) for n in options.memory_frames}
     first = runs[0]
     keep(f"video_{options.size}_{options.engine}", {
         "size": options.size, "frames": options.frames, "sampled": options.sampled, "engine": options.engine,
@@ -144,7 +155,7 @@ def main():
         "max_diff": max(first["plain"]["max_diff"], first["static30"]["max_diff"]),
         "ratio_static30": round(first["static30"]["ratio_cpu"], 2),
         "gain_static30": round(first["static30"]["ratio_cpu"] / first["plain"]["ratio_cpu"], 2),
-        "peak_bytes": first["plain"]["peak_bytes"], "runs": runs}, None if options.no_keep else FOLDER)
+        "peak_bytes": first["plain"]["peak_bytes"], "peak_bytes_by_frames": peaks, "runs": runs}, None if options.no_keep else FOLDER)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,8 @@ class _Block:
 
     def take_rest(self, whole):
         """Fill the buffers with the values at rest, which the same block on the whole grid has just computed."""
+        if self.whole:                                                 # the change has reached all of it: nothing stays
+            return
         for own, rect, other, origin in ((self.x, self.input, whole.x, whole.input), (self.total, self.sum, whole.total, whole.sum),
                                          (self.a[0], self.first.grown(1), whole.a[0], whole.first.grown(1)),
                                          (self.a[1], self.second.grown(1), whole.a[1], whole.second.grown(1))):

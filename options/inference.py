@@ -77,6 +77,9 @@ class Odise:
     labels: list[str] = field(default_factory=list)              # unused
 
 
+INPUT_BLOCKS, OUTPUT_BLOCKS = (4, 5), (6, 7, 8)     # as published
+
+
 @dataclass
 class AttnMask:
     """s4: the mask sharpened by clusters of the artistic image's self-attention."""
@@ -88,8 +91,8 @@ class AttnMask:
     erosion_ksize: int = 5                    # px
     erosion_iter: int = 0
     layers: list[str] = field(default_factory=list)              # U-Net modules; empty: the blocks below, SD 1.x numbering
-    input_blocks: list[int] = field(default_factory=lambda: [4, 5])
-    output_blocks: list[int] = field(default_factory=lambda: [6, 7, 8])
+    input_blocks: list[int] = field(default_factory=lambda: list(INPUT_BLOCKS))
+    output_blocks: list[int] = field(default_factory=lambda: list(OUTPUT_BLOCKS))
     max_timestep: int = 541                   # attention is averaged over t <= this; 541 is the original's
     res: Optional[int] = None                 # unused: the layers know
 
@@ -98,6 +101,9 @@ class AttnMask:
         _one_of("attn_mask.combine", self.combine, ("segments", "intersection"))
         _at_least("attn_mask.n_clusters", self.n_clusters, 2)
         _at_least("attn_mask.erosion_ksize", self.erosion_ksize, 1)
+        if self.layers and (tuple(self.input_blocks), tuple(self.output_blocks)) != (INPUT_BLOCKS, OUTPUT_BLOCKS):
+            raise ValueError("attn_mask.input_blocks or output_blocks are given, but attn_mask.layers names the layers; leave one out "
+                             "(attn_mask.layers=[] for the block numbers)")
         _at_least("attn_mask.erosion_iter", self.erosion_iter, 0)
         if not 0 < self.threshold <= 1:
             raise ValueError(f"attn_mask.threshold={self.threshold}: expected a share in (0, 1]")
