@@ -1,5 +1,5 @@
 # make cinemagraph   a looping video from a sentence, with the mini weights in this repository
-# make test          the test suite
+# make test          the test suite;   make test-slow: with the tests that take minutes each (T2C_SLOW=1)
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
 # make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
 # make readme-assets   every picture and number of the README, with the weights in this repository
@@ -11,13 +11,16 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph train-mini-check readme-assets mini test checkpoints lint clean
+.PHONY: cinemagraph train-mini-check readme-assets mini test test-slow checkpoints lint clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
 
 test: $(VENV)/.installed
 	$(RUN) -m pytest tests
+
+test-slow: $(VENV)/.installed
+	T2C_SLOW=1 $(RUN) -m pytest tests
 
 checkpoints: $(VENV)/.installed
 	$(RUN) -m data.fetch all

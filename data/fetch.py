@@ -67,7 +67,7 @@ SOURCES = {
                         "a segmenter with fixed labels, an alternative to ODISE (licence: see its model card)", ("config.json", "model.safetensors"),
                         "0.3 GB", patterns=("*.json", "model.safetensors")),
     "i3d": Source("file", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1", "i3d/i3d_torchscript.pt",
-                  "the I3D network of StyleGAN-V's FVD (evaluate/compute_fvd.py)", size="50 MB or so", by_default=False),
+                  "the I3D network of StyleGAN-V's FVD (evaluate/compute_fvd.py)", size="50 MB or so"),
 }
 
 
