@@ -83,3 +83,15 @@ def test_figures_go_into_the_cards_of_the_networks_they_judge(tmp_path):
     assert json.loads(told.read_text()) == {"options": {"nf": 8}, "evaluation": {
         "command": "python -m evaluate.mini --seed 1 --n 5", "directions": {"worst_phrase": 9}, "flow": {"river": {"text": 0.3}}}}
     assert json.loads(hinted.read_text())["evaluation"]["flow"] == {"river": {"text": 0.3}}
+
+
+def test_every_card_tells_all():
+    """What the mini family's cards must say of themselves (issue 9)."""
+    for part, cards in mini.cards_of(load_options(InferenceOptions, "configs/inference_mini.yaml", [])).items():
+        for path in cards:
+            card = json.loads(path.read_text())
+            trained = [card["autoencoder"], card["decoder"], card["unet"]] if part in ("autoencoder", "samples") else [card]
+            assert card["options"] and card["sha256"] and card["dataset"]["first_seeds"] and part in card["evaluation"], path
+            for note in trained:
+                assert note["command"].startswith("python ") and note["hardware"], path
+                assert {"steps", "minutes"} <= set(note.get("trained", note)), path

@@ -10,7 +10,9 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+from PIL import Image
 
+from data.media import to_uint8
 from img2img.attention_mask import AttentionMean, attention_maps, cluster, components, erode, vote
 from img2img.ddim import alpha_pairs, invert, step
 from img2img.diffusion import Diffusion
@@ -126,6 +128,19 @@ def test_artistic_image():
     np.testing.assert_allclose(latents, expected, atol=1e-3)
 
 
+def near_picture(name, latent):
+    """The file's picture within one level: what the toy decoder of SPEC_PNP section 9 makes of a latent [4,h,w], as we write pictures."""
+    colours = torch.tensor([[.30, .20, .21, -.18], [.19, .29, .17, -.27], [-.16, .19, .26, -.47]])
+    made = to_uint8(((0.5 * torch.einsum("oc,chw->ohw", colours, latent) + 1) / 2).clamp(0, 1))
+    wanted = np.asarray(Image.open(PNP / f"{name}.png"))
+    assert np.abs(np.kron(made, np.ones((8, 8, 1))) - wanted).max() <= 1 and wanted.std() > 50
+
+
+@pytest.mark.golden
+def test_picture_of_the_short_run():
+    near_picture("s10_samples_0", source(*small())[1][-1])
+
+
 @pytest.mark.golden
 @pytest.mark.parametrize("name, threshold, negative, schedule", [
     ("s2_linear", 8, "source", "linear"), ("s2_constant", 8, "source", "constant"), ("s2_exp", 8, "source", "exp"),
@@ -152,8 +167,11 @@ def test_fifty_steps():
     made, latents = source(steps, file["s1__x"].shape[-1])
     np.testing.assert_allclose(latents[file["s1__step"] - 1], file["s1__x"], atol=1e-3)
     np.testing.assert_allclose(walk(steps, file["s1__x"].shape[-1], made.features, 40)[file["s2__step"] - 1], file["s2__x"], atol=1e-3)
-    maps = made.attention.mean()
-    np.testing.assert_allclose(maps.mean(1), np.load(PNP / "attn_feats.npz")["s50_A"], atol=2e-6)
+    maps, attention = made.attention.mean(), np.load(PNP / "attn_feats.npz")
+    np.testing.assert_allclose(maps.mean(1), attention["s50_A"], atol=2e-6)       # t = 541 counts, t = 561 does not
+    np.testing.assert_allclose(maps.flatten(1)[::16, ::7], attention["s50_X_sub"], atol=2e-6)
+    near_picture("s50_samples_0", latents[-1])
+    near_picture("s50_translations_sample_0", walk(steps, file["s1__x"].shape[-1], made.features, 40)[-1])
 
 
 @pytest.mark.golden
@@ -232,6 +250,9 @@ def test_planted_clusters():
     side = file["regions"].shape[0]
     np.testing.assert_allclose(mean.mean().flatten(1)[::64, ::97], file["feat_sub"], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(mean.mean().mean(1)[::8, ::8], file["aff_sub"], rtol=1e-4, atol=1e-7)
+    rows = mean.mean().flatten(1)
+    np.testing.assert_allclose(rows[[0, 517]], file["feat_rows"], rtol=1e-3, atol=1e-7)      # kept in half precision
+    np.testing.assert_allclose([rows.double().mean(), rows.double().std()], [file["feat_mean"], file["feat_std"]], rtol=1e-5)
     maps, grid = attention_maps(mean.tensors())
     assert grid == (side, side)
     odise = torch.from_numpy(file["odise"] == 255)[None]
