@@ -36,7 +36,7 @@ DIRECTED_PROMPT = "a large river flowing in {} direction in front of mountains i
 # The lake in scikit-learn's "china.jpg" (640x427; its author: see scikit-learn's copyright note), drawn by hand: x, y in px.
 LAKE = ((354, 242), (420, 241), (498, 244), (520, 223), (548, 223), (546, 262), (540, 270), (505, 283), (468, 290), (438, 300), (412, 314),
         (392, 318), (374, 306), (356, 262))
-LOOP_SIDE, EVERY = 192, 2               # px; every second frame: half the size of the file
+LOOP_SIDE, EVERY = 240, 2               # px; every second frame: half the size of the file
 LIMIT = 3e6                             # bytes, all assets together
 
 
@@ -76,7 +76,7 @@ def with_arrow(frames, angle):
 def loops():
     """The clips at the top of the README, and the strip of stages of the first one.  Returns its times."""
     seconds = [run(f"loop{i}", "--config", CONFIG, "--prompt", prompt, f"twin_extraction.seed={seed}") for i, (prompt, seed) in enumerate(LOOPS)]
-    write_animation(ASSETS / "loops.gif", list(side_by_side([frames_of(f"loop{i}", LOOP_SIDE) for i in range(len(LOOPS))])), 30 / EVERY)
+    write_animation(ASSETS / "loops.webp", list(side_by_side([frames_of(f"loop{i}", LOOP_SIDE) for i in range(len(LOOPS))])), 30 / EVERY)
     sheet = Image.open(RUNS / "loop0" / FILES["summary"])
     with atomic(ASSETS / "stages.jpg") as path:
         sheet.save(path, "JPEG", quality=88)
