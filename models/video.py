@@ -18,6 +18,8 @@ from softmax_splatting import splat_blend
 BLENDS = {"linear": lambda u: u, "smooth": lambda u: u**3 * (10 + u * (6 * u - 15))}
 HOLES = ("network", "still")
 THIN = 0.15             # of a pixel's own weight: where less landed it is partly a hole; a straggler alone would make a speck
+BELL, REACH = (1.0, 3.0, 4.0, 3.0, 1.0), 2      # two pixels and three, convolved: even over rows that lie two or three apart
+GAP = 0.5               # of a pixel's own weight: where less landed, its neighbours have a say
 
 
 class VideoModel:
@@ -38,7 +40,7 @@ class VideoModel:
         keep_detail: what the network loses of the picture at rest (the picture minus its decoded features) is splatted with the
         features and added to every frame, so that frame 0 is the picture itself; holes are then "still". Not published.
         holes: where neither direction brings anything (fast or diverging flow): "network", it sees nothing there, as published (often
-        grey); "still", it sees the features of the picture at rest.
+        grey); "still", it sees the features of the picture at rest, and gaps of either way are closed (blend_filled).
         engine: see models/engines.py.   static_reuse: decode once what no frame can change (exact up to rounding; engine torch on a CPU).
         Memory grows only with the square root of n_frames. Any size.
         """
@@ -74,21 +76,51 @@ class VideoModel:
         for n, pair in enumerate(pairs):
             back = share_of_back(n / n_frames)
             shares = (1 - back, back)
-            moves = [(F.pad(displacement, margin), importance * share) for displacement, share in zip(pair, shares) if share]
-            blended, total = splat_blend(features[0], *zip(*moves))
+            moves = [(F.pad(displacement, margin), share) for displacement, share in zip(pair, shares) if share]
             if fill:
-                blended, total = fill_holes(features[0], blended, total, importance), torch.ones_like(total)
+                blended = blend_filled(features[0], moves, importance)
+                total = torch.ones_like(importance)[None]
+            else:
+                blended, total = splat_blend(features[0], *zip(*((displacement, importance * share) for displacement, share in moves)))
             frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
 
 
-def fill_holes(rest, moved, total, importance):
-    """What landed, [C,H,W], where enough did; the picture at rest in holes, and a part of it where little landed.
+def blend_filled(rest, moves, importance):
+    """The features moved both ways, [C,H,W], without gaps or holes; where nothing lands, the picture at rest.
 
-    rest: [C,H,W], the features before they move.   total: [1,H,W], the weight that landed.   importance: [H,W], a pixel's own weight.
+    Each way is splatted and closed on its own: the rows that one way leaves thin would otherwise be the other way's, a comb of both.
+    rest: [C,H,W], the features before they move.   moves: list of (displacement [2,H,W] in px, share).   importance: [H,W].
     """
-    return torch.lerp(rest, moved, (total / (THIN * importance)).clamp(max=1))
+    blended, cover = 0, torch.zeros_like(importance)
+    for displacement, share in moves:
+        moved, total = splat_blend(rest, [displacement], [importance])
+        moved, covered = close_gaps(moved, total[0] / importance)
+        cover += share * covered
+        blended = torch.addcmul(blended, moved, share * covered) if torch.is_tensor(blended) else moved * (share * covered)
+    part = (cover / THIN).clamp(max=1)                                 # the rest of it is the picture at rest
+    return (blended * (part / cover.clamp(min=1e-8))).addcmul_(rest, 1 - part)
+
+
+def close_gaps(moved, landed):
+    """What landed, [C,H,W], and where little did the mean of the 5x5 around it: a flow that pulls pixels apart leaves rows between them.
+
+    landed: [H,W], the weight that landed, 1 = as much as the pixel had itself.
+    Returns it and how well the place is covered, [H,W] in [0,1].
+    """
+    bell = torch.tensor(BELL, device=landed.device) / sum(BELL)
+    bell = torch.outer(bell, bell)
+    around = F.conv2d(landed[None, None], bell[None, None], padding=REACH)[0, 0]
+    thin = ((landed < GAP) & (around > 0)).nonzero(as_tuple=True)
+    if len(thin[0]):
+        shifts = torch.cartesian_prod(*(torch.arange(-REACH, REACH + 1, device=landed.device),) * 2)
+        y, x = ((index[:, None] + shifts[:, i]).clamp(0, size - 1) for i, (index, size) in enumerate(zip(thin, landed.shape)))
+        weights = landed[y, x] * bell.flatten()                        # [n,25]
+        pixels = moved.permute(1, 2, 0)
+        mean = torch.einsum("nkc,nk->nc", pixels[y, x], weights / weights.sum(1, keepdim=True).clamp(min=1e-8))
+        pixels[thin] = torch.lerp(mean, pixels[thin], (landed[thin] / GAP)[:, None])
+    return moved, around.clamp(max=1)
 
 
 def composite(frame, image, mask, feather=2):

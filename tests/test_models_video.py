@@ -5,9 +5,10 @@ import torch
 
 from data.checkpoint import save_checkpoint
 from models.networks import build_video
-from models.video import BLENDS, THIN, VideoModel, composite, fill_holes, load_video_model
+from models.video import BLENDS, GAP, THIN, VideoModel, blend_filled, close_gaps, composite, load_video_model
 from options.runtime import make_runtime
 from options.train import VideoOptions
+from softmax_splatting import splat_blend
 
 SMALL = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"])
 
@@ -111,8 +112,37 @@ def test_kept_detail_makes_frame_0_the_picture():
 
 
 def test_holes_show_the_picture_at_rest_and_stragglers_hardly_count():
-    rest, moved, own = torch.zeros(3, 1, 4), torch.ones(3, 1, 4), torch.full((1, 4), 2.0)
-    landed = torch.tensor([[[0.0, 2.0 * THIN / 2, 2.0 * THIN, 5.0]]])
-    filled = fill_holes(rest, moved, landed, own)
-    assert torch.allclose(filled, torch.tensor([0.0, 0.5, 1.0, 1.0]).expand(3, 1, 4))
-    assert torch.equal(fill_holes(rest, moved, own[None], own), moved)       # where as much lands as left, nothing of the picture at rest
+    """A picture of ones that moves out to the right over features that were 0, 1, 2, ... at rest."""
+    rest, own = torch.arange(8.0).expand(1, 8, 8).contiguous(), torch.full((8, 8), 2.0)
+    moved = torch.zeros(2, 8, 8)
+    moved[0] = 4                                                             # columns 0..3 are left behind
+    blended = blend_filled(rest, [(moved, 1.0)], own)
+    torch.testing.assert_close(blended[0, 0, :2], rest[0, 0, :2])            # a hole: the picture at rest, but for its rim
+    torch.testing.assert_close(blended[0, 0, 4:], rest[0, 0, :4])            # what landed
+    torch.testing.assert_close(blend_filled(rest, [(0 * moved, 0.3), (0 * moved, 0.7)], own), rest)
+    moved[0] = 4 - THIN / 18                                                 # of one column a straggler: 0.15 / 18 of its weight in column 3
+    torch.testing.assert_close(blend_filled(rest, [(moved, 1.0)], own)[0, 0, :2], rest[0, 0, :2], atol=0.05, rtol=0)
+
+
+def test_gaps_take_the_mean_of_what_is_near():
+    landed = torch.tensor([[1.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, GAP / 2, 1.0]])
+    moved = torch.tensor([[[4.0, 0.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 6.0, 4.0]]])
+    closed, cover = close_gaps(moved.clone(), landed)
+    first = (1 * 4 + 3 * 4 + 3 * 3 * 8) / (1 + 3 + 3 * 3)                             # the first column counts for the one before it too
+    assert closed[0, 0, 1].item() == pytest.approx(first) and closed[0, 0, 5] == 0    # nothing is near the middle
+    around = (3 * 2 + 4 * 6 * GAP / 2 + 3 * 4 + 4 * 1) / (3 + 4 * GAP / 2 + 3 + 1)     # and the last one
+    assert closed[0, 0, 9].item() == pytest.approx(0.5 * 6 + 0.5 * around)
+    assert torch.equal(closed[0, 0, [0, 2, 8, 10]], moved[0, 0, [0, 2, 8, 10]]) and cover[0, 5] == 0 and cover.max() <= 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_flow_that_stretches_makes_no_comb(times):
+    """Rows pulled to twice or three times their distance: the other way's rows would show in between."""
+    y = torch.arange(32.0)[:, None].expand(32, 16)
+    rest, own = torch.sin(y / 5)[None].contiguous(), torch.ones(32, 16)
+    stretch, other = (torch.stack([torch.zeros_like(y), displacement]) for displacement in (times * y, torch.full_like(y, 5)))
+    mixed = splat_blend(rest, [stretch, other], [0.6 * own, 0.4 * own])[0]
+    closed = blend_filled(rest, [(stretch, 0.6), (other, 0.4)], own)
+    comb, none = (x[:, 8:28].diff(dim=1).diff(dim=1).abs().mean() for x in (mixed, closed))
+    assert none < 0.2 * comb
+
