@@ -39,14 +39,14 @@ go_on   = $$(test -f checkpoints/$(OWN)/$(1)/train_state.pt && echo --continue_t
 THREADS := --threads 2
 
 mini: $(VENV)/.installed
-	$(RUN) -m dataset.procedural --output $(SCENES)/train --count 3000 --seed 0 --workers 2
-	$(RUN) -m dataset.procedural --output $(SCENES)/train_video --count 160 --seed 1 --workers 2 --video
-	$(RUN) -m dataset.procedural --output $(SCENES)/validation --count 100 --seed 0 --split validation --workers 2
-	$(RUN) -m img2img.train_mini autoencoder $(IMAGES) --minutes 40
-	$(RUN) -m img2img.train_mini unet $(IMAGES) --minutes 180
-	$(RUN) -m img2img.train_mini decoder $(IMAGES) --minutes 20
-	$(RUN) -m img2img.train_mini segmenter $(IMAGES) --minutes 70
-	test -d checkpoints/$(OWN)/motion/text_encoder || $(RUN) -m models.caption_encoder --source checkpoints/$(OWN)/diffusion \
+	$(RUN) -m mini.procedural --output $(SCENES)/train --count 3000 --seed 0 --workers 2
+	$(RUN) -m mini.procedural --output $(SCENES)/train_video --count 160 --seed 1 --workers 2 --video
+	$(RUN) -m mini.procedural --output $(SCENES)/validation --count 100 --seed 0 --split validation --workers 2
+	$(RUN) -m mini.train autoencoder $(IMAGES) --minutes 40
+	$(RUN) -m mini.train unet $(IMAGES) --minutes 180
+	$(RUN) -m mini.train decoder $(IMAGES) --minutes 20
+	$(RUN) -m mini.train segmenter $(IMAGES) --minutes 70
+	test -d checkpoints/$(OWN)/motion/text_encoder || $(RUN) -m mini.caption_encoder --source checkpoints/$(OWN)/diffusion \
 	  --metadata $(SCENES)/train_metadata.jsonl --output checkpoints/$(OWN)/motion
 	$(RUN) train_motion.py --config configs/train_motion_mini.yaml --name $(OWN)/motion --text_encoder_path checkpoints/$(OWN)/motion \
 	  $(THREADS) --minutes 35 $(call go_on,motion)

@@ -13,20 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from text2cinemagraph.data.datasets import ids, match_flow, picture_of, read_captions
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.flow import flow_to_color, motion_mask, read_flow, read_motion, write_flow
+from text2cinemagraph.data.hint import direction_hint, find_direction, sample_angle
+from text2cinemagraph.data.media import read_image, read_mask, write_image
+from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
+from text2cinemagraph.evaluate.flow_error import endpoint_error
+from text2cinemagraph.evaluate.index_page import write_index
+from text2cinemagraph.models.motion import load_motion_model
+from text2cinemagraph.options.cli import read_command, run_main
+from text2cinemagraph.options.runtime import runtime_of
+from text2cinemagraph.options.train import MotionApply
 from tqdm import tqdm
-
-from data.datasets import ids, match_flow, picture_of, read_captions
-from data.files import atomic
-from data.flow import flow_to_color, motion_mask, read_flow, read_motion, write_flow
-from data.hint import direction_hint, find_direction, sample_angle
-from data.media import read_image, read_mask, write_image
-from evaluate.finished import Finished, run_on_all, share_of
-from evaluate.flow_error import endpoint_error
-from evaluate.index_page import write_index
-from models.motion import load_motion_model
-from options.cli import read_command, run_main
-from options.runtime import runtime_of
-from options.train import MotionApply
 
 
 def main():
@@ -37,10 +36,12 @@ def main():
     share = share_of(options.gpu_ids)
     runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
     model = load_motion_model(options.folder, options, runtime, options.which_epoch)
-    beside = Path(f"{options.dataroot.rstrip('/')}_captions.txt")   # where dataset/procedural.py and build_from_videos.py leave them
+    beside = Path(
+        f"{options.dataroot.rstrip('/')}_captions.txt"
+    )  # where mini/procedural.py and build_from_videos.py leave them
     captions_file = options.captions_file or (beside if beside.is_file() and not options.prompt else "")
     captions = read_captions(captions_file) if captions_file else {}
-    images, items = Path(options.images), ids(options.dataroot)[:options.how_many or None]
+    images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
     waiting = []
     for item in tqdm(share.of(items), share.title("flow")):
@@ -56,18 +57,25 @@ def main():
     errors = [numbers for numbers in finished.numbers(items) if "epe" in numbers]
     if errors:
         mean, still = (sum(numbers[name] for numbers in errors) / len(errors) for name in ("epe", "epe_at_rest"))
-        print(f"endpoint error inside the masks: {mean:.3f} px/frame; {still:.3f} if nothing moved ({len(errors)} pictures)")
+        print(
+            f"endpoint error inside the masks: {mean:.3f} px/frame; {still:.3f} if nothing moved ({len(errors)} pictures)"
+        )
 
 
 def inputs_of(options, item):
     """The files that decide about an item's flow, there or not."""
-    return (picture_of(options.dataroot, item), Path(options.dataroot) / f"{item}_motion.pth",
-            Path(options.mask_path or ".") / f"{item}_mask.png", Path(options.hints_path or ".") / item / "5_blend.pth")
+    return (
+        picture_of(options.dataroot, item),
+        Path(options.dataroot) / f"{item}_motion.pth",
+        Path(options.mask_path or ".") / f"{item}_mask.png",
+        Path(options.hints_path or ".") / item / "5_blend.pth",
+    )
 
 
 @dataclass
 class Item:
     """A picture [3,H,W] in [0,1] and what is known of it: true flow [2,H,W] px/frame or None, mask [1,H,W], caption, hint or None."""
+
     image: torch.Tensor
     truth: torch.Tensor | None
     mask: torch.Tensor
@@ -100,7 +108,10 @@ def errors_of(flow, item):
     """Endpoint error inside the mask, and that of rest, in px/frame; {} where the truth is unknown."""
     if item.truth is None or not item.mask.any():
         return {}
-    return {"epe": endpoint_error(flow, item.truth, item.mask), "epe_at_rest": endpoint_error(torch.zeros_like(flow), item.truth, item.mask)}
+    return {
+        "epe": endpoint_error(flow, item.truth, item.mask),
+        "epe_at_rest": endpoint_error(torch.zeros_like(flow), item.truth, item.mask),
+    }
 
 
 def true_flow(root, item, image):
@@ -124,8 +135,10 @@ def hint_of(options, model, item, mask, caption):
         return match_flow(read_flow(Path(options.hints_path) / item / "5_blend.pth"), mask)
     phrase, _ = find_direction(caption)
     if phrase is None:
-        raise ValueError(f'no direction for {item} in "{caption}"; write "... in left to right direction" into its caption or --prompt, '
-                         "or set --hints_path")
+        raise ValueError(
+            f'no direction for {item} in "{caption}"; write "... in left to right direction" into its caption or --prompt, '
+            "or set --hints_path"
+        )
     speed = (options.hint_speed or model.options.hint_speed) * min(mask.shape[1:]) / model.options.fineSize
     return direction_hint(mask, sample_angle(phrase, options.seed), speed)
 
@@ -135,8 +148,13 @@ def save(folder, name, flow, item, motion_norm):
     write_flow(folder / f"{name}_flow.npz", flow)
     with atomic(folder / f"{name}_Motion.pt") as path:
         torch.save(flow[None] / motion_norm, path)
-    pictures = {"input_image": item.image, "mask": item.mask.float().expand(3, -1, -1), "synthesized_flow_masked": flow,
-                "real_flow": item.truth, "hint": item.hint}
+    pictures = {
+        "input_image": item.image,
+        "mask": item.mask.float().expand(3, -1, -1),
+        "synthesized_flow_masked": flow,
+        "real_flow": item.truth,
+        "hint": item.hint,
+    }
     for kind, picture in pictures.items():
         if picture is not None:
             write_image(folder / f"{name}_input_{kind}.jpg", picture if len(picture) == 3 else flow_to_color(picture))

@@ -3,9 +3,10 @@
     python test_video.py --name mini/video --dataroot dataset/procedural_data/validation \\
         --motion_basepath results/mini/motion/test_latest/images
 
-Writes results/<name>/<phase>_<epoch>/images/<id>_video.mp4 and, beside images/, index.html to look at and finished/<id>.json (what
-the clip was made from; how still it is and how well it loops before encoding). Clips that are done already, by the same weights, from the
-same inputs, are kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or torchrun.
+Writes results/<name>/<phase>_<epoch>/images/<id>_video.mp4 and, beside images/, index.html to look at and
+finished/<id>.json (what the clip was made from; how still it is and how well it loops before encoding). Clips that are
+done already, by the same weights, from the same inputs, are kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or
+torchrun.
 Next: python evaluate/compute_fvd.py, python -m evaluate.report.
 """
 
@@ -14,25 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch.nn.functional as F
+from text2cinemagraph.data.datasets import ids, match_flow, picture_of
+from text2cinemagraph.data.flow import clamp_flow, read_flow, read_motion
+from text2cinemagraph.data.media import VideoWriter, read_image, to_uint8
+from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
+from text2cinemagraph.evaluate.index_page import write_index
+from text2cinemagraph.evaluate.loop_error import LoopMeter
+from text2cinemagraph.models.video import composite, load_video_model
+from text2cinemagraph.options.cli import read_command, run_main
+from text2cinemagraph.options.runtime import runtime_of
+from text2cinemagraph.options.train import VideoApply
 from tqdm import tqdm
-
-from data.datasets import ids, match_flow, picture_of
-from data.flow import clamp_flow, read_flow, read_motion
-from data.media import VideoWriter, read_image, to_uint8
-from evaluate.finished import Finished, run_on_all, share_of
-from evaluate.index_page import write_index
-from evaluate.loop_error import LoopMeter
-from models.video import composite, load_video_model
-from options.cli import read_command, run_main
-from options.runtime import runtime_of
-from options.train import VideoApply
 
 
 @dataclass
 class ClipApply(VideoApply):
     """python test_video.py"""
-    keep_detail: bool = False           # as in s6: what the network loses of the picture travels with it; not published
-    composite: bool = True              # as in s6: pixels whose flow is 0 are the picture's, exactly; the original decodes them
+
+    keep_detail: bool = False  # as in s6: what the network loses of the picture travels with it; not published
+    composite: bool = True  # as in s6: pixels whose flow is 0 are the picture's, exactly; the original decodes them
 
 
 def main():
@@ -43,7 +44,7 @@ def main():
     share = share_of(options.gpu_ids)
     runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
     model = load_video_model(options.folder, options, runtime, options.which_epoch)
-    images, items = Path(options.images), ids(options.dataroot)[:options.how_many or None]
+    images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
     for item in tqdm(share.of(items), share.title("clips")):
         key = finished.key(picture_of(options.dataroot, item), flow_path(options, item))
@@ -55,7 +56,9 @@ def main():
 
 
 def make_clip(options, model, item, path):
-    """Write the clip.  Returns what can only be measured before it is encoded (see LoopMeter; the mask is where the flow is not 0)."""
+    """Write the clip.  Returns what can only be measured before it is encoded (see LoopMeter; the mask is where the
+    flow is not 0).
+    """
     image = sized(read_image(picture_of(options.dataroot, item)), options.fineSize)
     flow = match_flow(flow_of(options, item), image)
     flow = clamp_flow(flow, options.clamp, limit=min(image.shape[1:]) / 512) * options.speed
@@ -74,7 +77,9 @@ def sized(image, side):
     if not side or min(image.shape[1:]) == side:
         return image
     height, width = (round(length * side / min(image.shape[1:])) for length in image.shape[1:])
-    return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
+    return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0].clamp(
+        0, 1
+    )
 
 
 def flow_path(options, item):

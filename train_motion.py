@@ -1,10 +1,10 @@
 """Train the network that predicts how the masked part of a picture moves.
 
     python train_motion.py --config configs/train_motion_mini.yaml [--batchSize 8 ...]
-    python train_motion.py --name motion --gpu_ids 0,1,2,3 --batchSize 16 --dtype bf16 --use_epe_loss --captions_file ...
+    python train_motion.py --name motion --gpu_ids 0,1,2,3 --batchSize 16 --use_epe_loss --captions_file ...
 
-Several GPUs: --gpu_ids 0,1,2,3, or torchrun / accelerate launch, also over several machines. Results, pictures and curves:
-<checkpoints_dir>/<name>; look at web/index.html, or: tensorboard --logdir <checkpoints_dir>/<name>/logs
+Several GPUs: --gpu_ids 0,1,2,3, or torchrun / accelerate launch, also over several machines. Results, pictures and
+curves: <checkpoints_dir>/<name>; look at web/index.html, or: tensorboard --logdir <checkpoints_dir>/<name>/logs
 """
 
 import os
@@ -13,17 +13,16 @@ import sys
 from pathlib import Path
 
 import torch
-
-from data.checkpoint import read_tensors
-from data.datasets import MotionDataset, typical_speed
-from models.crew import own_gpu, spread
-from models.motion import load_text_encoder
-from models.networks import build_motion
-from models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
-from models.training import card_of, folder_of, train
-from options.cli import read_command, run_main
-from options.runtime import runtime_of
-from options.train import MotionOptions, MotionTrain
+from text2cinemagraph.data.checkpoint import read_tensors
+from text2cinemagraph.data.datasets import MotionDataset, typical_speed
+from text2cinemagraph.models.crew import own_gpu, spread
+from text2cinemagraph.models.motion import load_text_encoder
+from text2cinemagraph.models.networks import build_motion
+from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
+from text2cinemagraph.models.training import card_of, folder_of, train
+from text2cinemagraph.options.cli import read_command, run_main
+from text2cinemagraph.options.runtime import runtime_of
+from text2cinemagraph.options.train import MotionOptions, MotionTrain
 
 
 def main():
@@ -32,24 +31,43 @@ def main():
     if code is not None:
         return code
     runtime = runtime_of(own_gpu(options.gpu_ids), options.seed, options.threads)
-    dataset = MotionDataset(options.dataroot, options.fineSize, mask_folder(options), options.captions_file if options.takes_text else "",
-                            options.use_hint, options.hints_path, flip=not options.no_flip, seed=options.seed, strict=options.strict,
-                            as_published=options.as_published)
-    dataset.items = dataset.items[:options.max_dataset_size or None]
+    dataset = MotionDataset(
+        options.dataroot,
+        options.fineSize,
+        mask_folder(options),
+        options.captions_file if options.takes_text else "",
+        options.use_hint,
+        options.hints_path,
+        flip=not options.no_flip,
+        seed=options.seed,
+        strict=options.strict,
+        as_published=options.as_published,
+    )
+    dataset.items = dataset.items[: options.max_dataset_size or None]
     torch.manual_seed(options.seed)
     net = start_weights(build_motion(options), options.init)
     if options.takes_text:
         start_attention(net, options)
     text = load_text_encoder(options.text_encoder_path, runtime) if options.takes_text else (None, None)
-    model = Pix2Pix(MotionTask(net, options, *text), start_critic(options), options.use_epe_loss, options.use_l1_loss, None,
-                    options.lambda_feat, not options.no_ganFeat_loss, not options.no_lsgan)
+    model = Pix2Pix(
+        MotionTask(net, options, *text),
+        start_critic(options),
+        options.use_epe_loss,
+        options.use_l1_loss,
+        None,
+        options.lambda_feat,
+        not options.no_ganFeat_loss,
+        not options.no_lsgan,
+    )
     card = card_of(options, MotionOptions, dataset, sys.argv)
     if options.takes_text and options.ship_text_encoder:
         if first_process():
             ship_text_encoder(options)
         card["options"]["text_encoder_path"] = "."
-    if options.takes_hint:                                         # as published: unit vectors, which the network takes for motion_norm
-        card["options"]["hint_speed"] = options.motion_norm if options.as_published else round(typical_speed(dataset), 3)
+    if options.takes_hint:  # as published: unit vectors, which the network takes for motion_norm
+        card["options"]["hint_speed"] = (
+            options.motion_norm if options.as_published else round(typical_speed(dataset), 3)
+        )
     train(model, dataset, card, options, runtime)
 
 
@@ -65,7 +83,9 @@ def say(text):
 
 
 def mask_folder(options):
-    """The folder of masks to train with; "" = masks from the true flow. The original ignores --mask_path without --use_seg_mask."""
+    """The folder of masks to train with; "" = masks from the true flow. The original ignores --mask_path without
+    --use_seg_mask.
+    """
     if options.use_seg_mask or not options.mask_path:
         return options.mask_path
     if options.as_published:
@@ -80,12 +100,18 @@ def mask_folder(options):
 
 # ------------------------------------------------------------------ attention blocks from Stable Diffusion
 
-ORIGINAL = Path("img2img/models/ldm/stable-diffusion-v1/sd-v1-4-full-ema.ckpt")      # where the original has it
-UNET_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.bin")
+ORIGINAL = Path("img2img/models/ldm/stable-diffusion-v1/sd-v1-4-full-ema.ckpt")  # where the original has it
+UNET_FILES = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",
+)
 
 
 def start_attention(net, options):
-    """Give the attention blocks Stable Diffusion's weights and freeze those that the original freezes; a continued training has them."""
+    """Give the attention blocks Stable Diffusion's weights and freeze those that the original freezes; a continued
+    training has them.
+    """
     source = attention_source(options)
     if options.continue_train and (source or options.as_published):
         for name in net.frozen_parameters():
@@ -102,11 +128,13 @@ def attention_source(options):
     if options.attention_weights != "auto":
         return unet_file(options.attention_weights) if options.attention_weights else None
     choices = (Path(options.text_encoder_path) / "unet", options.text_encoder_path, ORIGINAL)
-    fits = (options.width, options.context_dim) == (320, 768)      # those of Stable Diffusion
+    fits = (options.width, options.context_dim) == (320, 768)  # those of Stable Diffusion
     source = next((path for path in map(known_unet, choices) if path), None) if fits else None
     if fits and source is None and options.as_published and not options.continue_train:
-        raise FileNotFoundError(f"as published, the attention blocks start with Stable Diffusion 1.4, but neither "
-                                f"{options.text_encoder_path}/unet nor {ORIGINAL} is there; set --attention_weights")
+        raise FileNotFoundError(
+            f"as published, the attention blocks start with Stable Diffusion 1.4, but neither "
+            f"{options.text_encoder_path}/unet nor {ORIGINAL} is there; set --attention_weights"
+        )
     return source
 
 
@@ -114,7 +142,9 @@ def unet_file(path):
     """A diffusers folder (the whole model's or its unet's) or a file -> the file that holds the U-Net."""
     found = known_unet(Path(path) / "unet") or known_unet(path)
     if found is None:
-        raise FileNotFoundError(f"no Stable Diffusion U-Net at {path}; expected a diffusers folder (with unet/), a .safetensors or a .ckpt")
+        raise FileNotFoundError(
+            f"no Stable Diffusion U-Net at {path}; expected a diffusers folder (with unet/), a .safetensors or a .ckpt"
+        )
     return found
 
 

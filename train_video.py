@@ -13,16 +13,15 @@ import sys
 from pathlib import Path
 
 import torch
-
-from data.datasets import FrameDataset
-from models.crew import own_gpu, spread
-from models.losses import VGGLoss
-from models.networks import build_video
-from models.pix2pix import Pix2Pix, VideoTask, start_critic, start_weights
-from models.training import card_of, train
-from options.cli import read_command, run_main
-from options.runtime import runtime_of
-from options.train import VideoOptions, VideoTrain
+from text2cinemagraph.data.datasets import FrameDataset
+from text2cinemagraph.models.crew import own_gpu, spread
+from text2cinemagraph.models.losses import VGGLoss
+from text2cinemagraph.models.networks import build_video
+from text2cinemagraph.models.pix2pix import Pix2Pix, VideoTask, start_critic, start_weights
+from text2cinemagraph.models.training import card_of, train
+from text2cinemagraph.options.cli import read_command, run_main
+from text2cinemagraph.options.runtime import runtime_of
+from text2cinemagraph.options.train import VideoOptions, VideoTrain
 
 
 def main():
@@ -31,15 +30,30 @@ def main():
     if code is not None:
         return code
     runtime = runtime_of(own_gpu(options.gpu_ids), options.seed, options.threads)
-    dataset = FrameDataset(options.frames_basepath or options.dataroot, options.fineSize,
-                           options.motion_basepath if options.tr_stage == "stage2" else "", options.motion_norm,
-                           options.stills, options.stills_share, seed=options.seed, strict=options.strict,
-                           as_published=options.as_published)
-    dataset.items = dataset.items[:options.max_dataset_size or None]
+    dataset = FrameDataset(
+        options.frames_basepath or options.dataroot,
+        options.fineSize,
+        options.motion_basepath if options.tr_stage == "stage2" else "",
+        options.motion_norm,
+        options.stills,
+        options.stills_share,
+        seed=options.seed,
+        strict=options.strict,
+        as_published=options.as_published,
+    )
+    dataset.items = dataset.items[: options.max_dataset_size or None]
     torch.manual_seed(options.seed)
     net = start_weights(build_video(options), options.init)
-    model = Pix2Pix(VideoTask(net, options.freeze_norm), start_critic(options), options.use_epe_loss, options.use_l1_loss,
-                    vgg_loss(options), options.lambda_feat, not options.no_ganFeat_loss, not options.no_lsgan)
+    model = Pix2Pix(
+        VideoTask(net, options.freeze_norm),
+        start_critic(options),
+        options.use_epe_loss,
+        options.use_l1_loss,
+        vgg_loss(options),
+        options.lambda_feat,
+        not options.no_ganFeat_loss,
+        not options.no_lsgan,
+    )
     train(model, dataset, card_of(options, VideoOptions, dataset, sys.argv), options, runtime)
 
 
@@ -49,7 +63,10 @@ def vgg_loss(options):
         return None
     if not options.vgg_weights and not options.as_published:
         if os.environ.get("RANK", "0") == "0":
-            print("no VGG loss: set --vgg_weights to torchvision's vgg19-dcbb9e9d.pth for it (published trainings have it)", flush=True)
+            print(
+                "no VGG loss: set --vgg_weights to torchvision's vgg19-dcbb9e9d.pth for it (published trainings have it)",
+                flush=True,
+            )
         return None
     return VGGLoss(vgg_features(options.vgg_weights))
 
@@ -57,9 +74,12 @@ def vgg_loss(options):
 def vgg_features(path):
     """The convolutional part of torchvision's VGG19 with the weights of a file."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no VGG19 weights at '{path}': set --vgg_weights to torchvision's vgg19-dcbb9e9d.pth, "
-                                "or train without the VGG loss (--no_vgg_loss)")
+        raise FileNotFoundError(
+            f"no VGG19 weights at '{path}': set --vgg_weights to torchvision's vgg19-dcbb9e9d.pth, "
+            "or train without the VGG loss (--no_vgg_loss)"
+        )
     from torchvision.models import vgg19
+
     net = vgg19()
     net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return net.features

@@ -3,9 +3,10 @@
     python -m benchmarks.loader                          # 512 px, as the published networks train; a minute
     python -m benchmarks.loader --size 256 --items 24
 
-Timed apart: decoding the picture, reading the motion, zoom, crop and flip of both, the whole item of flow and of frames (three PNGs), in
-one process. Then the loader with two processes. The files are in the system's cache, as they are from the second epoch on where memory
-holds the set; there is no other cache. The need: at a batch of 16 and one second a step, 16 items a second, per GPU.
+Timed apart: decoding the picture, reading the motion, zoom, crop and flip of both, the whole item of flow and of frames
+(three PNGs), in one process. Then the loader with two processes. The files are in the system's cache, as they are from
+the second epoch on where memory holds the set; there is no other cache. The need: at a batch of 16 and one second a
+step, 16 items a second, per GPU.
 """
 
 import argparse
@@ -16,13 +17,12 @@ from pathlib import Path
 
 import cv2
 import torch
-
-from benchmarks.record import FOLDER, keep
-from data.datasets import FrameDataset, MotionDataset, Window, picture_of
-from data.flow import read_motion
-from data.media import read_image
-from dataset.procedural import Job, generate
-from options.cli import run_main
+from text2cinemagraph.benchmarks.record import FOLDER, keep
+from text2cinemagraph.data.datasets import FrameDataset, MotionDataset, Window, picture_of
+from text2cinemagraph.data.flow import read_motion
+from text2cinemagraph.data.media import read_image
+from text2cinemagraph.mini.procedural import Job, generate
+from text2cinemagraph.options.cli import run_main
 
 
 def rate(call, items, least=3.0):
@@ -36,9 +36,13 @@ def rate(call, items, least=3.0):
 
 
 def loader_rate(dataset, workers, least=6.0):
-    """Items per second of a DataLoader with several processes, in which an epoch is long enough for its start not to count."""
+    """Items per second of a DataLoader with several processes, in which an epoch is long enough for its start not to
+    count.
+    """
     dataset.items = dataset.items * 40
-    loader = torch.utils.data.DataLoader(dataset, 4, shuffle=True, num_workers=workers, collate_fn=list, persistent_workers=True)
+    loader = torch.utils.data.DataLoader(
+        dataset, 4, shuffle=True, num_workers=workers, collate_fn=list, persistent_workers=True
+    )
     batches = iter(loader)
     next(batches)
     done, started = 0, time.perf_counter()
@@ -70,17 +74,24 @@ def main():
             window = Window(picture.shape[1:], flags.size, draw)
             return window.image(picture), window.flow(flow)
 
-        result = {"size": flags.size, "items": flags.items, "per_second_and_core": {
-            "decode_picture": rate(lambda item: read_image(picture_of(root, item)), names),
-            "read_motion": rate(lambda item: read_motion(root / f"{item}_motion.pth"), names),
-            "zoom_crop_flip": rate(crop, names),
-            "flow_item": rate(lambda item: motion.read(item, draw), names),
-            "flow_item_with_mask_and_hint": rate(lambda item: masked.read(item, draw), names),
-            "frame_item": rate(lambda item: frames.read(item, draw), names)}}
+        result = {
+            "size": flags.size,
+            "items": flags.items,
+            "per_second_and_core": {
+                "decode_picture": rate(lambda item: read_image(picture_of(root, item)), names),
+                "read_motion": rate(lambda item: read_motion(root / f"{item}_motion.pth"), names),
+                "zoom_crop_flip": rate(crop, names),
+                "flow_item": rate(lambda item: motion.read(item, draw), names),
+                "flow_item_with_mask_and_hint": rate(lambda item: masked.read(item, draw), names),
+                "frame_item": rate(lambda item: frames.read(item, draw), names),
+            },
+        }
         result["two_processes"] = {"flow_item": loader_rate(motion, 2), "frame_item": loader_rate(frames, 2)}
-    need = 16 / 1.0                                                # items per second, were a step of 16 done in a second
-    result["cores_for_a_step_of_16_in_a_second"] = {name: round(need / result["per_second_and_core"][name], 2)
-                                                    for name in ("flow_item", "flow_item_with_mask_and_hint", "frame_item")}
+    need = 16 / 1.0  # items per second, were a step of 16 done in a second
+    result["cores_for_a_step_of_16_in_a_second"] = {
+        name: round(need / result["per_second_and_core"][name], 2)
+        for name in ("flow_item", "flow_item_with_mask_and_hint", "frame_item")
+    }
     keep("loader", result, None if flags.no_keep else FOLDER)
 
 

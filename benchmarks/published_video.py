@@ -1,15 +1,15 @@
 """The published algorithm of s6, stated plainly on our networks' weights: what benchmarks.video measures against.
 
-Per frame, as the paper's code does it: both pictures are encoded (start and end are the same picture), both displacements are integrated
-from frame 0, features are splatted by scatter_add on NCHW tensors, and partial convolutions convolve a mask of as many channels as the
-features with ones. No gradients are kept (the original keeps them), nothing is folded, nothing is shared between frames.
+Per frame, as the paper's code does it: both pictures are encoded (start and end are the same picture), both
+displacements are integrated from frame 0, features are splatted by scatter_add on NCHW tensors, and partial
+convolutions convolve a mask of as many channels as the features with ones. No gradients are kept (the original keeps
+them), nothing is folded, nothing is shared between frames.
 """
 
 import torch
 import torch.nn.functional as F
-
-from models.euler import integrate
-from models.networks import up
+from text2cinemagraph.models.euler import integrate
+from text2cinemagraph.models.networks import up
 
 
 def splat_sum(image, displacement):
@@ -30,7 +30,9 @@ def splat_sum(image, displacement):
 
 
 def partial_convolution(conv, x, mask):
-    """A partial convolution with one mask channel per feature channel.  Returns (out, mask of the output's channels)."""
+    """A partial convolution with one mask channel per feature channel.  Returns (out, mask of the output's
+    channels).
+    """
     covered = F.conv2d(mask, torch.ones_like(conv.weight), padding=1)
     valid = covered.clamp(0, 1)
     ratio = conv.in_channels * 9 / (covered + 1e-8) * valid
@@ -53,11 +55,16 @@ def decode(projector, x, mask):
 
 @torch.no_grad()
 def published_frame(net, image, flow, n, n_frames):
-    """Frame n of a clip.  net: build_video(...), plain weights (remove_spectral), not folded, NCHW.   image: [1,3,H,W] in [-1,1].   flow: [1,2,H,W], px/frame."""
+    """Frame n of a clip.  net: build_video(...), plain weights (remove_spectral), not folded, NCHW.   image: [1,3,H,W]
+    in [-1,1].   flow: [1,2,H,W], px/frame.
+    """
     (start, start_metric), (end, end_metric) = net.encode(image), net.encode(image)
     ahead, back = integrate(flow, [n])[0], integrate(-flow, [n_frames - n])[0]
     share, splatted = 1 - n / n_frames, 0
-    for features, metric, displacement, part in ((start, start_metric, ahead, share), (end, end_metric, back, 1 - share)):
+    for features, metric, displacement, part in (
+        (start, start_metric, ahead, share),
+        (end, end_metric, back, 1 - share),
+    ):
         weight = (metric - metric.max()).exp() * part
         splatted = splatted + splat_sum(torch.cat([features * weight, weight], 1), displacement)
     blended = splatted[:, :-1] / splatted[:, -1:].clamp(min=1e-8)

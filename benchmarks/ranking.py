@@ -2,25 +2,24 @@
 
     python -m benchmarks.ranking --clips 10
 
-Compared is the motion that is seen inside the mask with the motion seen in the true clip (evaluate.loop_error, px/frame): 0 for the truth,
-small for ours, the whole speed for a frozen clip, more than that for shuffled frames. A plain PSNR is printed beside it: by that alone a
-frozen clip may win. Exit code 1 if a clip of the set ranks otherwise.
+Compared is the motion that is seen inside the mask with the motion seen in the true clip (evaluate.loop_error,
+px/frame): 0 for the truth, small for ours, the whole speed for a frozen clip, more than that for shuffled frames. A
+plain PSNR is printed beside it: by that alone a frozen clip may win. Exit code 1 if a clip of the set ranks otherwise.
 """
 
 import argparse
 
 import numpy as np
 import torch
+from text2cinemagraph.benchmarks.record import FOLDER, keep
+from text2cinemagraph.evaluate.loop_error import LoopMeter
+from text2cinemagraph.inference_t2c import video_options
+from text2cinemagraph.mini.held_out import examples
+from text2cinemagraph.models.video import composite, load_video_model
+from text2cinemagraph.options.cli import load_options, run_main
+from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
-
-from benchmarks.record import FOLDER, keep
-from evaluate.held_out import examples
-from evaluate.loop_error import LoopMeter
-from inference_t2c import video_options
-from models.video import composite, load_video_model
-from options.cli import load_options, run_main
-from options.inference import InferenceOptions
-from options.runtime import make_runtime
 
 ORDER = ("truth", "ours", "frozen", "shuffled")
 
@@ -28,10 +27,19 @@ ORDER = ("truth", "ours", "frozen", "shuffled")
 def clips_of(example, model, o, rng):
     """{name: frames, uint8 [H,W,3]}."""
     picture = torch.from_numpy(example.frames[0]).permute(2, 0, 1).float() / 255
-    made = model.frames(picture, example.flow, len(example.frames), o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
-    ours = [np.uint8((composite(frame, picture, example.mask) * 255).round().permute(1, 2, 0).numpy()) for frame in made]
+    made = model.frames(
+        picture, example.flow, len(example.frames), o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes
+    )
+    ours = [
+        np.uint8((composite(frame, picture, example.mask) * 255).round().permute(1, 2, 0).numpy()) for frame in made
+    ]
     order = rng.permutation(len(example.frames))
-    return {"truth": example.frames, "ours": ours, "frozen": [example.frames[0]] * len(ours), "shuffled": [example.frames[i] for i in order]}
+    return {
+        "truth": example.frames,
+        "ours": ours,
+        "frozen": [example.frames[0]] * len(ours),
+        "shuffled": [example.frames[i] for i in order],
+    }
 
 
 def measured(frames, example):
@@ -42,8 +50,14 @@ def measured(frames, example):
     where = example.mask[0].numpy()
     error = np.mean([np.square(a[where].astype(float) - b[where]).mean() for a, b in zip(frames, example.frames)])
     found = meter.result()
-    return {"motion_difference": found["motion_difference"], "motion_error": found["motion_error"], "seam_ratio_masked": found["seam_ratio_masked"],
-            "still_max": found["still_max"], "motion_inside": found["motion_inside"], "psnr_masked": 10 * np.log10(255 ** 2 / max(error, 0.01))}
+    return {
+        "motion_difference": found["motion_difference"],
+        "motion_error": found["motion_error"],
+        "seam_ratio_masked": found["seam_ratio_masked"],
+        "still_max": found["still_max"],
+        "motion_inside": found["motion_inside"],
+        "psnr_masked": 10 * np.log10(255**2 / max(error, 0.01)),
+    }
 
 
 def mean_of(values):
@@ -69,9 +83,15 @@ def main():
     means = {name: {key: mean_of([row[key] for row in made]) for key in made[0]} for name, made in rows.items()}
     differences = np.array([[row["motion_difference"] for row in rows[name]] for name in ORDER])
     right = int((np.diff(differences, axis=0) > 0).all(0).sum())
-    ours = {"seam_ratio_worst": round(max(row["seam_ratio_masked"] for row in rows["ours"]), 3), "still_max": max(row["still_max"] for row in rows["ours"])}
-    keep("ranking", {"clips": flags.clips, "seed": flags.seed, "ranked_as_expected": right, "means": means, "ours": ours},
-         None if flags.no_keep else FOLDER)
+    ours = {
+        "seam_ratio_worst": round(max(row["seam_ratio_masked"] for row in rows["ours"]), 3),
+        "still_max": max(row["still_max"] for row in rows["ours"]),
+    }
+    keep(
+        "ranking",
+        {"clips": flags.clips, "seed": flags.seed, "ranked_as_expected": right, "means": means, "ours": ours},
+        None if flags.no_keep else FOLDER,
+    )
     return 0 if right == flags.clips else 1
 
 

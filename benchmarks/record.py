@@ -1,4 +1,6 @@
-"""How a benchmark's result is kept: the machine, the versions and the numbers as JSON in docs/results, and as its last printed line."""
+"""How a benchmark's result is kept: the machine, the versions and the numbers as JSON in docs/results, and as its last
+printed line.
+"""
 
 import json
 import os
@@ -6,8 +8,7 @@ import platform
 from pathlib import Path
 
 import torch
-
-from data.files import atomic
+from text2cinemagraph.data.files import atomic
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"
 
@@ -16,9 +17,18 @@ def machine():
     """What the numbers were measured on."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "gpu": gpu,
-            "python": platform.python_version(), "torch": torch.__version__,
-            "allocator": {key: value for key, value in os.environ.items() if key.startswith("MALLOC_") or key == "LD_PRELOAD"} or "default"}
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "allocator": {
+            key: value for key, value in os.environ.items() if key.startswith("MALLOC_") or key == "LD_PRELOAD"
+        }
+        or "default",
+    }
 
 
 def _lines(path):

@@ -1,7 +1,7 @@
 """The splat's backends beside the scatter_add form of the published code, in one run, interleaved.
 
     python -m benchmarks.splat --size 512 --channels 64               # CPU seconds; the last line is one JSON object
-    python -m benchmarks.splat --device cuda                          # the CUDA kernels, with their share of the copy bandwidth
+    python -m benchmarks.splat --device cuda  # the CUDA kernels
 
 What is timed is what s6 asks of it per frame: both directions, their weights, the sum and the division.
 """
@@ -11,14 +11,13 @@ import statistics
 import time
 
 import torch
+from text2cinemagraph.benchmarks.published_video import splat_sum
+from text2cinemagraph.benchmarks.record import FOLDER, keep
+from text2cinemagraph.benchmarks.video import clip_of
+from text2cinemagraph.models.euler import displacement_maps
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.softmax_splatting import reference, splat_blend
 from tqdm import tqdm
-
-from benchmarks.published_video import splat_sum
-from benchmarks.record import FOLDER, keep
-from benchmarks.video import clip_of
-from models.euler import displacement_maps
-from options.cli import run_main
-from softmax_splatting import reference, splat_blend
 
 
 def published(features, displacements, weights):
@@ -31,8 +30,10 @@ def published(features, displacements, weights):
 
 def definition(features, displacements, weights):
     """softmax_splatting.reference: index_add on rows, on any device."""
-    total = sum(reference.splat_sum(torch.cat([features * weight, weight[None]])[None], displacement[None])[0]
-                for displacement, weight in zip(displacements, weights))
+    total = sum(
+        reference.splat_sum(torch.cat([features * weight, weight[None]])[None], displacement[None])[0]
+        for displacement, weight in zip(displacements, weights)
+    )
     return total[:-1] / total[-1:].clamp(min=1e-8), total[-1:]
 
 
@@ -58,8 +59,9 @@ def copy_bandwidth(device):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.splat", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.splat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=512, help="px")
     parser.add_argument("--channels", type=int, default=64, help="of the features; the weight is one more")
     parser.add_argument("--moving", type=float, default=0.4, help="share of the picture that moves, a central square")
@@ -76,7 +78,10 @@ def main():
     features = torch.randn(options.channels, size, size, device=device).contiguous()
     rows = features[None].contiguous(memory_format=torch.channels_last)[0]
     weights = [torch.rand(size, size, device=device) for _ in range(2)]
-    forms = {"ours": lambda: splat_blend(rows, displacements, weights), "index_add": lambda: definition(features, displacements, weights)}
+    forms = {
+        "ours": lambda: splat_blend(rows, displacements, weights),
+        "index_add": lambda: definition(features, displacements, weights),
+    }
     if device.type == "cpu":
         forms["published"] = lambda: published(features, displacements, weights)
     results = {name: form() for name, form in forms.items()}
@@ -87,12 +92,25 @@ def main():
         for name, form in forms.items():
             times[name].append(seconds(form, device))
     median = {name: statistics.median(values) for name, values in times.items()}
-    moved = 2 * features.nbytes + 2 * flow.nbytes + 2 * weights[0].nbytes          # features read once and written once, the rest read
-    keep(f"splat_{size}_{device.type}", {
-        "size": size, "channels": options.channels + 1, "moving": options.moving, "threads": options.threads, "device": options.device, "seconds": median,
-        "ratio": round(median.get("published", median["index_add"]) / median["ours"], 2), "max_diff": difference,
-        "bytes": moved, "share_of_copy_bandwidth": round(moved / median["ours"] / copy_bandwidth(device), 3)},
-         None if options.no_keep else FOLDER)
+    moved = (
+        2 * features.nbytes + 2 * flow.nbytes + 2 * weights[0].nbytes
+    )  # features read once and written once, the rest read
+    keep(
+        f"splat_{size}_{device.type}",
+        {
+            "size": size,
+            "channels": options.channels + 1,
+            "moving": options.moving,
+            "threads": options.threads,
+            "device": options.device,
+            "seconds": median,
+            "ratio": round(median.get("published", median["index_add"]) / median["ours"], 2),
+            "max_diff": difference,
+            "bytes": moved,
+            "share_of_copy_bandwidth": round(moved / median["ours"] / copy_bandwidth(device), 3),
+        },
+        None if options.no_keep else FOLDER,
+    )
 
 
 if __name__ == "__main__":

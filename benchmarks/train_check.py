@@ -18,61 +18,66 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-
-from benchmarks.record import FOLDER, keep
-from data.datasets import ids
-from data.flow import motion_mask, read_flow, read_motion
-from data.media import read_image
-from evaluate.flow_error import endpoint_error
-from models.video import load_video_model
-from options.cli import run_main
-from options.runtime import make_runtime
-from options.train import VideoOptions
+from text2cinemagraph.benchmarks.record import FOLDER, keep
+from text2cinemagraph.data.datasets import ids
+from text2cinemagraph.data.flow import motion_mask, read_flow, read_motion
+from text2cinemagraph.data.media import read_image
+from text2cinemagraph.evaluate.flow_error import endpoint_error
+from text2cinemagraph.models.video import load_video_model
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.options.train import VideoOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = "--gpu_ids 0,1,2,3 --no_instance --label_nc 0 "
 # As printed, with the placeholders for names and our short paths filled in.
 README = {
-    "motion": "train_motion.py --name motion " + COMMON + "--input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 --norm instance "
-              "--dataset_name motion --motion_norm 64.0 --netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss "
-              "--use_prompts --use_mask --mask_path data/train_masks --captions_file ./data/train_captions.txt",
-    "direction": "train_motion.py --name direction " + COMMON + "--input_nc 6 --output_nc 2 --fineSize 512 --batchSize 16 "
-                 "--norm sync:spectral_instance --dataset_name motion --motion_norm 64.0 --netG spadeunet --dataroot data/train "
-                 "--no_vgg_loss --use_epe_loss --use_mask --mask_path data/train_masks --use_hint --hints_path data/train_hints",
+    "motion": "train_motion.py --name motion "
+    + COMMON
+    + "--input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 --norm instance "
+    "--dataset_name motion --motion_norm 64.0 --netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss "
+    "--use_prompts --use_mask --mask_path data/train_masks --captions_file ./data/train_captions.txt",
+    "direction": "train_motion.py --name direction "
+    + COMMON
+    + "--input_nc 6 --output_nc 2 --fineSize 512 --batchSize 16 "
+    "--norm sync:spectral_instance --dataset_name motion --motion_norm 64.0 --netG spadeunet --dataroot data/train "
+    "--no_vgg_loss --use_epe_loss --use_mask --mask_path data/train_masks --use_hint --hints_path data/train_hints",
     "stage1": "train_video.py --name video " + COMMON + "--input_nc 8 --output_nc 3 --fineSize 512 --batchSize 16 "
-              "--norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating --dataroot data/train --use_l1_loss "
-              "--tr_stage stage1 --frames_basepath data/train",
+    "--norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating --dataroot data/train --use_l1_loss "
+    "--tr_stage stage1 --frames_basepath data/train",
     "predict": "test_motion.py --name motion --phase train --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 "
-               "--batchSize 1 --which_epoch 200 --netG spadexattnunetsd --dataroot data/train --use_mask --use_prompts "
-               "--captions_file ./data/train_captions.txt",
-    "stage2": "train_video.py --name video --continue_train --niter 150 " + COMMON + "--input_nc 8 --output_nc 3 --fineSize 512 "
-              "--batchSize 16 --norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating --dataroot data/train "
-              "--use_l1_loss --tr_stage stage2 --frames_basepath data/train --motion_basepath results/motion/train_200/images "
-              "--motion_norm 64.0",
+    "--batchSize 1 --which_epoch 200 --netG spadexattnunetsd --dataroot data/train --use_mask --use_prompts "
+    "--captions_file ./data/train_captions.txt",
+    "stage2": "train_video.py --name video --continue_train --niter 150 "
+    + COMMON
+    + "--input_nc 8 --output_nc 3 --fineSize 512 "
+    "--batchSize 16 --norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating --dataroot data/train "
+    "--use_l1_loss --tr_stage stage2 --frames_basepath data/train --motion_basepath results/motion/train_200/images "
+    "--motion_norm 64.0",
     "hints": "dataset/generate_flow_hint.py --dataroot data/train --save_path data/train_hints --n_clusters 5",
 }
-WORDS = ROOT / "checkpoints" / "mini" / "motion"        # a small tokenizer and text encoder
-NORM = "--motion_norm 1"                                # these scenes move by 0.05 ... 0.4 px/frame at 64 px
+WORDS = ROOT / "checkpoints" / "mini" / "motion"  # a small tokenizer and text encoder
+NORM = "--motion_norm 1"  # these scenes move by 0.05 ... 0.4 px/frame at 64 px
 # Said after the printed flags, which they override: sizes and lengths, nothing else.
 SMALL = {
     "motion": f"{NORM} --fineSize 64 --batchSize 8 --nf 32 --heads 4 --context_dim 96 --text_encoder_path {WORDS} --spade_hidden 16 --ndf 8 "
-              "--init default --lr 0.0005 --niter 8 --niter_decay 8 --save_epoch_freq 8 --print_freq 80 --display_freq 800",
+    "--init default --lr 0.0005 --niter 8 --niter_decay 8 --save_epoch_freq 8 --print_freq 80 --display_freq 800",
     "direction": f"{NORM} --fineSize 256 --batchSize 8 --nf 8 --spade_hidden 16 --ndf 8 --lr 0.001 --niter 2 --niter_decay 2 "
-                 "--save_epoch_freq 2 --print_freq 80 --display_freq 800",
+    "--save_epoch_freq 2 --print_freq 80 --display_freq 800",
     "stage1": '--fineSize 64 --batchSize 4 --encoder_channels "[16, 16, 17]" --decoder_channels "[16, 16, 3]" '
-              '--decoder_resample "[none, none, none]" --init identity --ndf 8 --lr 0.002 --beta1 0.9 --niter 20 --niter_decay 20 '
-              "--save_epoch_freq 20 --print_freq 80 --display_freq 400",
+    '--decoder_resample "[none, none, none]" --init identity --ndf 8 --lr 0.002 --beta1 0.9 --niter 20 --niter_decay 20 '
+    "--save_epoch_freq 20 --print_freq 80 --display_freq 400",
     "predict": f"{NORM} --fineSize 64 --which_epoch 16 --text_encoder_path {WORDS}",
 }
 SMALL["stage2"] = f"{SMALL['stage1']} --niter 30 --motion_basepath results/motion/train_16/images {NORM}"
-VALIDATE = {                                            # the same networks on scenes they never saw
+VALIDATE = {  # the same networks on scenes they never saw
     "motion": f"test_motion.py --name motion --dataroot data/validation --use_seg_mask --mask_path data/validation_masks "
-              f"--captions_file data/validation_captions.txt --text_encoder_path {WORDS}",
+    f"--captions_file data/validation_captions.txt --text_encoder_path {WORDS}",
     "direction": "test_motion.py --name direction --dataroot data/validation --use_seg_mask --mask_path data/validation_masks "
-                 "--hints_path data/validation_hints",
+    "--hints_path data/validation_hints",
     "hints": "dataset/generate_flow_hint.py --dataroot data/validation --save_path data/validation_hints --n_clusters 5",
 }
-FRAMES = (5, 15, 30, 45, 55)                            # compared with the true ones
+FRAMES = (5, 15, 30, 45, 55)  # compared with the true ones
 
 
 class Kitchen:
@@ -85,16 +90,27 @@ class Kitchen:
     def run(self, name, command):
         """One command, without its "python"."""
         script, *flags = shlex.split(command)
-        words = [sys.executable, *(["-m", "dataset.procedural"] if script == "dataset.procedural" else [str(ROOT / script)]), *flags]
+        words = [
+            sys.executable,
+            *(["-m", "mini.procedural"] if script == "mini.procedural" else [str(ROOT / script)]),
+            *flags,
+        ]
         started = time.monotonic()
         with open(self.work / f"{name}.log", "w") as log:
-            code = subprocess.run(words, cwd=self.work, stdout=log, stderr=subprocess.STDOUT,
-                                  env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}).returncode
+            code = subprocess.run(
+                words,
+                cwd=self.work,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            ).returncode
         self.seconds[name] = round(time.monotonic() - started)
         print(f"{name}: {self.seconds[name]} s", flush=True)
         if code:
-            raise ValueError(f"{name} ended with exit code {code}; see {self.work / name}.log, which ends: "
-                             f"{(self.work / f'{name}.log').read_text().strip().splitlines()[-1:]}")
+            raise ValueError(
+                f"{name} ended with exit code {code}; see {self.work / name}.log, which ends: "
+                f"{(self.work / f'{name}.log').read_text().strip().splitlines()[-1:]}"
+            )
 
     def in_turn(self, *steps):
         """Several, one after the other."""
@@ -105,24 +121,36 @@ class Kitchen:
 def render(kitchen, scenes, clips):
     """The training and validation sets; `clips` of the scenes have frames."""
     for split, count, videos in (("train", scenes, clips), ("validation", max(16, clips // 2), max(16, clips // 2))):
-        line = f"dataset.procedural --output data/{split} --split {split} --size 64 --styles 0 --workers 2"
-        kitchen.in_turn((f"render_{split}_clips", f"{line} --count {videos} --video"), (f"render_{split}", f"{line} --count {count}"))
+        line = f"mini.procedural --output data/{split} --split {split} --size 64 --styles 0 --workers 2"
+        kitchen.in_turn(
+            (f"render_{split}_clips", f"{line} --count {videos} --video"),
+            (f"render_{split}", f"{line} --count {count}"),
+        )
 
 
 def train_all(kitchen):
     """README's commands, two lanes side by side, then stage 2."""
+
     def command(name):
         return f"{README[name]} {SMALL.get(name, '')}"
 
-    lanes = ([("motion", command("motion")), ("predict", command("predict")), ("validate_motion", VALIDATE["motion"])],
-             [("hints", command("hints")), ("stage1", command("stage1")), ("direction", command("direction")),
-              ("validation_hints", VALIDATE["hints"]), ("validate_direction", VALIDATE["direction"])])
+    lanes = (
+        [("motion", command("motion")), ("predict", command("predict")), ("validate_motion", VALIDATE["motion"])],
+        [
+            ("hints", command("hints")),
+            ("stage1", command("stage1")),
+            ("direction", command("direction")),
+            ("validation_hints", VALIDATE["hints"]),
+            ("validate_direction", VALIDATE["direction"]),
+        ],
+    )
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda lane: kitchen.in_turn(*lane), lanes))
     kitchen.run("stage2", command("stage2"))
 
 
 # ------------------------------------------------------------------ what came out
+
 
 def mean(values):
     """Of those that are known."""
@@ -140,7 +168,10 @@ def flow_errors(work):
         truth = read_motion(validation / f"{item}_motion.pth")
         where = motion_mask(truth)
         guesses = {"mean flow": typical[:, None, None].expand_as(truth), "rest": torch.zeros_like(truth)}
-        guesses |= {name: read_flow(work / "results" / name / "test_latest" / "images" / f"{item}_flow.npz") for name in ("motion", "direction")}
+        guesses |= {
+            name: read_flow(work / "results" / name / "test_latest" / "images" / f"{item}_flow.npz")
+            for name in ("motion", "direction")
+        }
         for name, guess in guesses.items():
             errors[name].append(endpoint_error(guess, truth, where))
     return {name: round(mean(values), 4) for name, values in errors.items()}
@@ -171,7 +202,9 @@ def frame_quality(work):
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.train_check", description=__doc__.splitlines()[0])
-    parser.add_argument("--work", default="/tmp/train_check", help="folder for data and results; what is there is used again")
+    parser.add_argument(
+        "--work", default="/tmp/train_check", help="folder for data and results; what is there is used again"
+    )
     parser.add_argument("--scenes", type=int, default=200, help="scenes to train with")
     parser.add_argument("--clips", type=int, default=32, help="of these, scenes with frames")
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/train_check.json")
@@ -181,10 +214,23 @@ def main():
     render(kitchen, flags.scenes, flags.clips)
     train_all(kitchen)
     errors, (quality, trained) = flow_errors(kitchen.work), frame_quality(kitchen.work)
-    won = {"motion": errors["motion"] < errors["mean flow"], "direction": errors["direction"] < errors["mean flow"],
-           "stage1": quality["stage1"] > quality["first frame"], "stage2": quality["stage2"] > quality["first frame"]}
-    keep("train_check", {"epe_px_per_frame": errors, "masked_psnr_db": quality, "better_than_baseline": won, "video_trained": trained,
-                         "seconds": {**kitchen.seconds, "all": round(time.monotonic() - started)}}, None if flags.no_keep else FOLDER)
+    won = {
+        "motion": errors["motion"] < errors["mean flow"],
+        "direction": errors["direction"] < errors["mean flow"],
+        "stage1": quality["stage1"] > quality["first frame"],
+        "stage2": quality["stage2"] > quality["first frame"],
+    }
+    keep(
+        "train_check",
+        {
+            "epe_px_per_frame": errors,
+            "masked_psnr_db": quality,
+            "better_than_baseline": won,
+            "video_trained": trained,
+            "seconds": {**kitchen.seconds, "all": round(time.monotonic() - started)},
+        },
+        None if flags.no_keep else FOLDER,
+    )
     return 0 if all(won.values()) else 1
 
 

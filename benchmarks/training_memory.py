@@ -1,7 +1,8 @@
-"""Activation memory of one training step of the 320-million network at 512 px: with and without checkpointing, in fp32 and bf16.
+"""Activation memory of one training step of the 320-million network at 512 px: with and without checkpointing, in fp32
+and bf16.
 
-    python -m benchmarks.training_memory                     # counts on the meta device: no GPU, no memory, seconds
-    python -m benchmarks.training_memory --measure           # also one real step, on the GPU or (15 GB, minutes) the CPU
+    python -m benchmarks.training_memory        # counts on the meta device: no GPU, no memory, seconds
+    python -m benchmarks.training_memory --measure  # also one real step, on the GPU or (15 GB, minutes) the CPU
 
 Counted is what the forward pass of network and losses keeps for the way back, each storage once; parameters are not.
 """
@@ -10,15 +11,14 @@ import argparse
 import resource
 
 import torch
-
-from benchmarks.record import FOLDER, keep
-from models.networks import build_motion
-from models.pix2pix import checkpoint_layers
-from options.cli import run_main
-from options.train import MotionOptions
+from text2cinemagraph.benchmarks.record import FOLDER, keep
+from text2cinemagraph.models.networks import build_motion
+from text2cinemagraph.models.pix2pix import checkpoint_layers
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.train import MotionOptions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-GIB = 2 ** 30
+GIB = 2**30
 
 
 class Kept:
@@ -30,7 +30,7 @@ class Kept:
     def __call__(self, tensor):
         storage = tensor.untyped_storage()
         if storage._cdata not in self.own:
-            self.storages[storage._cdata] = storage                # held, so that no other storage takes the same place
+            self.storages[storage._cdata] = storage  # held, so that no other storage takes the same place
         return tensor
 
     @property
@@ -49,7 +49,9 @@ def step(net, device, dtype, size, batch=1, keep_on=None):
 
 
 def counted(checkpointing, dtype, size, batch):
-    """GiB that a forward pass keeps. In half precision every kept tensor counts half: the meta device has no autocast."""
+    """GiB that a forward pass keeps. In half precision every kept tensor counts half: the meta device has no
+    autocast.
+    """
     with torch.device("meta"):
         net = _without_warm_up()
     if checkpointing:
@@ -60,7 +62,9 @@ def counted(checkpointing, dtype, size, batch):
 
 
 def _without_warm_up():
-    return build_motion(MotionOptions(netG="spadexattnunetsd"))    # plain convolutions: nothing is computed while it is built
+    return build_motion(
+        MotionOptions(netG="spadexattnunetsd")
+    )  # plain convolutions: nothing is computed while it is built
 
 
 def measured(checkpointing, dtype, size, batch, device):
@@ -89,17 +93,33 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training_memory", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512, help="px")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--measure", choices=("no", "plain", "checkpointing"), nargs="?", const="plain", default="no",
-                        help="one real step in fp32; on a CPU a process can measure one of the two, as its peak only grows")
+    parser.add_argument(
+        "--measure",
+        choices=("no", "plain", "checkpointing"),
+        nargs="?",
+        const="plain",
+        default="no",
+        help="one real step in fp32; on a CPU a process can measure one of the two, as its peak only grows",
+    )
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/training_memory.json")
     flags = parser.parse_args()
     names = {False: "plain", True: "checkpointing"}
-    result = {"size": flags.size, "batch": flags.batch, "counted_gib": {
-        dtype: {names[on]: round(counted(on, dtype, flags.size, flags.batch), 2) for on in (False, True)} for dtype in DTYPES}}
+    result = {
+        "size": flags.size,
+        "batch": flags.batch,
+        "counted_gib": {
+            dtype: {names[on]: round(counted(on, dtype, flags.size, flags.batch), 2) for on in (False, True)}
+            for dtype in DTYPES
+        },
+    }
     if flags.measure != "no":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        result["measured_gib"] = {"device": device, flags.measure: round(measured(flags.measure == "checkpointing", "fp32", flags.size,
-                                                                                  flags.batch, device), 2)}
+        result["measured_gib"] = {
+            "device": device,
+            flags.measure: round(
+                measured(flags.measure == "checkpointing", "fp32", flags.size, flags.batch, device), 2
+            ),
+        }
     keep("training_memory", result, None if flags.no_keep else FOLDER)
 
 

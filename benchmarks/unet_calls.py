@@ -1,9 +1,11 @@
-"""What s1 and s2 cost: U-Net rows per step, bytes on disk, bytes of features in memory. The original: 6 rows a step and 6.96 GB on disk.
+"""What s1 and s2 cost: U-Net rows per step, bytes on disk, bytes of features in memory. The original: 6 rows a step and
+6.96 GB on disk.
 
-    python -m benchmarks.unet_calls                      # the weights of --config, and a random U-Net of Stable Diffusion's shape at 512 px
+    python -m benchmarks.unet_calls  # the weights of --config, and a random U-Net of Stable Diffusion's shape
     python -m benchmarks.unet_calls --skip_published     # the first alone, a minute
 
-Rows are counted, not timed: a call on a batch of three contexts counts three (SPEC: the original evaluates 2 in s1 and 4 in s2).
+Rows are counted, not timed: a call on a batch of three contexts counts three (SPEC: the original evaluates 2 in s1 and
+4 in s2).
 """
 
 import argparse
@@ -14,16 +16,15 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
-
-import inference_t2c
-from benchmarks.record import FOLDER, keep
-from data.experiment import Experiment
-from img2img.diffusion import Diffusion, load_diffusion
-from img2img.twin import artistic, twin
-from inference_t2c import feature_plan
-from options.cli import load_options, run_main
-from options.inference import InferenceOptions
-from options.runtime import make_runtime
+from text2cinemagraph import inference_t2c
+from text2cinemagraph.benchmarks.record import FOLDER, keep
+from text2cinemagraph.data.experiment import Experiment
+from text2cinemagraph.img2img.diffusion import Diffusion, load_diffusion
+from text2cinemagraph.img2img.twin import artistic, twin
+from text2cinemagraph.inference_t2c import feature_plan
+from text2cinemagraph.options.cli import load_options, run_main
+from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.options.runtime import make_runtime
 
 
 @contextmanager
@@ -45,15 +46,33 @@ def of_config(config):
     """The whole of s1 and s2 as inference_t2c.py runs them, in a temporary folder."""
     options = load_options(InferenceOptions, config, ["runtime.device=cpu"])
     steps = options.twin_extraction.ddim_steps
-    diffusion = load_diffusion(options.twin_extraction.ckpt, make_runtime("cpu"), options.twin_extraction.ema, options.twin_extraction.tokenizer)
+    diffusion = load_diffusion(
+        options.twin_extraction.ckpt,
+        make_runtime("cpu"),
+        options.twin_extraction.ema,
+        options.twin_extraction.tokenizer,
+    )
     with tempfile.TemporaryDirectory() as root, counted(diffusion.unet) as rows:
-        inference_t2c.main(["--config", config, "--stage", "s1-s2", f"twin_extraction.exp_path_root={root}", "--name", "e", "runtime.device=cpu"])
+        inference_t2c.main(
+            [
+                "--config",
+                config,
+                "--stage",
+                "s1-s2",
+                f"twin_extraction.exp_path_root={root}",
+                "--name",
+                "e",
+                "runtime.device=cpu",
+            ]
+        )
         disk = folder_bytes(Experiment(root, "e").folder)
     return {"config": config, "steps": steps, "rows": rows[0], "rows_per_step": rows[0] / steps, "disk_bytes": disk}
 
 
 class Untrained(Diffusion):
-    """A U-Net of Stable Diffusion 1.4's shape with random weights, random words and no autoencoder: for counting alone."""
+    """A U-Net of Stable Diffusion 1.4's shape with random weights, random words and no autoencoder: for counting
+    alone.
+    """
 
     spatial_factor = 8
 
@@ -67,7 +86,9 @@ class Untrained(Diffusion):
 def of_published_shape(steps, size):
     """s1 and s2 with the published plan on 859.5 million random weights; few steps, since every step costs the same."""
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval().requires_grad_(False)
+    unet = (
+        UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval().requires_grad_(False)
+    )
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     diffusion = Untrained(None, None, None, unet, scheduler.alphas_cumprod.double())
     plan, noise = feature_plan(InferenceOptions()), torch.randn(1, 4, size // 8, size // 8)
@@ -78,12 +99,23 @@ def of_published_shape(steps, size):
         experiment = Experiment(root, "e")
         experiment.write(image=made.image[0], noise=noise, attention=made.attention.tensors(), twin=drawn[0])
         disk = folder_bytes(experiment.folder)
-    attention, resnets = (sum(map(_size, maps)) for maps in ((*made.features[0].queries.values(), *made.features[0].keys.values()),
-                                                            made.features[0].resnets.values()))
-    return {"parameters": sum(p.numel() for p in unet.parameters()), "size": size, "steps": steps, "rows": rows[0],
-            "rows_per_step": {"s1": first / steps, "s2": (rows[0] - first) / steps}, "disk_bytes": disk,
-            "feature_bytes_of_50_steps_fp32": 26 * attention + 41 * resnets,               # steps 0..25 and 0..40
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    attention, resnets = (
+        sum(map(_size, maps))
+        for maps in (
+            (*made.features[0].queries.values(), *made.features[0].keys.values()),
+            made.features[0].resnets.values(),
+        )
+    )
+    return {
+        "parameters": sum(p.numel() for p in unet.parameters()),
+        "size": size,
+        "steps": steps,
+        "rows": rows[0],
+        "rows_per_step": {"s1": first / steps, "s2": (rows[0] - first) / steps},
+        "disk_bytes": disk,
+        "feature_bytes_of_50_steps_fp32": 26 * attention + 41 * resnets,  # steps 0..25 and 0..40
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
 def _size(tensor):

@@ -1,12 +1,14 @@
-"""s6 against a plain statement of the published algorithm: same weights, same run, both interleaved, each in a process of its own.
+"""s6 against a plain statement of the published algorithm: same weights, same run, both interleaved, each in a process
+of its own.
 
     python -m benchmarks.video --size 256 --frames 60                 # the last line is one JSON object
     python -m benchmarks.video --size 512 --threads 1 2 --memory_frames 60 120
     python -m benchmarks.video --size 256 --engine openvino
 
-Ours makes the whole clip, set-up included; of the published form `--sampled` frames are timed (each costs the same) and taken times the
-number of frames. CPU seconds are user + system of the process; the allocator is the default one unless the environment says otherwise.
-The network is the published one with random weights whose norms were calibrated; the flow stands still outside a central square.
+Ours makes the whole clip, set-up included; of the published form `--sampled` frames are timed (each costs the same) and
+taken times the number of frames. CPU seconds are user + system of the process; the allocator is the default one unless
+the environment says otherwise. The network is the published one with random weights whose norms were calibrated; the
+flow stands still outside a central square.
 """
 
 import argparse
@@ -19,16 +21,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from text2cinemagraph.benchmarks.published_video import published_frame
+from text2cinemagraph.benchmarks.record import FOLDER, keep
+from text2cinemagraph.models.engines import ENGINES
+from text2cinemagraph.models.layers import remove_spectral
+from text2cinemagraph.models.networks import build_video
+from text2cinemagraph.models.video import VideoModel
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.train import VideoOptions
 from tqdm import tqdm
-
-from benchmarks.published_video import published_frame
-from benchmarks.record import FOLDER, keep
-from models.engines import ENGINES
-from models.layers import remove_spectral
-from models.networks import build_video
-from models.video import VideoModel
-from options.cli import run_main
-from options.train import VideoOptions
 
 
 def calibrated_weights(path):
@@ -37,20 +38,28 @@ def calibrated_weights(path):
     net = build_video(VideoOptions()).train()
     with torch.no_grad():
         for _ in range(40):
-            net(torch.rand(2, 3, 32, 32) * 2 - 1, torch.rand(2, 3, 32, 32) * 2 - 1, torch.randn(2, 2, 32, 32) / 2,
-                torch.tensor([[0, 20, 59], [0, 40, 59]]))
+            net(
+                torch.rand(2, 3, 32, 32) * 2 - 1,
+                torch.rand(2, 3, 32, 32) * 2 - 1,
+                torch.randn(2, 2, 32, 32) / 2,
+                torch.tensor([[0, 20, 59], [0, 40, 59]]),
+            )
     torch.save(net.state_dict(), path)
 
 
 def clip_of(size, share):
-    """(image [3,size,size] in [0,1], flow [2,size,size] px/frame): smooth noise; the flow moves within a square of that share of the area."""
+    """(image [3,size,size] in [0,1], flow [2,size,size] px/frame): smooth noise; the flow moves within a square of that
+    share of the area.
+    """
     generator = torch.Generator().manual_seed(1)
-    image, flow = (torch.nn.functional.interpolate(torch.randn(1, c, 12, 12, generator=generator), (size, size), mode="bicubic")[0]
-                   for c in (3, 2))
+    image, flow = (
+        torch.nn.functional.interpolate(torch.randn(1, c, 12, 12, generator=generator), (size, size), mode="bicubic")[0]
+        for c in (3, 2)
+    )
     side = round(size * share**0.5)
     corner = (size - side) // 2
     inside = torch.zeros(1, size, size)
-    inside[:, corner:corner + side, corner:corner + side] = 1
+    inside[:, corner : corner + side, corner : corner + side] = 1
     return (image / 4 + 0.5).clamp(0, 1), flow.clamp(-1, 1) * 0.5 * inside
 
 
@@ -67,7 +76,7 @@ def worker(pipe, kind, weights, size, share, n_frames, threads, engine, static_r
     net.eval().requires_grad_(False)
     image, flow = clip_of(size, share)
     if kind == "published":
-        remove_spectral(net)                                           # plain weights; its norms stay norms
+        remove_spectral(net)  # plain weights; its norms stay norms
     if kind == "ours":
         net = net.fold().to(memory_format=torch.channels_last)
         frames = VideoModel(net, VideoOptions()).frames(image, flow, n_frames, engine=engine, static_reuse=static_reuse)
@@ -96,7 +105,9 @@ def ask(pipe, n):
 
 
 def race(weights, size, share, n_frames, sampled, threads, engine, static_reuse, published=None):
-    """One clip of ours with frames of the published form in between.  published: (cpu, wall) per frame, where already known."""
+    """One clip of ours with frames of the published form in between.  published: (cpu, wall) per frame, where already
+    known.
+    """
     context = multiprocessing.get_context("spawn")
     ours = start(context, "ours", weights, size, share, n_frames, threads, engine, static_reuse)
     theirs = start(context, "published", weights, size, share, n_frames, threads, engine, static_reuse)
@@ -112,9 +123,16 @@ def race(weights, size, share, n_frames, sampled, threads, engine, static_reuse,
     for pipe in (ours, theirs):
         pipe.send(None)
     per_frame = published or tuple(statistics.median(column) for column in zip(*costs))
-    return {"cpu_s": cpu, "wall_s": wall, "published_cpu_s_per_frame": per_frame[0], "published_wall_s_per_frame": per_frame[1],
-            "ratio_cpu": per_frame[0] * n_frames / cpu, "ratio_wall": per_frame[1] * n_frames / wall, "max_diff": difference,
-            "peak_bytes": peak}
+    return {
+        "cpu_s": cpu,
+        "wall_s": wall,
+        "published_cpu_s_per_frame": per_frame[0],
+        "published_wall_s_per_frame": per_frame[1],
+        "ratio_cpu": per_frame[0] * n_frames / cpu,
+        "ratio_wall": per_frame[1] * n_frames / wall,
+        "max_diff": difference,
+        "peak_bytes": peak,
+    }
 
 
 def peak_of_clip(weights, size, n_frames, threads, engine):
@@ -127,14 +145,27 @@ def peak_of_clip(weights, size, n_frames, threads, engine):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.video", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.video", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, default=256, help="px")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--sampled", type=int, default=5, help="frames of the published form that are really timed")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1], help="numbers of CPU threads; the first one's ratios are the result")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="numbers of CPU threads; the first one's ratios are the result",
+    )
     parser.add_argument("--engine", default="torch", choices=ENGINES)
-    parser.add_argument("--memory_frames", type=int, nargs="+", default=[], help="also the peak memory of clips of so many frames, ours alone")
+    parser.add_argument(
+        "--memory_frames",
+        type=int,
+        nargs="+",
+        default=[],
+        help="also the peak memory of clips of so many frames, ours alone",
+    )
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/video_<size>_<engine>.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -147,15 +178,29 @@ def main():
             known = plain["published_cpu_s_per_frame"], plain["published_wall_s_per_frame"]
             still = race(*shared, 0.3, options.frames, 2, threads, options.engine, True, known)
             runs.append({"threads": threads, "plain": plain, "static30": still})
-        peaks = {str(n): peak_of_clip(weights, options.size, n, options.threads[0], options.engine) for n in options.memory_frames}
+        peaks = {
+            str(n): peak_of_clip(weights, options.size, n, options.threads[0], options.engine)
+            for n in options.memory_frames
+        }
     first = runs[0]
-    keep(f"video_{options.size}_{options.engine}", {
-        "size": options.size, "frames": options.frames, "sampled": options.sampled, "engine": options.engine,
-        "ratio_cpu": round(first["plain"]["ratio_cpu"], 2), "ratio_wall": round(first["plain"]["ratio_wall"], 2),
-        "max_diff": max(first["plain"]["max_diff"], first["static30"]["max_diff"]),
-        "ratio_static30": round(first["static30"]["ratio_cpu"], 2),
-        "gain_static30": round(first["static30"]["ratio_cpu"] / first["plain"]["ratio_cpu"], 2),
-        "peak_bytes": first["plain"]["peak_bytes"], "peak_bytes_by_frames": peaks, "runs": runs}, None if options.no_keep else FOLDER)
+    keep(
+        f"video_{options.size}_{options.engine}",
+        {
+            "size": options.size,
+            "frames": options.frames,
+            "sampled": options.sampled,
+            "engine": options.engine,
+            "ratio_cpu": round(first["plain"]["ratio_cpu"], 2),
+            "ratio_wall": round(first["plain"]["ratio_wall"], 2),
+            "max_diff": max(first["plain"]["max_diff"], first["static30"]["max_diff"]),
+            "ratio_static30": round(first["static30"]["ratio_cpu"], 2),
+            "gain_static30": round(first["static30"]["ratio_cpu"] / first["plain"]["ratio_cpu"], 2),
+            "peak_bytes": first["plain"]["peak_bytes"],
+            "peak_bytes_by_frames": peaks,
+            "runs": runs,
+        },
+        None if options.no_keep else FOLDER,
+    )
 
 
 if __name__ == "__main__":

@@ -1,30 +1,34 @@
-"""The clip as GIF, WebP or APNG, for pages that play no video. They loop for ever, and what stands still in the clip stands still in them."""
+"""The clip as GIF, WebP or APNG, for pages that play no video. They loop for ever, and what stands still in the clip
+stands still in them.
+"""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-
-from data.files import atomic
-from data.media import VideoWriter, to_uint8
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.media import VideoWriter, to_uint8
 
 FORMATS = ("mp4", "gif", "webp", "apng")
-DITHER = 14             # levels, peak to peak: hides the steps of 256 colours in a sky
-PALETTE_FRAMES = 4      # from which the one palette of a GIF is made
+DITHER = 14  # levels, peak to peak: hides the steps of 256 colours in a sky
+PALETTE_FRAMES = 4  # from which the one palette of a GIF is made
 
 
 class ClipWriter:
     """Writes the frames of a clip to an mp4 as they come, and when it is complete to other formats beside it.
 
-    with ClipWriter("video.mp4", ["mp4", "gif"], fps=30) as clip: clip.write(frame)     # [3,H,W] in [0,1], or uint8 [H,W,3]
-    The mp4 is always written; the others take its name with their own ending, and those that are not asked for are removed: they would
-    show another clip. The others need all frames at once: 3 bytes per pixel and frame.   Raises ValueError for an unknown format.
+    with ClipWriter("video.mp4", ["mp4", "gif"], fps=30) as clip: clip.write(frame)     # [3,H,W] in [0,1], or uint8
+    [H,W,3] The mp4 is always written; the others take its name with their own ending, and those that are not asked for
+    are removed: they would show another clip. The others need all frames at once: 3 bytes per pixel and frame.   Raises
+    ValueError for an unknown format.
     """
 
     def __init__(self, path, formats=("mp4",), fps=30):
         unknown = [name for name in formats if name not in FORMATS]
         if unknown:
-            raise ValueError(f"video.formats: {', '.join(map(str, unknown))} is unknown; choose from {', '.join(FORMATS)}")
+            raise ValueError(
+                f"video.formats: {', '.join(map(str, unknown))} is unknown; choose from {', '.join(FORMATS)}"
+            )
         self.path, self.fps, self.extra = Path(path), fps, [name for name in FORMATS[1:] if name in formats]
         self._video, self._frames = VideoWriter(path, fps), []
 
@@ -60,14 +64,17 @@ def write_animation(path, frames, fps=30):
             first.save(temporary, "GIF", save_all=True, append_images=others, duration=times, loop=0, optimize=False)
         elif path.suffix == ".webp":
             first, *others = map(Image.fromarray, frames)
-            first.save(temporary, "WEBP", save_all=True, append_images=others, duration=times, loop=0, quality=88, method=2)
+            first.save(
+                temporary, "WEBP", save_all=True, append_images=others, duration=times, loop=0, quality=88, method=2
+            )
         else:
             first, *others = map(Image.fromarray, frames)
             first.save(temporary, "PNG", save_all=True, append_images=others, duration=times, loop=0)
 
 
 def durations(count, fps, grid):
-    """Milliseconds that each frame is shown, multiples of `grid` whose sum keeps step with the clip: 30 fps is 30, 30, 40, ... in a GIF.
+    """Milliseconds that each frame is shown, multiples of `grid` whose sum keeps step with the clip: 30 fps is 30, 30,
+    40, ... in a GIF.
 
     A GIF counts hundredths of a second, and browsers slow down what shows frames for less than two of them.
     """
@@ -76,7 +83,9 @@ def durations(count, fps, grid):
 
 
 def _indexed(frames):
-    """Frames in one palette of 256 colours. The dither is a fixed pattern: what stands still gets the same colours in every frame."""
+    """Frames in one palette of 256 colours. The dither is a fixed pattern: what stands still gets the same colours in
+    every frame.
+    """
     some = [frames[round(i * (len(frames) - 1) / (PALETTE_FRAMES - 1))] for i in range(PALETTE_FRAMES)]
     palette = Image.fromarray(np.concatenate(some)).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     height, width = frames[0].shape[:2]

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-
-from data.files import atomic, sha256
-from options.cli import run_main
+from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.options.cli import run_main
 
 # A name only this network has, the most particular first.
 SIGNS = {
@@ -41,7 +40,9 @@ def save_checkpoint(path, state_dict, card, half=False):
     tensors = {name: _stored(tensor, half) for name, tensor in state_dict.items()}
     lost = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if lost:
-        raise ValueError(f"{path}: {len(lost)} tensors hold NaN or values too large to store ({_some(lost)}); not saved")
+        raise ValueError(
+            f"{path}: {len(lost)} tensors hold NaN or values too large to store ({_some(lost)}); not saved"
+        )
     with atomic(path) as weights, atomic(path.with_suffix(".json")) as text:
         save_file(tensors, weights)
         card = {**card, "sha256": sha256(weights), "parameters": sum(t.numel() for t in tensors.values())}
@@ -54,7 +55,12 @@ def dataset_note(root):
     if not listed.is_file():
         return {"root": str(root)}
     scenes = [json.loads(line) for line in listed.read_text().splitlines()]
-    return {"root": str(root), "scenes": len(scenes), "first_seeds": [scene["seed"] for scene in scenes[:3]], "metadata_sha256": sha256(listed)}
+    return {
+        "root": str(root),
+        "scenes": len(scenes),
+        "first_seeds": [scene["seed"] for scene in scenes[:3]],
+        "metadata_sha256": sha256(listed),
+    }
 
 
 def _stored(tensor, half):
@@ -73,7 +79,9 @@ def read_checkpoint(source, which="latest"):
     path = find_checkpoint(source, which)
     card = _read_card(path.with_suffix(".json"))
     if card and "sha256" in card and path.suffix == ".safetensors" and sha256(path) != card["sha256"]:
-        raise ValueError(f"{path} is not the file its card {path.stem}.json describes (sha256 differs); fetch both again")
+        raise ValueError(
+            f"{path} is not the file its card {path.stem}.json describes (sha256 differs); fetch both again"
+        )
     state_dict = read_tensors(path)
     wide = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
     return {name: tensor.to(wide.get(tensor.dtype, tensor.dtype)) for name, tensor in state_dict.items()}, card
@@ -121,7 +129,9 @@ def _load_torch(path):
     """torch.load of data alone. Lightning's bookkeeping, which .ckpt files carry beside their tensors, is replaced by Ignored."""
     if not zipfile.is_zipfile(path):
         return torch.load(path, map_location="cpu", weights_only=True)
-    named = [name for name in torch.serialization.get_unsafe_globals_in_checkpoint(path) if name.split(".")[0] in FRAMEWORKS]
+    named = [
+        name for name in torch.serialization.get_unsafe_globals_in_checkpoint(path) if name.split(".")[0] in FRAMEWORKS
+    ]
     with torch.serialization.safe_globals([(Ignored, name) for name in named]):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
@@ -134,10 +144,12 @@ def read_tensors(path):
             raise ValueError(f"{path} is only a git-lfs pointer; run: git lfs pull")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
-    except Exception as error:          # a damaged file makes these parsers raise nearly anything
+    except Exception as error:  # a damaged file makes these parsers raise nearly anything
         if "GLOBAL" in str(error):
-            raise ValueError(f"{path} holds more than tensors (pickled objects can run code) and was not opened; "
-                             "expected a bare state dict, as torch.save(net.state_dict(), ...) writes") from error
+            raise ValueError(
+                f"{path} holds more than tensors (pickled objects can run code) and was not opened; "
+                "expected a bare state dict, as torch.save(net.state_dict(), ...) writes"
+            ) from error
         raise ValueError(f"{path} is truncated or no weight file; download or train it again") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -156,16 +168,26 @@ def load_weights(module, state_dict, source):
     own = module.state_dict()
     missing = [name for name in own if name not in state_dict]
     unexpected = [name for name in state_dict if name not in own]
-    resized = [f"{name} {tuple(state_dict[name].shape)} for {tuple(own[name].shape)}" for name in own
-               if name in state_dict and state_dict[name].shape != own[name].shape]
+    resized = [
+        f"{name} {tuple(state_dict[name].shape)} for {tuple(own[name].shape)}"
+        for name in own
+        if name in state_dict and state_dict[name].shape != own[name].shape
+    ]
     if missing or unexpected or resized:
-        found = [f"{len(names)} {word} ({_some(names)})" for names, word in
-                 ((missing, "missing"), (unexpected, "unexpected"), (resized, "of another shape")) if names]
-        raise ValueError(f"the weights {source} do not fit the network of {len(own)} tensors: {', '.join(found)}; "
-                         f"{_likely_cause(own, state_dict)}")
+        found = [
+            f"{len(names)} {word} ({_some(names)})"
+            for names, word in ((missing, "missing"), (unexpected, "unexpected"), (resized, "of another shape"))
+            if names
+        ]
+        raise ValueError(
+            f"the weights {source} do not fit the network of {len(own)} tensors: {', '.join(found)}; "
+            f"{_likely_cause(own, state_dict)}"
+        )
     broken = [name for name, tensor in state_dict.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
-        raise ValueError(f"the weights {source} hold NaN or infinite values ({_some(broken)}); fetch or train them again")
+        raise ValueError(
+            f"the weights {source} hold NaN or infinite values ({_some(broken)}); fetch or train them again"
+        )
     module.load_state_dict(state_dict)
 
 
@@ -206,7 +228,9 @@ def convert(source, target, netG=None, half=False):
     if netG and found and netG != found:
         raise ValueError(f"--netG {netG} was asked for, but {path} holds {found}; leave --netG out or fix it")
     if not (netG or found):
-        raise ValueError(f"{path} holds no network of this project (its first name: {next(iter(state_dict))}); give --netG if it does")
+        raise ValueError(
+            f"{path} holds no network of this project (its first name: {next(iter(state_dict))}); give --netG if it does"
+        )
     options = {"netG": netG or found, **_shape_options(netG or found, state_dict)}
     card = card or {"options": options, "converted_from": path.name, "source_sha256": sha256(path)}
     target = target if target.suffix == ".safetensors" else target / f"{path.stem}.safetensors"
@@ -232,7 +256,9 @@ def main():
     command = commands.add_parser("convert", help="a .pth (or .safetensors) to safetensors + card")
     command.add_argument("source", help="file, or folder holding latest_net_G.*")
     command.add_argument("target", help="folder, or a name ending in .safetensors")
-    command.add_argument("--netG", help="spadexattnunetsd | spadeunet | spadeunet4softmaxsplating; default: as the tensors show")
+    command.add_argument(
+        "--netG", help="spadexattnunetsd | spadeunet | spadeunet4softmaxsplating; default: as the tensors show"
+    )
     command.add_argument("--half", action="store_true", help="store float16")
     arguments = parser.parse_args()
     print(convert(arguments.source, arguments.target, arguments.netG, arguments.half))

@@ -1,7 +1,8 @@
 """Training pictures: the Eulerian layout on disk to batches.
 
-A folder holds `<id>_input.jpg`, `<id>_motion.pth` and, for frames, `<id>_gt/images/N.png`. Images are [0,1], flow is px/frame.
-What is drawn for an item (crop, flip, hint, frames) depends on (seed, epoch, item) alone, never on the number of workers.
+A folder holds `<id>_input.jpg`, `<id>_motion.pth` and, for frames, `<id>_gt/images/N.png`. Images are [0,1], flow is
+px/frame. What is drawn for an item (crop, flip, hint, frames) depends on (seed, epoch, item) alone, never on the number
+of workers.
 """
 
 import json
@@ -12,15 +13,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.data.flow import flip_flow, motion_mask, read_flow, read_motion, resize_flow
+from text2cinemagraph.data.hint import blend_hint, cluster_centers
+from text2cinemagraph.data.media import read_image, read_mask
+from text2cinemagraph.data.published import published_window, soft_mask
 
-from data.flow import flip_flow, motion_mask, read_flow, read_motion, resize_flow
-from data.hint import blend_hint, cluster_centers
-from data.media import read_image, read_mask
-from data.published import published_window, soft_mask
-
-CLUSTER_SIDE = 64       # px: hints are clustered at this size, where KMeans takes milliseconds
-MAX_HINTS = 5           # arrows of a training hint: 1 ... 5, as published
-ZOOM = 1.25             # the short side is fineSize ... ZOOM * fineSize before the crop
+CLUSTER_SIDE = 64  # px: hints are clustered at this size, where KMeans takes milliseconds
+MAX_HINTS = 5  # arrows of a training hint: 1 ... 5, as published
+ZOOM = 1.25  # the short side is fineSize ... ZOOM * fineSize before the crop
 
 
 class _Batch:
@@ -34,7 +34,9 @@ class _Batch:
 
     def to(self, device):
         moved = (getattr(self, field.name) for field in fields(self))
-        return type(self)(*(value.to(device, non_blocking=True) if torch.is_tensor(value) else value for value in moved))
+        return type(self)(
+            *(value.to(device, non_blocking=True) if torch.is_tensor(value) else value for value in moved)
+        )
 
     def pin_memory(self):
         """Into memory that a GPU can fetch by itself; DataLoader calls this."""
@@ -44,7 +46,10 @@ class _Batch:
 
 @dataclass
 class MotionBatch(_Batch):
-    """image [N,3,H,W] in [0,1]; mask [N,1,H,W] bool; flow, hint [N,2,H,W] in px/frame (hint may be None); caption list[str]."""
+    """image [N,3,H,W] in [0,1]; mask [N,1,H,W] bool; flow, hint [N,2,H,W] in px/frame (hint may be None); caption
+    list[str].
+    """
+
     image: torch.Tensor
     mask: torch.Tensor
     flow: torch.Tensor
@@ -55,6 +60,7 @@ class MotionBatch(_Batch):
 @dataclass
 class FrameBatch(_Batch):
     """start, middle, end [N,3,H,W] in [0,1]; flow [N,2,H,W] in px/frame; index [N,3] int64: their frame numbers."""
+
     start: torch.Tensor
     middle: torch.Tensor
     end: torch.Tensor
@@ -63,7 +69,8 @@ class FrameBatch(_Batch):
 
 
 class _Items(torch.utils.data.Dataset):
-    """A list of items, the broken ones of which are named once and replaced by the next; with strict, they stop the training.
+    """A list of items, the broken ones of which are named once and replaced by the next; with strict, they stop the
+    training.
 
     report: a text file to which broken items are added, by whichever process meets them; None = no file.
     """
@@ -96,7 +103,7 @@ class _Items(torch.utils.data.Dataset):
         self.broken[item] = str(error)
         line = f"{item}: {error}\n"
         known = self.report is not None and self.report.is_file() and line in self.report.read_text(encoding="utf-8")
-        if not known:                                              # workers forget at the end of an epoch what they have met
+        if not known:  # workers forget at the end of an epoch what they have met
             warnings.warn(f"item {item} is skipped: {error}", stacklevel=3)
         if self.report is not None and not known:
             self.report.parent.mkdir(parents=True, exist_ok=True)
@@ -107,15 +114,29 @@ class _Items(torch.utils.data.Dataset):
 class MotionDataset(_Items):
     """Picture, mask, true flow and what may help to guess it: a caption, a hint."""
 
-    def __init__(self, root, size, mask_path="", captions_file="", use_hint=False, hints_path="", augment=True, flip=True,
-                 seed=0, strict=False, as_published=False):
+    def __init__(
+        self,
+        root,
+        size,
+        mask_path="",
+        captions_file="",
+        use_hint=False,
+        hints_path="",
+        augment=True,
+        flip=True,
+        seed=0,
+        strict=False,
+        as_published=False,
+    ):
         """root: folder of the Eulerian layout.   size: px, side of the square crops.
 
         mask_path: folder of `<id>_mask.png`; empty = where the true flow moves, as published.
-        captions_file: see read_captions; empty = "".   hints_path: folder of `<id>/<k>_blend.pth` (generate_flow_hint.py);
-        empty = hints are made on the fly.   augment: random zoom, crop and flip; False = the middle, so that scores repeat.
+        captions_file: see read_captions; empty = "".   hints_path: folder of `<id>/<k>_blend.pth`
+        (generate_flow_hint.py); empty = hints are made on the fly.   augment: random zoom, crop and flip; False = the
+        middle, so that scores repeat.
         flip: False where left and right mean something that no caption says (lakes that always flow to the right).
-        as_published: cut as the authors do (data/published.py): crops without zoom, whole pictures squashed, soft masks.
+        as_published: cut as the authors do (data/published.py): crops without zoom, whole pictures squashed, soft
+        masks.
         """
         super().__init__(ids(root), size, seed, strict)
         self.as_published = as_published
@@ -140,7 +161,9 @@ class MotionDataset(_Items):
         return MotionBatch(image, mask, flow, hint, self._caption(item, window.flipped, draw))
 
     def _hint(self, stored, window, flow, mask, draw):
-        """Half of the time arrows (stored or new), else one direction, which is what a prompt gives; as published always arrows."""
+        """Half of the time arrows (stored or new), else one direction, which is what a prompt gives; as published
+        always arrows.
+        """
         single = not self.as_published and draw.random() < 0.5
         if stored is None:
             return random_hint(flow, mask, draw, single)
@@ -150,7 +173,11 @@ class MotionDataset(_Items):
         return match_flow(read_flow(Path(self.hints_path) / item / f"{draw.randint(1, MAX_HINTS)}_blend.pth"), image)
 
     def _window(self, full, draw):
-        return published_window(full, self.size, draw) if self.as_published else Window(full, self.size, draw, flip=self.flip)
+        return (
+            published_window(full, self.size, draw)
+            if self.as_published
+            else Window(full, self.size, draw, flip=self.flip)
+        )
 
     def _caption(self, item, flipped, draw):
         if self.captions is None:
@@ -164,25 +191,49 @@ class MotionDataset(_Items):
 class FrameDataset(_Items):
     """Three frames of a clip and the flow between them; and stills, which the network shall only reproduce."""
 
-    def __init__(self, root, size, motion_path="", motion_norm=64.0, stills=(), stills_share=0.0, augment=True, seed=0,
-                 strict=False, as_published=False):
+    def __init__(
+        self,
+        root,
+        size,
+        motion_path="",
+        motion_norm=64.0,
+        stills=(),
+        stills_share=0.0,
+        augment=True,
+        seed=0,
+        strict=False,
+        as_published=False,
+    ):
         """root: folder of the Eulerian layout with frames.   size: px, side of the square crops.
 
-        motion_path: folder of predicted flow for stage 2, `<id>_flow.npz` in px/frame or the authors' `<id>_Motion.pt` in
-        1/motion_norm; empty = the true flow.   stills: folders of pictures; a share of the items becomes one of them, standing.
-        as_published: cut as the authors do (data/published.py); predicted flow is not brought to the frame's size, so that a
-        window drawn in a larger frame is misplaced in it and padded with 0.
+        motion_path: folder of predicted flow for stage 2, `<id>_flow.npz` in px/frame or the authors' `<id>_Motion.pt`
+        in 1/motion_norm; empty = the true flow.   stills: folders of pictures; a share of the items becomes one of
+        them, standing.
+        as_published: cut as the authors do (data/published.py); predicted flow is not brought to the frame's size, so
+        that a window drawn in a larger frame is misplaced in it and padded with 0.
         """
-        super().__init__([item for item in ids(root) if (Path(root) / f"{item}_gt" / "images").is_dir()], size, seed,
-                         strict)
+        super().__init__(
+            [item for item in ids(root) if (Path(root) / f"{item}_gt" / "images").is_dir()], size, seed, strict
+        )
         if not self.items:
-            raise FileNotFoundError(f"no frames under {root}; expected <id>_gt/images/0.png ... (extract them from <id>_gt.mp4)")
-        self.root, self.motion_path, self.motion_norm, self.as_published = Path(root), motion_path, motion_norm, as_published
-        self.stills = sorted(path for folder in stills for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png"))
+            raise FileNotFoundError(
+                f"no frames under {root}; expected <id>_gt/images/0.png ... (extract them from <id>_gt.mp4)"
+            )
+        self.root, self.motion_path, self.motion_norm, self.as_published = (
+            Path(root),
+            motion_path,
+            motion_norm,
+            as_published,
+        )
+        self.stills = sorted(
+            path for folder in stills for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png")
+        )
         self.stills_share, self.augment = stills_share if self.stills else 0, augment
 
     def read(self, item, draw):
-        """One FrameBatch without its first axis. draw: random.Random. The ranges are the published ones: the ends lie apart."""
+        """One FrameBatch without its first axis. draw: random.Random. The ranges are the published ones: the ends lie
+        apart.
+        """
         numbers = [draw.randrange(0, 20), draw.randrange(40, 60)]
         numbers.insert(1, draw.randrange(*numbers))
         if draw.random() < self.stills_share:
@@ -192,7 +243,9 @@ class FrameDataset(_Items):
             images = [read_image(self.root / f"{item}_gt" / "images" / f"{n}.png") for n in numbers]
             flow = self._flow(item) if self.as_published else match_flow(self._flow(item), images[0])
         full, draw = images[0].shape[1:], draw if self.augment else None
-        window = published_window(full, self.size, draw) if self.as_published else Window(full, self.size, draw, zoom=False)
+        window = (
+            published_window(full, self.size, draw) if self.as_published else Window(full, self.size, draw, zoom=False)
+        )
         return FrameBatch(*map(window.image, images), window.flow(flow), torch.tensor(numbers))
 
     def _flow(self, item):
@@ -206,10 +259,11 @@ class Window:
     """One zoom, crop and flip, applied alike to everything of an item."""
 
     def __init__(self, full, size, draw=None, zoom=True, flip=True):
-        """full: (H, W) of the item.   size: px, side of the result.   draw: random.Random, None = the middle, unflipped.
+        """full: (H, W) of the item.   size: px, side of the result.   draw: random.Random, None = the middle,
+        unflipped.
 
-        zoom: bring the short side to size ... ZOOM*size first (a network that sees whole pictures); otherwise only enlarge what
-        is too small (frames keep their sharpness).
+        zoom: bring the short side to size ... ZOOM*size first (a network that sees whole pictures); otherwise only
+        enlarge what is too small (frames keep their sharpness).
         """
         factor = size / min(full)
         if zoom:
@@ -236,7 +290,7 @@ class Window:
         return self._crop(flow if self.same else resize_flow(flow, self.scaled), lambda flow, _: flip_flow(flow))
 
     def _crop(self, x, flip):
-        x = x[..., self.corner[0]:self.corner[0] + self.size, self.corner[1]:self.corner[1] + self.size]
+        x = x[..., self.corner[0] : self.corner[0] + self.size, self.corner[1] : self.corner[1] + self.size]
         return (flip(x, [-1]) if self.flipped else x).contiguous()
 
 
@@ -244,8 +298,10 @@ def ids(root):
     """Sorted ids of `<id>_input.jpg` (or .png, .jpeg) in a folder; ValueError if there is none."""
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"no data folder at {root}; set --dataroot, or make one: python -m dataset.procedural")
-    found = sorted({p.name.rsplit("_input.", 1)[0] for p in root.glob("[!.]*_input.*") if p.suffix in (".jpg", ".jpeg", ".png")})
+        raise FileNotFoundError(f"no data folder at {root}; set --dataroot, or draw one (README, 'Training')")
+    found = sorted(
+        {p.name.rsplit("_input.", 1)[0] for p in root.glob("[!.]*_input.*") if p.suffix in (".jpg", ".jpeg", ".png")}
+    )
     if not found:
         raise ValueError(f"{root} holds no <id>_input.jpg; expected the layout of the Eulerian dataset (README.md)")
     return found
@@ -265,8 +321,8 @@ def match_flow(flow, image):
 def read_captions(path):
     """Captions of a file -> {id: list of captions}.
 
-    Lines `<any/path/><id>:<caption>` (a caption may hold further colons; an id may come back with another caption), or, in a
-    .jsonl file as dataset/procedural.py writes it, {"id": ..., "captions": {style: caption}}.
+    Lines `<any/path/><id>:<caption>` (a caption may hold further colons; an id may come back with another caption), or,
+    in a metadata.jsonl as the renderer of landscapes writes it, {"id": ..., "captions": {style: caption}}.
     """
     path = Path(path)
     if not path.is_file():
@@ -296,7 +352,9 @@ def _json_captions(line, path):
 
 def mirror_words(caption):
     """A caption for the mirrored picture: "left to right" and "right to left" change places."""
-    return caption.replace("left to right", "\0").replace("right to left", "left to right").replace("\0", "right to left")
+    return (
+        caption.replace("left to right", "\0").replace("right to left", "left to right").replace("\0", "right to left")
+    )
 
 
 def random_hint(flow, mask, draw, single=None):
@@ -317,23 +375,29 @@ def random_hint(flow, mask, draw, single=None):
 
 
 def typical_speed(dataset, items=64):
-    """Mean speed of what moves, px/frame at dataset.size, over some items of a MotionDataset: how long a hint made from words should be."""
-    chosen = dataset.items[::max(1, len(dataset.items) // items)]
+    """Mean speed of what moves, px/frame at dataset.size, over some items of a MotionDataset: how long a hint made from
+    words should be.
+    """
+    chosen = dataset.items[:: max(1, len(dataset.items) // items)]
     speeds = []
     for item in chosen:
         try:
             flow = dataset.read(item, random.Random(0)).flow
-        except (ValueError, OSError):                              # told when training meets it
+        except (ValueError, OSError):  # told when training meets it
             continue
         moving = motion_mask(flow)
         if moving.any():
             speeds.append(flow.norm(dim=0)[moving[0]].mean().item())
     if not speeds:
-        raise ValueError(f"none of {len(chosen)} items looked at in {dataset.root} moves; is this the right --dataroot?")
+        raise ValueError(
+            f"none of {len(chosen)} items looked at in {dataset.root} moves; is this the right --dataroot?"
+        )
     return sum(speeds) / len(speeds)
 
 
 def mean_hint(flow, mask, draw):
-    """The direction of the mean flow over the whole mask, as a prompt would say it; as a prompt says no speed, it is off by up to 1.5."""
+    """The direction of the mean flow over the whole mask, as a prompt would say it; as a prompt says no speed, it is
+    off by up to 1.5.
+    """
     mean = flow[:, motion_mask(flow)[0]].mean(1)
     return mean[:, None, None] * 1.5 ** draw.uniform(-1, 1) * mask

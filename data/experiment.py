@@ -24,16 +24,24 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-
-from data.files import atomic, sha256
-from data.flow import read_flow, write_flow
-from data.media import read_image, read_mask, write_image, write_mask
+from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.data.flow import read_flow, write_flow
+from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
 
 FILES = {
-    "image": "image.png", "noise": "noise.safetensors", "attention": "attention.safetensors", "twin": "twin.png",
-    "mask_odise": "mask_odise.png", "clusters": "clusters.png", "mask_self_attn": "mask_self_attn.png",
-    "mask": "mask_self_attn_erosion.png", "hint": "hint.png", "flow": "flow.npz", "flow_color": "synthesized_flow.png",
-    "video": "video.mp4", "summary": "summary.png",
+    "image": "image.png",
+    "noise": "noise.safetensors",
+    "attention": "attention.safetensors",
+    "twin": "twin.png",
+    "mask_odise": "mask_odise.png",
+    "clusters": "clusters.png",
+    "mask_self_attn": "mask_self_attn.png",
+    "mask": "mask_self_attn_erosion.png",
+    "hint": "hint.png",
+    "flow": "flow.npz",
+    "flow_color": "synthesized_flow.png",
+    "video": "video.mp4",
+    "summary": "summary.png",
 }
 MASKS = ("mask_odise", "mask_self_attn", "mask")
 
@@ -47,8 +55,10 @@ class Experiment:
 
     def __init__(self, root, name):
         if not re.fullmatch(r"[\w .+-]+", name) or name.strip(". ") == "":
-            raise ValueError(f"experiment_name {name!r} is not a plain name; use letters, digits, '-', '_' "
-                             "and give the folder above it in exp_path_root")
+            raise ValueError(
+                f"experiment_name {name!r} is not a plain name; use letters, digits, '-', '_' "
+                "and give the folder above it in exp_path_root"
+            )
         self.folder = Path(root) / name
         self.kept = {}
 
@@ -111,7 +121,9 @@ class Experiment:
         if not (self.given("image") and self.has("image")):
             return False
         there = self.read("image")
-        return there.shape == image.shape and bool(((there - image).abs() < 1.5 / 255).all())      # pictures are stored by truncation
+        return there.shape == image.shape and bool(
+            ((there - image).abs() < 1.5 / 255).all()
+        )  # pictures are stored by truncation
 
     def forget(self, *artifacts):
         """They are the user's no longer: a stage makes them again."""
@@ -159,10 +171,14 @@ class Experiment:
             temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     def stale(self):
-        """Stages whose inputs are no longer the ones they read, and those that read what such a stage made; in order."""
+        """Stages whose inputs are no longer the ones they read, and those that read what such a stage made; in
+        order.
+        """
         found, doubtful = [], set()
         for name, entry in sorted(self.record().get("stages", {}).items()):
-            if any(a in doubtful or self.has(a) and sha256(self.path(a)) != digest for a, digest in entry["read"].items()):
+            if any(
+                a in doubtful or self.has(a) and sha256(self.path(a)) != digest for a, digest in entry["read"].items()
+            ):
                 found.append(name)
                 doubtful.update(entry["made"])
         return found

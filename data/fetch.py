@@ -15,13 +15,12 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from text2cinemagraph.data.files import make_folder, sha256
+from text2cinemagraph.options.cli import run_main
 from tqdm import tqdm
 
-from data.files import make_folder, sha256
-from options.cli import run_main
-
 CHUNK = 1 << 20
-TIMEOUT = 60            # s without a byte
+TIMEOUT = 60  # s without a byte
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Source:
     kind: "file" (url), "drive" (url = Google Drive id, a tar), "hub" (url = Hugging Face repository).   path: below checkpoints/.
     needed: files below `path` (below checkpoints/ for a tar) that say it is complete.   sha256: hex digest or its beginning.
     """
+
     kind: str
     url: str
     path: str
@@ -43,31 +43,90 @@ class Source:
 
 
 NETWORKS = ("motion-pretrained", "motion-direction-pretrained", "video-pretrained")
-DIFFUSERS = ("model_index.json", "scheduler/*", "text_encoder/config.json", "text_encoder/model.safetensors", "tokenizer/*",
-             "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "vae/config.json",
-             "vae/diffusion_pytorch_model.safetensors")
+DIFFUSERS = (
+    "model_index.json",
+    "scheduler/*",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/*",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+)
 SOURCES = {
-    "stable-diffusion": Source("hub", "CompVis/stable-diffusion-v1-4", "stable-diffusion-v1-4",
-                               "Stable Diffusion v1.4 in diffusers form (CreativeML Open RAIL-M licence)",
-                               ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
-                                "text_encoder/model.safetensors", "tokenizer/vocab.json"), "4.3 GB", patterns=DIFFUSERS),
-    "authors": Source("drive", "1Cx64SC12wXzDjg8U0ujnKx8V2G6SbCIb", "checkpoints.tar",
-                      "the authors' flow and video networks", tuple(f"{name}/latest_net_G.pth" for name in NETWORKS), "about 1.4 GB"),
-    "odise": Source("file", "https://github.com/NVlabs/ODISE/releases/download/v1.0.0/odise_label_coco_50e-b67d2efc.pth",
-                    "odise/odise_label_coco_50e-b67d2efc.pth", "ODISE's trained parts (CC BY-NC-SA 4.0: non-commercial use only)",
-                    size="0.1 GB", sha256="b67d2efc", by_default=False),
-    "odise-diffusion": Source("hub", "CompVis/stable-diffusion-v1-3", "odise/stable-diffusion-v1-3",
-                              "the Stable Diffusion v1.3 whose features ODISE reads (CreativeML Open RAIL-M)",
-                              ("unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.safetensors",
-                               "text_encoder/model.safetensors", "tokenizer/vocab.json"), "4.3 GB", patterns=DIFFUSERS, by_default=False),
-    "odise-clip": Source("hub", "openai/clip-vit-large-patch14-336", "odise/clip-vit-large-patch14-336",
-                   "the CLIP that ODISE names things with (MIT licence)", ("model.safetensors", "tokenizer.json"), "1.7 GB",
-                   patterns=("*.json", "*.txt", "model.safetensors"), by_default=False),
-    "segmenter": Source("hub", "facebook/mask2former-swin-small-ade-semantic", "segmenter",
-                        "a segmenter with fixed labels, an alternative to ODISE (licence: see its model card)", ("config.json", "model.safetensors"),
-                        "0.3 GB", patterns=("*.json", "model.safetensors")),
-    "i3d": Source("file", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1", "i3d/i3d_torchscript.pt",
-                  "the I3D network of StyleGAN-V's FVD (evaluate/compute_fvd.py)", size="50 MB or so"),
+    "stable-diffusion": Source(
+        "hub",
+        "CompVis/stable-diffusion-v1-4",
+        "stable-diffusion-v1-4",
+        "Stable Diffusion v1.4 in diffusers form (CreativeML Open RAIL-M licence)",
+        (
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+            "text_encoder/model.safetensors",
+            "tokenizer/vocab.json",
+        ),
+        "4.3 GB",
+        patterns=DIFFUSERS,
+    ),
+    "authors": Source(
+        "drive",
+        "1Cx64SC12wXzDjg8U0ujnKx8V2G6SbCIb",
+        "checkpoints.tar",
+        "the authors' flow and video networks",
+        tuple(f"{name}/latest_net_G.pth" for name in NETWORKS),
+        "about 1.4 GB",
+    ),
+    "odise": Source(
+        "file",
+        "https://github.com/NVlabs/ODISE/releases/download/v1.0.0/odise_label_coco_50e-b67d2efc.pth",
+        "odise/odise_label_coco_50e-b67d2efc.pth",
+        "ODISE's trained parts (CC BY-NC-SA 4.0: non-commercial use only)",
+        size="0.1 GB",
+        sha256="b67d2efc",
+        by_default=False,
+    ),
+    "odise-diffusion": Source(
+        "hub",
+        "CompVis/stable-diffusion-v1-3",
+        "odise/stable-diffusion-v1-3",
+        "the Stable Diffusion v1.3 whose features ODISE reads (CreativeML Open RAIL-M)",
+        (
+            "unet/diffusion_pytorch_model.safetensors",
+            "vae/diffusion_pytorch_model.safetensors",
+            "text_encoder/model.safetensors",
+            "tokenizer/vocab.json",
+        ),
+        "4.3 GB",
+        patterns=DIFFUSERS,
+        by_default=False,
+    ),
+    "odise-clip": Source(
+        "hub",
+        "openai/clip-vit-large-patch14-336",
+        "odise/clip-vit-large-patch14-336",
+        "the CLIP that ODISE names things with (MIT licence)",
+        ("model.safetensors", "tokenizer.json"),
+        "1.7 GB",
+        patterns=("*.json", "*.txt", "model.safetensors"),
+        by_default=False,
+    ),
+    "segmenter": Source(
+        "hub",
+        "facebook/mask2former-swin-small-ade-semantic",
+        "segmenter",
+        "a segmenter with fixed labels, an alternative to ODISE (licence: see its model card)",
+        ("config.json", "model.safetensors"),
+        "0.3 GB",
+        patterns=("*.json", "model.safetensors"),
+    ),
+    "i3d": Source(
+        "file",
+        "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+        "i3d/i3d_torchscript.pt",
+        "the I3D network of StyleGAN-V's FVD (evaluate/compute_fvd.py)",
+        size="50 MB or so",
+    ),
 }
 
 
@@ -86,8 +145,10 @@ def fetch(source, root):
     make_folder(root)
     {"file": _fetch_file, "drive": _fetch_drive, "hub": _fetch_hub}[source.kind](source, root)
     if not complete(source, root):
-        raise ValueError(f"{source.url} came, but not all of {', '.join(source.needed)} is in {root}; fetch it again or by hand "
-                         "(checkpoints/README.md)")
+        raise ValueError(
+            f"{source.url} came, but not all of {', '.join(source.needed)} is in {root}; fetch it again or by hand "
+            "(checkpoints/README.md)"
+        )
     return True
 
 
@@ -97,11 +158,16 @@ def _fetch_file(source, root):
 
 def _fetch_hub(source, root):
     import huggingface_hub  # comes with diffusers; needed here alone
+
     try:
-        huggingface_hub.snapshot_download(source.url, local_dir=root / source.path, allow_patterns=list(source.patterns) or None)
-    except Exception as error:          # a library's own errors over requests, httpx and the hub: all mean "it did not come"
-        raise OSError(f"cannot fetch {source.url} from the Hugging Face hub ({_brief(error)}); check the connection (and HF_ENDPOINT, "
-                      f"if a mirror is set), or copy the repository to {root / source.path}") from error
+        huggingface_hub.snapshot_download(
+            source.url, local_dir=root / source.path, allow_patterns=list(source.patterns) or None
+        )
+    except Exception as error:  # a library's own errors over requests, httpx and the hub: all mean "it did not come"
+        raise OSError(
+            f"cannot fetch {source.url} from the Hugging Face hub ({_brief(error)}); check the connection (and HF_ENDPOINT, "
+            f"if a mirror is set), or copy the repository to {root / source.path}"
+        ) from error
 
 
 def _fetch_drive(source, root):
@@ -113,13 +179,19 @@ def _fetch_drive(source, root):
     try:
         gdown.download(id=source.url, output=str(archive), resume=True)
     except Exception as error:
-        raise OSError(f"cannot fetch the file {source.url} from Google Drive ({_brief(error)}); check the connection, try later "
-                      f"(Drive limits popular files), or download it in a browser to {archive} and run this again") from error
+        raise OSError(
+            f"cannot fetch the file {source.url} from Google Drive ({_brief(error)}); check the connection, try later "
+            f"(Drive limits popular files), or download it in a browser to {archive} and run this again"
+        ) from error
     unpack(archive, root)
 
 
 def _brief(error):
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}" if str(error).strip() else type(error).__name__
+    return (
+        f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
+        if str(error).strip()
+        else type(error).__name__
+    )
 
 
 def unpack(archive, root):
@@ -144,17 +216,25 @@ def download(url, path, digest=""):
     path, part = Path(path), Path(f"{path}.part")
     make_folder(path.parent)
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-", "User-Agent": "text2cinemagraph"} if have else
-                                     {"User-Agent": "text2cinemagraph"})
+    request = urllib.request.Request(
+        url,
+        headers={"Range": f"bytes={have}-", "User-Agent": "text2cinemagraph"}
+        if have
+        else {"User-Agent": "text2cinemagraph"},
+    )
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             _receive(answer, part, have if answer.status == 206 else 0, path.name)
     except urllib.error.HTTPError as error:
-        if error.code != 416:                                          # 416: nothing is left to send, the part is whole
-            raise OSError(f"{url} answers {error.code} {error.reason}; fetch it by hand to {path} (checkpoints/README.md)") from error
+        if error.code != 416:  # 416: nothing is left to send, the part is whole
+            raise OSError(
+                f"{url} answers {error.code} {error.reason}; fetch it by hand to {path} (checkpoints/README.md)"
+            ) from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
-        raise OSError(f"cannot fetch {url} ({reason}); check the connection and run this again, it goes on where it stopped") from error
+        raise OSError(
+            f"cannot fetch {url} ({reason}); check the connection and run this again, it goes on where it stopped"
+        ) from error
     with open(part, "rb") as file:
         if file.read(64).lstrip().lower().startswith((b"<!doctype", b"<html")):
             part.unlink()
@@ -162,15 +242,19 @@ def download(url, path, digest=""):
     found = sha256(part) if digest else ""
     if not found.startswith(digest):
         part.unlink()
-        raise ValueError(f"{url} gave a file with sha256 {found[:16]}..., expected {digest}...; it was removed, fetch it again")
+        raise ValueError(
+            f"{url} gave a file with sha256 {found[:16]}..., expected {digest}...; it was removed, fetch it again"
+        )
     part.replace(path)
 
 
 def _receive(answer, part, have, name):
     """Append (or write) the body to the part; OSError if it ends before the length that was announced."""
     length = int(answer.headers.get("Content-Length") or 0)
-    with open(part, "ab" if have else "wb") as file, tqdm(total=have + length or None, initial=have, unit="B", unit_scale=True,
-                                                          desc=name) as progress:
+    with (
+        open(part, "ab" if have else "wb") as file,
+        tqdm(total=have + length or None, initial=have, unit="B", unit_scale=True, desc=name) as progress,
+    ):
         while chunk := answer.read(CHUNK):
             file.write(chunk)
             progress.update(len(chunk))
@@ -180,19 +264,25 @@ def _receive(answer, part, have, name):
 
 def listing(root):
     """One line per source: name, state, size, place, what."""
-    rows = [(name, "here" if complete(source, root) else "missing", source.size, f"{root / source.path}", source.what)
-            for name, source in SOURCES.items()]
+    rows = [
+        (name, "here" if complete(source, root) else "missing", source.size, f"{root / source.path}", source.what)
+        for name, source in SOURCES.items()
+    ]
     return "\n".join(f"{name:17} {state:8} {size:13} {place:45} {what}" for name, state, size, place, what in rows)
 
 
 def main(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m data.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m data.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help=f"all, or some of: {', '.join(SOURCES)}; none: the list")
     parser.add_argument("--to", default="checkpoints", help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
     root = Path(options.to)
-    names = [name for name, source in SOURCES.items() if source.by_default] if options.names == ["all"] else options.names
+    names = (
+        [name for name, source in SOURCES.items() if source.by_default] if options.names == ["all"] else options.names
+    )
     unknown = [name for name in names if name not in SOURCES]
     if unknown:
         raise ValueError(f"nothing is called {unknown[0]!r}; choose all or some of {', '.join(SOURCES)}")
@@ -201,7 +291,7 @@ def main(arguments=None):
         print(f"{name}: {SOURCES[name].what}, {SOURCES[name].size}", flush=True)
         try:
             print("  fetched" if fetch(SOURCES[name], root) else "  is here already")
-        except (OSError, ValueError, ImportError) as error:            # the others may still come
+        except (OSError, ValueError, ImportError) as error:  # the others may still come
             failed.append(f"{name}: {error}")
     print(listing(root))
     for line in failed:

@@ -12,7 +12,9 @@ def make_folder(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OSError(f"cannot create the folder {folder}: {error.strerror}; choose a writable output folder") from error
+        raise OSError(
+            f"cannot create the folder {folder}: {error.strerror}; choose a writable output folder"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise OSError(f"cannot write into the folder {folder}; choose a writable output folder")
 
@@ -29,14 +31,16 @@ def atomic(path):
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())                         # some writers make their files private
+        temporary.chmod(0o666 & ~_umask())  # some writers make their files private
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder):
-    """Remove what processes of this machine that are no more (killed, out of memory) were writing with atomic() in `folder`."""
+    """Remove what processes of this machine that are no more (killed, out of memory) were writing with atomic() in
+    `folder`.
+    """
     for path in Path(folder).glob(".*.part*") if Path(folder).is_dir() else ():
         process = path.name.rsplit(".part", 1)[0].rsplit(".", 1)[-1]
         if process.isdigit() and not Path("/proc", process).exists():

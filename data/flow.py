@@ -11,22 +11,23 @@ import lz4.frame
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-from data.files import atomic
+from text2cinemagraph.data.files import atomic
 
 LZ4_MAGIC = b"\x04\x22\x4d\x18"
-FLO_MAGIC = b"PIEH"                     # Middlebury .flo: the float 202021.25 in little endian
-UNKNOWN = 1e9                           # Middlebury marks pixels without flow by values above this
-WHEEL = (("RY", 15), ("YG", 6), ("GC", 4), ("CB", 11), ("BM", 13), ("MR", 6))    # Baker et al., IJCV 2011: 55 hues
+FLO_MAGIC = b"PIEH"  # Middlebury .flo: the float 202021.25 in little endian
+UNKNOWN = 1e9  # Middlebury marks pixels without flow by values above this
+WHEEL = (("RY", 15), ("YG", 6), ("GC", 4), ("CB", 11), ("BM", 13), ("MR", 6))  # Baker et al., IJCV 2011: 55 hues
 
 
 # ---------------------------------------------------------------- reading and writing
 def read_flow(path):
     """Read a flow from .npz (key flow, motion or arr_0, or a single array), .npy, .flo, or .pt/.pth.
 
-    A .pt/.pth may be a torch tensor or the dataset's lz4 + pickle. Layouts (2,H,W), (1,2,H,W) and (H,W,2) are understood
-    (a first axis of 2 is taken as channels). Returns [2,H,W] float32, values as stored: the original's `_Motion.pt` stays /64.
-    Raises FileNotFoundError, or ValueError for anything that is not one finite flow field; no code in a file is ever run.
+    A .pt/.pth may be a torch tensor or the dataset's lz4 + pickle. Layouts (2,H,W), (1,2,H,W) and (H,W,2) are
+    understood (a first axis of 2 is taken as channels). Returns [2,H,W] float32, values as stored: the original's
+    `_Motion.pt` stays /64.
+    Raises FileNotFoundError, or ValueError for anything that is not one finite flow field; no code in a file is ever
+    run.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,10 +41,12 @@ def read_flow(path):
 def write_flow(path, flow):
     """Write a flow [2,H,W] as float32 to .npz (key "flow"), .npy, .flo or .pt, by the suffix; atomically."""
     array = _as_flow(flow).numpy()
-    writers = {".npz": lambda file: np.savez_compressed(file, flow=array),
-               ".npy": lambda file: np.save(file, array),
-               ".flo": lambda file: Path(file).write_bytes(_flo_bytes(array)),
-               ".pt": lambda file: torch.save(torch.from_numpy(array.copy()), file)}
+    writers = {
+        ".npz": lambda file: np.savez_compressed(file, flow=array),
+        ".npy": lambda file: np.save(file, array),
+        ".flo": lambda file: Path(file).write_bytes(_flo_bytes(array)),
+        ".pt": lambda file: torch.save(torch.from_numpy(array.copy()), file),
+    }
     suffix = Path(path).suffix.lower()
     if suffix not in writers:
         raise ValueError(f"cannot write a flow as {path}: expected one of {', '.join(writers)}")
@@ -75,7 +78,7 @@ def _checked(reader, path):
         return _as_flow(reader(path))
     except ValueError as error:
         raise ValueError(f"{path}: {_first_line(error)}") from error
-    except Exception as error:          # a damaged pickle, zip or header makes these parsers raise nearly anything
+    except Exception as error:  # a damaged pickle, zip or header makes these parsers raise nearly anything
         raise ValueError(f"{path} is damaged or holds no flow ({_first_line(error)}); copy or make it again") from error
 
 
@@ -87,7 +90,9 @@ def _as_flow(values):
     """Check one array or tensor and bring it to [2,H,W] float32 on the CPU."""
     tensor = torch.as_tensor(values).detach().cpu()
     if not tensor.dtype.is_floating_point:
-        raise ValueError(f"expected a flow of floating point px/frame, found {str(tensor.dtype).removeprefix('torch.')}")
+        raise ValueError(
+            f"expected a flow of floating point px/frame, found {str(tensor.dtype).removeprefix('torch.')}"
+        )
     shape = tuple(tensor.shape)
     if len(shape) == 4 and shape[0] == 1:
         tensor = tensor[0]
@@ -96,8 +101,10 @@ def _as_flow(values):
     if tensor.dim() != 3 or tensor.shape[0] != 2 or 0 in tensor.shape:
         raise ValueError(f"expected a flow of shape (2,H,W), (1,2,H,W) or (H,W,2), found {shape}")
     tensor = tensor.to(torch.float32).contiguous()
-    if not (tensor.abs() < UNKNOWN).all():          # also catches NaN
-        raise ValueError("expected a flow of finite px/frame, found NaN, infinite or unknown values; make the flow again")
+    if not (tensor.abs() < UNKNOWN).all():  # also catches NaN
+        raise ValueError(
+            "expected a flow of finite px/frame, found NaN, infinite or unknown values; make the flow again"
+        )
     return tensor
 
 
@@ -143,7 +150,7 @@ def _read_torch(path):
             return _read_lz4_pickle(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:          # torch's own text advises to switch the protection off
+    except pickle.UnpicklingError as error:  # torch's own text advises to switch the protection off
         raise ValueError("is damaged, or holds more than one tensor and was not opened; make the flow again") from error
     if not isinstance(content, torch.Tensor):
         raise ValueError(f"expected one flow tensor, found a {type(content).__name__}")
@@ -197,7 +204,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Knows the words for one numpy array and nothing else; even these are played by our own inert classes."""
 
     KNOWN = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Dtype, ("_codecs", "encode"): _encode}
-    for _package in ("numpy.core", "numpy._core"):          # the name before and since numpy 2
+    for _package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
         KNOWN[_package + ".multiarray", "_reconstruct"] = _Array
         KNOWN[_package + ".numeric", "_frombuffer"] = _from_buffer
 
@@ -256,7 +263,7 @@ def color_wheel():
     for index, (_, count) in enumerate(WHEEL):
         ramp = np.floor(255 * np.arange(count) / count)
         segment = np.zeros((count, 3))
-        rising = index % 2 == 0                       # RY, GC, BM: the next primary comes; YG, CB, MR: the last one goes
+        rising = index % 2 == 0  # RY, GC, BM: the next primary comes; YG, CB, MR: the last one goes
         full, moving = ((0, 1), (1, 0), (1, 2), (2, 1), (2, 0), (0, 2))[index]
         segment[:, full] = 255
         segment[:, moving] = ramp if rising else 255 - ramp
@@ -270,9 +277,9 @@ def flow_to_color(flow):
     Scaled by the largest speed of this field, so the picture does not show absolute speed; no motion is white.
     """
     u, v = flow.detach().cpu().double().numpy()
-    largest = np.sqrt(u ** 2 + v ** 2).max() + 1e-5
+    largest = np.sqrt(u**2 + v**2).max() + 1e-5
     u, v = u / largest, v / largest
-    radius = np.sqrt(u ** 2 + v ** 2)[..., None]
+    radius = np.sqrt(u**2 + v**2)[..., None]
     wheel = color_wheel() / 255
     position = (np.arctan2(-v, -u) / np.pi + 1) / 2 * (len(wheel) - 1)
     low = np.floor(position).astype(int)
@@ -284,8 +291,8 @@ def flow_to_color(flow):
 def clamp_flow(flow, kind, limit=1.0):
     """Bound a flow field before it is animated.
 
-    flow: [2,H,W] px/frame.  kind: "component" (dx and dy each to +-limit, as text2cinemagraph does at 512 px with limit 1;
-    it bends fast directions towards the diagonals), "magnitude" (the length to limit, direction kept) or "none".
+    flow: [2,H,W] px/frame.  kind: "component" (dx and dy each to +-limit, as text2cinemagraph does at 512 px with limit
+    1; it bends fast directions towards the diagonals), "magnitude" (the length to limit, direction kept) or "none".
     """
     if kind == "component":
         return flow.clamp(-limit, limit)

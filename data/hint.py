@@ -7,8 +7,7 @@ import re
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
-
-from data.flow import motion_mask
+from text2cinemagraph.data.flow import motion_mask
 
 # Degrees, counter-clockwise from "to the right"; upwards is negative dy. Text2Cinemagraph's table, where the word that
 # comes first names the stronger half of the quadrant. Two ranges: the first is drawn with probability 1/3, as there.
@@ -26,16 +25,19 @@ DIRECTIONS = {
     "downwards, left to right": ((280, 315),),
     "left to right, downwards": ((315, 350),),
 }
-MIN_PIXELS = 5                          # a mask smaller than this gets no hint, as in text2cinemagraph
+MIN_PIXELS = 5  # a mask smaller than this gets no hint, as in text2cinemagraph
 
 # "in <phrase> direction" on one line, as whole words: the "in " of "mountain " or "rain " must not start a clause.
-_WORDS = "|".join(re.sub(", ", "[ \t]*,[ \t]*", phrase).replace(" to ", "[ \t]+to[ \t]+")
-                  for phrase in sorted(DIRECTIONS, key=len, reverse=True))
+_WORDS = "|".join(
+    re.sub(", ", "[ \t]*,[ \t]*", phrase).replace(" to ", "[ \t]+to[ \t]+")
+    for phrase in sorted(DIRECTIONS, key=len, reverse=True)
+)
 _CLAUSE = re.compile(rf"\bin[ \t]+({_WORDS})[ \t]+direction\b", re.IGNORECASE)
 
 
 def find_direction(prompt):
-    """Find the first clause "in <phrase> direction" of a prompt, <phrase> being one of DIRECTIONS (case does not matter).
+    """Find the first clause "in <phrase> direction" of a prompt, <phrase> being one of DIRECTIONS (case does not
+    matter).
 
     Returns (phrase as in DIRECTIONS, prompt without that clause), or (None, prompt) when there is no such clause.
     """
@@ -43,7 +45,7 @@ def find_direction(prompt):
     if match is None:
         return None, prompt
     phrase = re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*,[ \t]*", ", ", match.group(1).lower()))
-    before, after = prompt[:match.start()].rstrip(" \t"), prompt[match.end():].lstrip(" \t")
+    before, after = prompt[: match.start()].rstrip(" \t"), prompt[match.end() :].lstrip(" \t")
     if not before:
         return phrase, after.lstrip(" \t,")
     gap = " " if after and after[0] not in ",.;:!?\n" else ""
@@ -96,7 +98,8 @@ def cluster_centers(mask, n_clusters, seed=5):
 
 
 def blend_hint(flow, centers, mask):
-    """Blend the flow at `centers` (y, x) over the mask, weights exp(-(distance/sigma)^2), sigma = H / number of centres.
+    """Blend the flow at `centers` (y, x) over the mask, weights exp(-(distance/sigma)^2), sigma = H / number of
+    centres.
 
     flow: [2,H,W] px/frame.  mask: bool [1,H,W].  Returns [2,H,W] float32 px/frame, zero outside the mask.
     """
@@ -105,8 +108,8 @@ def blend_hint(flow, centers, mask):
     sigma = height / len(centers)
     total, weights = torch.zeros(2, height, width), torch.zeros(height, width)
     for cy, cx in centers.tolist():
-        weight = torch.exp(-((y - cy) ** 2 + (x - cx) ** 2) / sigma ** 2)
+        weight = torch.exp(-((y - cy) ** 2 + (x - cx) ** 2) / sigma**2)
         total += weight * flow[:, cy, cx].float().cpu()[:, None, None]
         weights += weight
-    weights[weights == 0] = 1            # too far from every centre for float32
+    weights[weights == 0] = 1  # too far from every centre for float32
     return (total / weights).to(flow.device) * mask

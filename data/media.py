@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
+from text2cinemagraph.data.files import atomic
 
-from data.files import atomic
-
-# libx264: one low quantiser for every frame and no B-frames. A rate-controlled stream codes its first frame better than its last, and
-# that step shows wherever a loop of slow motion closes (seam ratio 3.2 at crf 16, 1.5 here, 1.2 before encoding, on a slow lake).
+# libx264: one low quantiser for every frame and no B-frames. A rate-controlled stream codes its first frame better than
+# its last, and that step shows wherever a loop of slow motion closes (seam ratio 3.2 at crf 16, 1.5 here, 1.2 before
+# encoding, on a slow lake).
 ENCODING = {"qp": "5", "bf": "0", "preset": "fast", "threads": "1"}
 
 
@@ -29,7 +29,9 @@ def _open(path, what):
         picture.load()
         return ImageOps.exif_transpose(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a readable {what} ({error}); expected a PNG, JPEG or another picture file") from error
+        raise ValueError(
+            f"{path} is not a readable {what} ({error}); expected a PNG, JPEG or another picture file"
+        ) from error
 
 
 def read_image(path):
@@ -38,9 +40,15 @@ def read_image(path):
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    elif picture.mode.startswith("I") or picture.mode == "F":      # 16-bit gray: scale by its own depth, not clip
+    elif picture.mode.startswith("I") or picture.mode == "F":  # 16-bit gray: scale by its own depth, not clip
         values = np.asarray(picture, dtype=np.float32)
-        depth = (1 if values.max() <= 1 else 255) if picture.mode == "F" else 65535 if values.max() > 255 or "16" in picture.mode else 255
+        depth = (
+            (1 if values.max() <= 1 else 255)
+            if picture.mode == "F"
+            else 65535
+            if values.max() > 255 or "16" in picture.mode
+            else 255
+        )
         picture = Image.fromarray(np.uint8((values / depth).clip(0, 1) * 255))
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
 
@@ -62,14 +70,16 @@ def write_image(path, image):
 
 
 def read_mask(path, size=None, invert=False):
-    """Any picture file -> bool [1,H,W]: True where it is brighter than half (of its own range, if that is 0/1 or 16 bits).
+    """Any picture file -> bool [1,H,W]: True where it is brighter than half (of its own range, if that is 0/1 or 16
+    bits).
 
-    size: (H, W) of the picture; a mask of the same shape in another size is brought to it (nearest pixel), another shape raises
+    size: (H, W) of the picture; a mask of the same shape in another size is brought to it (nearest pixel), another
+    shape raises
     ValueError.   invert: black means True.
     """
     picture = _open(path, "mask")
     if picture.mode in ("RGBA", "LA") and len(np.unique(np.asarray(picture.convert("L")))) == 1:
-        picture = picture.getchannel("A")                          # a shape drawn in the alpha channel alone
+        picture = picture.getchannel("A")  # a shape drawn in the alpha channel alone
     if not picture.mode.startswith(("I", "F")):
         picture = picture.convert("L")
     gray = np.asarray(picture, dtype=np.float32)
@@ -78,8 +88,10 @@ def read_mask(path, size=None, invert=False):
     mask = ~mask if invert else mask
     if size is not None and gray.shape != tuple(size):
         if abs(gray.shape[0] * size[1] / (gray.shape[1] * size[0]) - 1) > 0.01:
-            raise ValueError(f"the mask {path} is {gray.shape[1]}x{gray.shape[0]}, the picture {size[1]}x{size[0]}; "
-                             "resize the mask to the picture")
+            raise ValueError(
+                f"the mask {path} is {gray.shape[1]}x{gray.shape[0]}, the picture {size[1]}x{size[0]}; "
+                "resize the mask to the picture"
+            )
         mask = F.interpolate(mask[None].float(), tuple(size), mode="nearest")[0] > 0.5
     return mask
 
@@ -90,7 +102,7 @@ def write_mask(path, mask):
         Image.fromarray(mask[0].cpu().numpy().astype(np.uint8) * 255).save(temporary)
 
 
-BT601, LIMITED = 6, 1   # numbers of FFmpeg: AVCOL_SPC_SMPTE170M, AVCOL_RANGE_MPEG
+BT601, LIMITED = 6, 1  # numbers of FFmpeg: AVCOL_SPC_SMPTE170M, AVCOL_RANGE_MPEG
 
 
 class VideoWriter:
@@ -116,8 +128,8 @@ class VideoWriter:
             self._stream = self._container.add_stream("libx264", rate=self.fps, options=dict(ENCODING))
             self._stream.height, self._stream.width = pixels.shape[:2]
             self._stream.pix_fmt = "yuv420p"
-            self._stream.codec_context.colorspace = BT601          # how swscale turns RGB into YUV; untagged, large videos are
-            self._stream.codec_context.color_range = LIMITED       # shown by BT.709's rule, and greens and reds shift
+            self._stream.codec_context.colorspace = BT601  # how swscale turns RGB into YUV; untagged, large videos are
+            self._stream.codec_context.color_range = LIMITED  # shown by BT.709's rule, and greens and reds shift
         for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
             self._container.mux(packet)
 
@@ -129,7 +141,7 @@ class VideoWriter:
                         self._container.mux(packet)
             finally:
                 self._container.close()
-        except BaseException:                                      # the last frames did not reach the disk: the old file stays
+        except BaseException:  # the last frames did not reach the disk: the old file stays
             self._atomic.__exit__(*sys.exc_info())
             raise
         self._atomic.__exit__(kind, error, trace)
@@ -138,8 +150,8 @@ class VideoWriter:
 def read_video(path, size=None, step=1):
     """Frames of a video file one by one, uint8 [H,W,3] RGB: the first and then every `step`-th.
 
-    size: (H, W) to bring them to while they are still in the file's own colours (swscale, bicubic: what ffmpeg's scale filter and
-    decord do); None = as stored.
+    size: (H, W) to bring them to while they are still in the file's own colours (swscale, bicubic: what ffmpeg's scale
+    filter and decord do); None = as stored.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no video at {path}; check the path")

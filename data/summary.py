@@ -6,12 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.flow import flow_to_color
+from text2cinemagraph.data.media import read_video, to_uint8
 
-from data.files import atomic
-from data.flow import flow_to_color
-from data.media import read_video, to_uint8
-
-SIDE, BAND, GAP = 256, 22, 6            # px: height of the pictures, of the words above them, between them
+SIDE, BAND, GAP = 256, 22, 6  # px: height of the pictures, of the words above them, between them
 BACK, INK, TINT = (24, 24, 26), (235, 235, 235), (1.0, 0.25, 0.2)
 
 
@@ -26,7 +25,7 @@ def summary(experiment, video_frame=15):
     if not panels:
         return None
     tiles = [_labelled(label, _scaled(picture)) for label, picture in panels]
-    rows = [tiles[i:i + 4] for i in range(0, len(tiles), 4)]
+    rows = [tiles[i : i + 4] for i in range(0, len(tiles), 4)]
     width = max(sum(tile.shape[1] + GAP for tile in row) - GAP for row in rows)
     return np.concatenate([_padded(_joined(row), width) for row in rows])
 
@@ -41,7 +40,7 @@ def write_summary(experiment):
 
 def _marked(image, mask):
     """The image in gray with the mask in red over it."""
-    if mask.shape[-2:] != image.shape[-2:]:                        # of an earlier picture: shown all the same
+    if mask.shape[-2:] != image.shape[-2:]:  # of an earlier picture: shown all the same
         mask = F.interpolate(mask[None].float(), image.shape[-2:], mode="nearest")[0] > 0
     gray = image.mean(0, keepdim=True).expand(3, -1, -1) * 0.7
     return torch.where(mask, gray * 0.45 + 0.55 * torch.tensor(TINT)[:, None, None], gray)
@@ -60,8 +59,10 @@ def _clip_panels(experiment, number):
     frames = [frame.astype(np.int16) for frame in islice(read_video(experiment.path("video"), step=3), 40)]
     change = np.max([np.abs(frame - frames[0]).mean(2) for frame in frames], axis=0)
     change = np.uint8(255 * (change / max(change.max(), 1)) ** 0.6)
-    return [(f"s6  frame {3 * min(number // 3, len(frames) - 1)}", np.uint8(frames[min(number // 3, len(frames) - 1)])),
-            ("s6  change over the clip", np.repeat(change[..., None], 3, 2))]
+    return [
+        (f"s6  frame {3 * min(number // 3, len(frames) - 1)}", np.uint8(frames[min(number // 3, len(frames) - 1)])),
+        ("s6  change over the clip", np.repeat(change[..., None], 3, 2)),
+    ]
 
 
 def _scaled(pixels):

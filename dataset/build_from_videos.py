@@ -29,27 +29,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from text2cinemagraph.data.files import atomic, make_folder
+from text2cinemagraph.data.flow import flow_to_color, motion_mask, write_motion
+from text2cinemagraph.data.media import VideoWriter
+from text2cinemagraph.dataset.camera import camera_motion, camera_verdict
+from text2cinemagraph.dataset.motion import METHODS, load_raft, mean_flow, raft_file
+from text2cinemagraph.dataset.videos import find_videos, read_clips
+from text2cinemagraph.options.cli import run_main
 from tqdm import tqdm
 
-from data.files import atomic, make_folder
-from data.flow import flow_to_color, motion_mask, write_motion
-from data.media import VideoWriter
-from dataset.camera import camera_motion, camera_verdict
-from dataset.motion import METHODS, load_raft, mean_flow, raft_file
-from dataset.videos import find_videos, read_clips
-from options.cli import run_main
-
 SIDES = ("train", "validation")
-FRAMES = 60                 # the loaders draw from frames 0 ... 59 (data/datasets.py)
-STILL = 0.05                # px/frame: a clip whose fastest hundredth of the pixels is slower shows only the codec's noise (0.015 measured)
-CHUNK = 8                   # clips per job: several processes share a long video, each decodes what lies before its part again
-CHECK_SIDE = 256            # px: the camera is judged at this short side; a motion of 0.5 % of it is 1.3 px, well above the tracker's noise
-JPEG_QUALITY = 95           # as dataset/procedural.py
+FRAMES = 60  # the loaders draw from frames 0 ... 59 (data/datasets.py)
+STILL = 0.05  # px/frame: a clip whose fastest hundredth of the pixels is slower shows only the codec's noise (0.015 measured)
+CHUNK = 8  # clips per job: several processes share a long video, each decodes what lies before its part again
+CHECK_SIDE = 256  # px: the camera is judged at this short side; a motion of 0.5 % of it is 1.3 px, well above the tracker's noise
+JPEG_QUALITY = 95  # as mini/procedural.py
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a clip depends on; one OUTPUT holds clips of one kind. Units as in the command line's help."""
+
     flow_method: str = "farneback"
     raft_weights: str = ""
     size: int = 512
@@ -65,16 +65,21 @@ def check_video(item, settings):
 
     {"bytes", "frames", "error": text or "", "clips": [{"id", "start", "camera": % or None, "refused": text or ""}]}
     """
-    cv2.setNumThreads(1)                # one process per core already
+    cv2.setNumThreads(1)  # one process per core already
     name, path = item
     found = {"file": path.name, "bytes": path.stat().st_size, "frames": 0, "error": "", "clips": []}
     try:
         for frames in read_clips(path, CHECK_SIDE, settings.clip_frames):
             motion = camera_motion([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
             number = len(found["clips"])
-            found["clips"].append({"id": f"{name}_{number:03d}", "start": number * settings.clip_frames,
-                                   "camera": motion and round(motion[0], 3),
-                                   "refused": camera_verdict(motion, settings.max_camera_motion)})
+            found["clips"].append(
+                {
+                    "id": f"{name}_{number:03d}",
+                    "start": number * settings.clip_frames,
+                    "camera": motion and round(motion[0], 3),
+                    "refused": camera_verdict(motion, settings.max_camera_motion),
+                }
+            )
     except (ValueError, OSError) as error:
         return name, {**found, "clips": [], "error": str(error)}
     if not found["clips"]:
@@ -85,7 +90,7 @@ def check_video(item, settings):
 # ---------------------------------------------------------------- writing clips
 def build_video(job, settings, output):
     """Write some clips of one video. job: (path, {clip number: (id, side)}). Returns [(id, facts)], see write_clip."""
-    cv2.setNumThreads(1)                # one process per core already
+    cv2.setNumThreads(1)  # one process per core already
     torch.set_num_threads(1)
     path, wanted = job
     done, first = [], min(wanted)
@@ -112,12 +117,20 @@ def write_clip(output, side, name, frames, settings):
     length = flow.norm(dim=0)
     moving = motion_mask(flow)[0]
     fastest = float(np.quantile(length.numpy(), 0.99))
-    facts = {"speed": round(float(length[moving].mean()), 3) if moving.any() else 0.0, "fastest": round(fastest, 3),
-             "moving": round(float(moving.float().mean()), 3), "size": list(frames[0].shape[:2]),
-             "refused": f"nothing moves: 99 % of the pixels are slower than {fastest:.3f} px/frame" if fastest < STILL else ""}
+    facts = {
+        "speed": round(float(length[moving].mean()), 3) if moving.any() else 0.0,
+        "fastest": round(fastest, 3),
+        "moving": round(float(moving.float().mean()), 3),
+        "size": list(frames[0].shape[:2]),
+        "refused": f"nothing moves: 99 % of the pixels are slower than {fastest:.3f} px/frame"
+        if fastest < STILL
+        else "",
+    }
     small = cv2.resize(frames[0], _small(frames[0]), interpolation=cv2.INTER_AREA)
     _write_picture(report / f"{name}.jpg", small)
-    _write_picture(report / f"{name}_flow.jpg", cv2.resize(flow_to_color(flow), small.shape[1::-1], interpolation=cv2.INTER_AREA))
+    _write_picture(
+        report / f"{name}_flow.jpg", cv2.resize(flow_to_color(flow), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    )
     if not facts["refused"]:
         with VideoWriter(folder / f"{name}_gt.mp4") as video:
             for n, frame in enumerate(frames):
@@ -183,9 +196,13 @@ def open_build(output, settings, overwrite):
     build = _read_json(output / "build.json") or {"settings": asked, "sides": {}, "videos": {}}
     if not build["videos"] and any(next((output / side).glob("*_input.*"), None) for side in SIDES):
         raise ValueError(f"{output} holds items that were not built here; choose another --output")
-    differs = [f"--{key} {build['settings'].get(key)}" for key, value in asked.items() if build["settings"].get(key) != value]
+    differs = [
+        f"--{key} {build['settings'].get(key)}" for key, value in asked.items() if build["settings"].get(key) != value
+    ]
     if differs:
-        raise ValueError(f"{output} was built with {', '.join(differs)}; give the same, another --output, or --overwrite")
+        raise ValueError(
+            f"{output} was built with {', '.join(differs)}; give the same, another --output, or --overwrite"
+        )
     return build
 
 
@@ -208,14 +225,16 @@ def build_from_videos(videos, output, settings, workers=1, overwrite=False):
     output, named = Path(output), find_videos(videos, output)
     if settings.flow_method == "raft":
         settings = replace(settings, raft_weights=raft_file(settings.raft_weights))
-        load_raft(settings.raft_weights)                    # wrong weights are told before hours of work
+        load_raft(settings.raft_weights)  # wrong weights are told before hours of work
     make_folder(output)
     build = open_build(output, settings, overwrite)
     for name in [n for n, path in named.items() if build["videos"].get(n, {}).get("bytes") != path.stat().st_size]:
-        for clip in build["videos"].pop(name, {"clips": []})["clips"]:         # the file is another one now
+        for clip in build["videos"].pop(name, {"clips": []})["clips"]:  # the file is another one now
             remove_clip(output, clip["id"])
     unseen = [(name, path) for name, path in named.items() if name not in build["videos"]]
-    for name, found in _over(unseen, partial(check_video, settings=settings), workers, settings, "camera", "video", len):
+    for name, found in _over(
+        unseen, partial(check_video, settings=settings), workers, settings, "camera", "video", len
+    ):
         build["videos"][name] = found
         _write_json(output / "build.json", build)
     usable = [name for name, video in build["videos"].items() if any(not clip["refused"] for clip in video["clips"])]
@@ -234,9 +253,12 @@ def _missing(build, named, output):
     jobs = []
     for name, path in named.items():
         clips = build["videos"][name]["clips"]
-        wanted = [(number, (clip["id"], build["sides"][name])) for number, clip in enumerate(clips)
-                  if not clip["refused"] and not (output / "report" / f"{clip['id']}.json").exists()]
-        jobs += [(path, dict(wanted[i:i + CHUNK])) for i in range(0, len(wanted), CHUNK)]
+        wanted = [
+            (number, (clip["id"], build["sides"][name]))
+            for number, clip in enumerate(clips)
+            if not clip["refused"] and not (output / "report" / f"{clip['id']}.json").exists()
+        ]
+        jobs += [(path, dict(wanted[i : i + CHUNK])) for i in range(0, len(wanted), CHUNK)]
     return jobs
 
 
@@ -304,11 +326,13 @@ largest speed. Speeds are means over the pixels that move.</small></p>
 
 def _card(name, side, clip, facts):
     name = html.escape(name)
-    return (f'<div class="clip"><div><img loading="lazy" src="report/{name}.jpg" alt="first frame of {name}">'
-            f'<img loading="lazy" src="report/{name}_flow.jpg" alt="mean flow of {name}"></div>'
-            f'<p><span class="side {side}">{side}</span><b>{name}</b><br>mean speed {facts["speed"]:.2f} px/frame on '
-            f'{facts["moving"]:.0%} of the picture<br>camera stands still: {clip["camera"]:.2f} %'
-            f'<br><small>{facts["size"][1]} x {facts["size"][0]} px, from frame {clip["start"]}</small></p></div>')
+    return (
+        f'<div class="clip"><div><img loading="lazy" src="report/{name}.jpg" alt="first frame of {name}">'
+        f'<img loading="lazy" src="report/{name}_flow.jpg" alt="mean flow of {name}"></div>'
+        f'<p><span class="side {side}">{side}</span><b>{name}</b><br>mean speed {facts["speed"]:.2f} px/frame on '
+        f"{facts['moving']:.0%} of the picture<br>camera stands still: {clip['camera']:.2f} %"
+        f"<br><small>{facts['size'][1]} x {facts['size'][0]} px, from frame {clip['start']}</small></p></div>"
+    )
 
 
 def _write_text(path, text):
@@ -319,25 +343,47 @@ def _write_text(path, text):
 # ---------------------------------------------------------------- the command line
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="dataset/build_from_videos.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="dataset/build_from_videos.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--videos", required=True, help="folder of video files; subfolders count")
-    parser.add_argument("--output", required=True, help="folder for train/, validation/ and report.html; made if missing")
+    parser.add_argument(
+        "--output", required=True, help="folder for train/, validation/ and report.html; made if missing"
+    )
     parser.add_argument("--flow_method", default="farneback", help="farneback or raft (default: %(default)s)")
-    parser.add_argument("--raft_weights", default="", help="file of torchvision's RAFT weights; empty = torchvision's cache")
-    parser.add_argument("--size", type=int, default=512, help="px of the short side; smaller videos stay (default: %(default)s)")
+    parser.add_argument(
+        "--raft_weights", default="", help="file of torchvision's RAFT weights; empty = torchvision's cache"
+    )
+    parser.add_argument(
+        "--size", type=int, default=512, help="px of the short side; smaller videos stay (default: %(default)s)"
+    )
     parser.add_argument("--clip_frames", type=int, default=FRAMES, help="frames per clip (default: %(default)s)")
-    parser.add_argument("--validation_share", type=float, default=0.1, help="share of the videos (default: %(default)s)")
+    parser.add_argument(
+        "--validation_share", type=float, default=0.1, help="share of the videos (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0 = one per core with farneback, 1 with raft")
-    parser.add_argument("--max_camera_motion", type=float, default=0.5,
-                        help="background's motion within a clip, %% of the short side (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes; 0 = one per core with farneback, 1 with raft"
+    )
+    parser.add_argument(
+        "--max_camera_motion",
+        type=float,
+        default=0.5,
+        help="background's motion within a clip, %% of the short side (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="remove what was built in OUTPUT and begin anew")
     args = parser.parse_args()
     _check_flags(args)
     workers = args.workers or (1 if args.flow_method == "raft" else os.cpu_count() or 1)
-    settings = Settings(args.flow_method, args.raft_weights, args.size, args.clip_frames, args.validation_share, args.seed,
-                        args.max_camera_motion)
+    settings = Settings(
+        args.flow_method,
+        args.raft_weights,
+        args.size,
+        args.clip_frames,
+        args.validation_share,
+        args.seed,
+        args.max_camera_motion,
+    )
     build = build_from_videos(args.videos, args.output, settings, workers, args.overwrite)
     return _say(build, Path(args.output))
 
@@ -347,7 +393,9 @@ def _check_flags(args):
     if args.flow_method not in METHODS:
         raise ValueError(f"--flow_method {args.flow_method}: expected {' or '.join(METHODS)}")
     if args.raft_weights and args.flow_method != "raft":
-        raise ValueError("--raft_weights is given, but --flow_method is not raft; add --flow_method raft or leave the weights out")
+        raise ValueError(
+            "--raft_weights is given, but --flow_method is not raft; add --flow_method raft or leave the weights out"
+        )
     for flag, least in (("size", 64), ("clip_frames", FRAMES), ("workers", 0), ("seed", 0), ("max_camera_motion", 0)):
         if not getattr(args, flag) >= least:
             raise ValueError(f"--{flag} {getattr(args, flag)}: expected {least} or more")
@@ -363,10 +411,14 @@ def _say(build, output):
     for name, reason in refused:
         print(f"refused: {name}: {reason}", file=sys.stderr)
     counts = [sum(side == clip[1] for clip in kept) for side in SIDES]
-    print(f"{counts[0]} clips in {output / 'train'}, {counts[1]} in {output / 'validation'}, {len(refused)} refused; see "
-          f"{output / 'report.html'}")
+    print(
+        f"{counts[0]} clips in {output / 'train'}, {counts[1]} in {output / 'validation'}, {len(refused)} refused; see "
+        f"{output / 'report.html'}"
+    )
     if not kept:
-        raise ValueError(f"no clip of {len(build['videos'])} videos could be used; the reasons stand above and in the report")
+        raise ValueError(
+            f"no clip of {len(build['videos'])} videos could be used; the reasons stand above and in the report"
+        )
     if not counts[1] and build["settings"]["validation_share"] > 0:
         print("note: the validation side is empty; it needs a second usable video", file=sys.stderr)
     return 0

@@ -3,9 +3,9 @@
     python dataset/generate_captions.py --dataroot dataset/my_data/train --output dataset/captions/my.txt \
         --model Salesforce/blip-image-captioning-large
 
---model is a folder or the hub id of a model in the local cache: BLIP, BLIP-2, GIT, a vision encoder with a text decoder, or another
-one that transformers calls image-text-to-text and that needs no question. Nothing is fetched here. Captions that exist are kept, so
-an interrupted run goes on.
+--model is a folder or the hub id of a model in the local cache: BLIP, BLIP-2, GIT, a vision encoder with a text
+decoder, or another one that transformers calls image-text-to-text and that needs no question. Nothing is fetched here.
+Captions that exist are kept, so an interrupted run goes on.
 """
 
 import argparse
@@ -14,20 +14,21 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from text2cinemagraph.data.datasets import ids, picture_of
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.media import read_image, to_uint8
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
 
-from data.datasets import ids, picture_of
-from data.files import atomic
-from data.media import read_image, to_uint8
-from options.cli import run_main
-from options.runtime import make_runtime
-
-MAX_TOKENS = 40                 # of a caption; the dataset's have about 10 words
+MAX_TOKENS = 40  # of a caption; the dataset's have about 10 words
 WEIGHTS = ("*.safetensors", "*.bin")
 
 
 class Captioner:
-    """A model and what prepares its pictures. __call__(list of uint8 [H,W,3]) -> list of captions, always the same for a picture."""
+    """A model and what prepares its pictures. __call__(list of uint8 [H,W,3]) -> list of captions, always the same for
+    a picture.
+    """
 
     def __init__(self, model, processor, runtime):
         self.model, self.processor, self.runtime = model, processor, runtime
@@ -55,16 +56,22 @@ def clean(caption):
 
 
 def load_captioner(source, runtime):
-    """A Captioner from a folder or the hub id of a cached model; FileNotFoundError says what to fetch, never random weights."""
+    """A Captioner from a folder or the hub id of a cached model; FileNotFoundError says what to fetch, never random
+    weights.
+    """
     from transformers import AutoModelForImageTextToText
+
     folder = found_folder(source)
     try:
-        model, report = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, output_loading_info=True,
-                                                                    dtype=runtime.dtype)
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=runtime.dtype
+        )
         processor = _processor(folder)
-    except Exception as error:          # a foreign folder makes transformers raise nearly anything
+    except Exception as error:  # a foreign folder makes transformers raise nearly anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(f"{source} is no captioner that transformers can load ({reason}); expected BLIP, BLIP-2 or the like") from error
+        raise ValueError(
+            f"{source} is no captioner that transformers can load ({reason}); expected BLIP, BLIP-2 or the like"
+        ) from error
     wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if wrong:
         raise ValueError(f"{source} lacks {len(wrong)} of the captioner's weights, such as {wrong[0]}; fetch it again")
@@ -75,32 +82,42 @@ def found_folder(source):
     """The folder of a model on this disk: `source` itself, or its copy in the hub's cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
     folder = Path(source)
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(source, local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError, OSError) as error:
-            raise FileNotFoundError(f"no captioner at {source}, neither a folder nor in the hub's cache; fetch one: "
-                                    "hf download Salesforce/blip-image-captioning-large") from error
+            raise FileNotFoundError(
+                f"no captioner at {source}, neither a folder nor in the hub's cache; fetch one: "
+                "hf download Salesforce/blip-image-captioning-large"
+            ) from error
     if not (folder / "config.json").is_file() or not any(next(folder.glob(kind), None) for kind in WEIGHTS):
-        raise FileNotFoundError(f"{folder} holds no whole model (config.json and weights); fetch it again: hf download {source}")
+        raise FileNotFoundError(
+            f"{folder} holds no whole model (config.json and weights); fetch it again: hf download {source}"
+        )
     return folder
 
 
 def _processor(folder):
     from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
+
     processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     if hasattr(processor, "image_processor") and hasattr(processor, "batch_decode"):
         return processor
-    return _TwoParts(AutoImageProcessor.from_pretrained(folder, local_files_only=True),
-                     AutoTokenizer.from_pretrained(folder, local_files_only=True))
+    return _TwoParts(
+        AutoImageProcessor.from_pretrained(folder, local_files_only=True),
+        AutoTokenizer.from_pretrained(folder, local_files_only=True),
+    )
 
 
 def written_captions(path):
-    """{id: caption} of the whole lines of an earlier run; the file is rewritten without a last line that was cut off."""
+    """{id: caption} of the whole lines of an earlier run; the file is rewritten without a last line that was cut
+    off.
+    """
     path = Path(path)
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    whole = text[:text.rfind("\n") + 1]
+    whole = text[: text.rfind("\n") + 1]
     if whole != text:
         with atomic(path) as temporary:
             temporary.write_text(whole, encoding="utf-8")
@@ -108,7 +125,8 @@ def written_captions(path):
 
 
 def generate_captions(dataroot, output, captioner, batch=4):
-    """Append the missing captions to `output`, batch by batch. Returns (lines written, messages of what could not be captioned).
+    """Append the missing captions to `output`, batch by batch. Returns (lines written, messages of what could not be
+    captioned).
 
     captioner: a function from a list of uint8 [H,W,3] to a list of captions.
     """
@@ -121,14 +139,14 @@ def generate_captions(dataroot, output, captioner, batch=4):
     written, broken = 0, []
     with open(output, "a", encoding="utf-8") as file, tqdm(total=len(todo), desc="captions", unit="picture") as bar:
         for start in range(0, len(todo), batch):
-            names, pictures = _pictures(dataroot, todo[start:start + batch], broken)
+            names, pictures = _pictures(dataroot, todo[start : start + batch], broken)
             for name, caption in zip(names, captioner(pictures) if pictures else []):
                 if caption:
                     print(f"{name}:{caption}", file=file, flush=True)
                     written += 1
                 else:
                     broken.append(f"{name}: the model says nothing about it")
-            bar.update(len(todo[start:start + batch]))
+            bar.update(len(todo[start : start + batch]))
     return written, broken
 
 
@@ -146,8 +164,9 @@ def _pictures(dataroot, items, broken):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="dataset/generate_captions.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="dataset/generate_captions.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataroot", required=True, help="folder with <id>_input.jpg")
     parser.add_argument("--output", required=True, help="text file for the captions; made if missing, continued if not")
     parser.add_argument("--model", required=True, help="folder, or hub id of a model in the local cache")
@@ -156,7 +175,7 @@ def main():
     args = parser.parse_args()
     if args.batch < 1:
         raise ValueError(f"--batch {args.batch}: expected 1 or more")
-    ids(args.dataroot)                  # a wrong folder is told before a large model is loaded
+    ids(args.dataroot)  # a wrong folder is told before a large model is loaded
     captioner = load_captioner(args.model, make_runtime(args.device))
     written, broken = generate_captions(args.dataroot, args.output, captioner, args.batch)
     print(f"{written} captions written to {args.output}, {len(broken)} pictures skipped")

@@ -14,19 +14,20 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.flow import read_motion
+from text2cinemagraph.data.hint import blended_hint
+from text2cinemagraph.options.cli import run_main
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from data.files import atomic
-from data.flow import read_motion
-from data.hint import blended_hint
-from options.cli import run_main
-
-SEED = 5                                # the original's
+SEED = 5  # the original's
 
 
 def write_hints(motion_path, save_path, n_clusters, seed=SEED):
-    """Write the missing hints of one motion file. Returns (files written, message or None if the motion could not be read)."""
+    """Write the missing hints of one motion file. Returns (files written, message or None if the motion could not be
+    read).
+    """
     folder = Path(save_path) / Path(motion_path).name.removesuffix("_motion.pth")
     missing = [k for k in range(1, n_clusters + 1) if not (folder / f"{k}_blend.pth").exists()]
     if not missing:
@@ -35,7 +36,7 @@ def write_hints(motion_path, save_path, n_clusters, seed=SEED):
         flow = read_motion(motion_path)
     except (ValueError, OSError) as error:
         return 0, str(error)
-    with threadpool_limits(1):          # one thread per process: there is a process per core already
+    with threadpool_limits(1):  # one thread per process: there is a process per core already
         for k in missing:
             with atomic(folder / f"{k}_blend.pth") as temporary:
                 torch.save(blended_hint(flow, k, seed).double(), temporary)
@@ -47,7 +48,9 @@ def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1):
     dataroot = Path(dataroot)
     motions = sorted(str(path) for path in dataroot.glob("*_motion.pth"))
     if not motions:
-        raise FileNotFoundError(f"no <id>_motion.pth in {dataroot}; --dataroot must be the dataset's train or validation folder")
+        raise FileNotFoundError(
+            f"no <id>_motion.pth in {dataroot}; --dataroot must be the dataset's train or validation folder"
+        )
     if n_clusters < 1:
         raise ValueError(f"--n_clusters {n_clusters}: expected 1 or more")
     job = partial(write_hints, save_path=str(save_path), n_clusters=n_clusters)
@@ -61,8 +64,9 @@ def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="dataset/generate_flow_hint.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="dataset/generate_flow_hint.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dataroot", required=True, help="folder with <id>_motion.pth")
     parser.add_argument("--save_path", required=True, help="folder for <id>/<k>_blend.pth; made if missing")
     parser.add_argument("--n_clusters", type=int, default=5, help="hints with 1..n points (default: %(default)s)")
@@ -70,7 +74,9 @@ def main():
     arguments = parser.parse_args()
     if arguments.workers < 1:
         raise ValueError(f"--workers {arguments.workers}: expected 1 or more")
-    written, broken = generate_flow_hint(arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers)
+    written, broken = generate_flow_hint(
+        arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers
+    )
     print(f"{written} hints written to {arguments.save_path}, {len(broken)} motions skipped")
     for message in broken:
         print(f"skipped: {message}", file=sys.stderr)

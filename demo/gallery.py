@@ -17,22 +17,28 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from text2cinemagraph import inference_t2c
+from text2cinemagraph.data.experiment import FILES
+from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.data.hint import find_direction
+from text2cinemagraph.options.cli import run_main
 from tqdm import tqdm
 
-import inference_t2c
-from data.experiment import FILES
-from data.files import atomic, sha256
-from data.hint import find_direction
-from options.cli import run_main
-
-RECORD = "gallery.json"                 # in each folder: how it was made, so that an equal run need not be repeated
+RECORD = "gallery.json"  # in each folder: how it was made, so that an equal run need not be repeated
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-STAGES = (("image", "s1 image"), ("twin", "s2 twin"), ("mask_odise", "s3 mask"), ("mask", "s4 sharpened"), ("flow_color", "s5 flow"))
+STAGES = (
+    ("image", "s1 image"),
+    ("twin", "s2 twin"),
+    ("mask_odise", "s3 mask"),
+    ("mask", "s4 sharpened"),
+    ("flow_color", "s5 flow"),
+)
 
 
 @dataclass(frozen=True)
 class Work:
     """One cinemagraph to make.  name: its folder.  title: for the page.  words: the command line of inference_t2c.py after --config and --name."""
+
     name: str
     title: str
     words: tuple
@@ -41,7 +47,9 @@ class Work:
 def works_of_prompts(prompts, twin_prompts, seeds):
     """Every prompt with every seed; prompts with a direction follow it.  twin_prompts: as many as prompts, or none."""
     if twin_prompts and len(twin_prompts) != len(prompts):
-        raise ValueError(f"{len(prompts)} prompts, but {len(twin_prompts)} twin prompts; expected one line for each, or --twin_prompts \"\"")
+        raise ValueError(
+            f'{len(prompts)} prompts, but {len(twin_prompts)} twin prompts; expected one line for each, or --twin_prompts ""'
+        )
     made = []
     for i, prompt in enumerate(prompts):
         for seed in seeds:
@@ -56,7 +64,16 @@ def works_of_prompts(prompts, twin_prompts, seeds):
 def _only_clouds(prompt):
     """Clouds move, and no water is named: the vocabulary of water that configurations have would find nothing."""
     words = set(re.findall(r"[a-z]+", prompt.lower()))
-    return bool(words & {"cloud", "clouds"}) and not words & {"river", "waterfall", "lake", "sea", "ocean", "stream", "water", "waves"}
+    return bool(words & {"cloud", "clouds"}) and not words & {
+        "river",
+        "waterfall",
+        "lake",
+        "sea",
+        "ocean",
+        "stream",
+        "water",
+        "waves",
+    }
 
 
 def works_of_pictures(folder, seeds):
@@ -67,7 +84,9 @@ def works_of_pictures(folder, seeds):
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     if not found:
         raise ValueError(f"{folder} holds no pictures; expected files ending in {', '.join(SUFFIXES)}")
-    return _with_different_names([Work(_slug(p.stem), p.name, ("--image", str(p), f"twin_extraction.seed={seeds[0]}")) for p in found])
+    return _with_different_names(
+        [Work(_slug(p.stem), p.name, ("--image", str(p), f"twin_extraction.seed={seeds[0]}")) for p in found]
+    )
 
 
 def _slug(text):
@@ -86,17 +105,23 @@ def _with_different_names(works):
 def make(work, output, config, overrides):
     """Run the pipeline unless its result is there already.  Returns the record: {"key", "seconds"} or {"key", "error"}."""
     folder, words = Path(output) / work.name, [*work.words, *overrides]
-    key = {"words": words, "config": sha256(config), "files": [sha256(w) for w in words if Path(w).suffix.lower() in SUFFIXES]}
+    key = {
+        "words": words,
+        "config": sha256(config),
+        "files": [sha256(w) for w in words if Path(w).suffix.lower() in SUFFIXES],
+    }
     record = _read(folder / RECORD)
     if record.get("key") == key and "error" not in record and (folder / FILES["video"]).is_file():
         return record
     started = time.perf_counter()
     try:
-        inference_t2c.main(["--config", str(config), "--name", work.name, *words, f"twin_extraction.exp_path_root={output}"])
+        inference_t2c.main(
+            ["--config", str(config), "--name", work.name, *words, f"twin_extraction.exp_path_root={output}"]
+        )
         record = {"key": key, "seconds": round(time.perf_counter() - started, 1)}
-    except (ValueError, OSError) as error:                         # the user's mistakes, or an empty mask
+    except (ValueError, OSError) as error:  # the user's mistakes, or an empty mask
         record = {"key": key, "error": str(error)}
-    except Exception as error:                                     # one broken run must not cost the night's others
+    except Exception as error:  # one broken run must not cost the night's others
         traceback.print_exc()
         record = {"key": key, "error": f"{type(error).__name__}: {error}"}
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,11 +167,16 @@ def _article(output, work, record):
     if "error" in record:
         return f'<article>{title}<p class="failed">{escape(record["error"])}</p></article>'
     there = [(artifact, label) for artifact, label in STAGES if (output / work.name / FILES[artifact]).is_file()]
-    figures = "".join(f'<figure><a href="{work.name}/{FILES[a]}"><img loading="lazy" src="{work.name}/{FILES[a]}" alt="{label}"></a>'
-                      f"<figcaption>{label}</figcaption></figure>" for a, label in there)
+    figures = "".join(
+        f'<figure><a href="{work.name}/{FILES[a]}"><img loading="lazy" src="{work.name}/{FILES[a]}" alt="{label}"></a>'
+        f"<figcaption>{label}</figcaption></figure>"
+        for a, label in there
+    )
     video = f'<video src="{work.name}/{FILES["video"]}" autoplay loop muted playsinline></video>'
-    return (f'<article>{title}<figure>{video}<figcaption>s6 video, {record["seconds"]:.0f} s in all</figcaption></figure>'
-            f'<div class="stages">{figures}</div></article>')
+    return (
+        f"<article>{title}<figure>{video}<figcaption>s6 video, {record['seconds']:.0f} s in all</figcaption></figure>"
+        f'<div class="stages">{figures}</div></article>'
+    )
 
 
 def read_lines(path):
@@ -160,18 +190,29 @@ def read_lines(path):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m demo.gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m demo.gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="configs/inference_mini.yaml", help="(default: %(default)s)")
     parser.add_argument("--prompts", default="dataset/prompts.txt", help="one per line (default: %(default)s)")
-    parser.add_argument("--twin_prompts", help="one per line, for the twins; \"\" = made from the prompts' nouns (default: dataset/prompts_twin.txt "
-                                               "for dataset/prompts.txt, else \"\")")
+    parser.add_argument(
+        "--twin_prompts",
+        help='one per line, for the twins; "" = made from the prompts\' nouns (default: dataset/prompts_twin.txt '
+        'for dataset/prompts.txt, else "")',
+    )
     parser.add_argument("--images", default="", help="folder of your own pictures, beside or instead of prompts")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--output", default="outputs/gallery")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="as for inference_t2c.py")
     flags = parser.parse_intermixed_args()
     standard = parser.get_default("prompts")
-    twins = flags.twin_prompts if flags.twin_prompts is not None else "dataset/prompts_twin.txt" if flags.prompts == standard else ""
+    twins = (
+        flags.twin_prompts
+        if flags.twin_prompts is not None
+        else "dataset/prompts_twin.txt"
+        if flags.prompts == standard
+        else ""
+    )
     works = works_of_prompts(read_lines(flags.prompts), read_lines(twins), flags.seeds)
     works += works_of_pictures(flags.images, flags.seeds) if flags.images else []
     if not works:
@@ -185,7 +226,9 @@ def main():
     failed = [work.title for work, record in zip(works, records) if "error" in record]
     print(f"page: {Path(flags.output) / 'index.html'}")
     if failed:
-        raise ValueError(f"{len(failed)} of {len(works)} failed: {'; '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}; why: see the page")
+        raise ValueError(
+            f"{len(failed)} of {len(works)} failed: {'; '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}; why: see the page"
+        )
 
 
 if __name__ == "__main__":

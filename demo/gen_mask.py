@@ -13,19 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from text2cinemagraph.data.files import remove_leftovers
+from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
+from text2cinemagraph.evaluate.finished import Share, run_on_all, share_of
+from text2cinemagraph.img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.inference import Odise
+from text2cinemagraph.options.runtime import runtime_of
 from tqdm import tqdm
-
-from data.files import remove_leftovers
-from data.media import read_image, read_mask, write_image, write_mask
-from evaluate.finished import Share, run_on_all, share_of
-from img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
-from options.cli import run_main
-from options.inference import Odise
-from options.runtime import runtime_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 EVERYTHING = Share(0, 1, "-1")
-TINT = torch.tensor([0.1, 0.5, 1.0])[:, None, None]          # the overlay's blue
+TINT = torch.tensor([0.1, 0.5, 1.0])[:, None, None]  # the overlay's blue
 
 
 def pictures(folder):
@@ -37,10 +36,14 @@ def pictures(folder):
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")):
         name = path.stem.removesuffix("_input")
         if name in found:
-            raise ValueError(f"{found[name].name} and {path.name} in {folder} would both give {name}_mask.png; rename one of them")
+            raise ValueError(
+                f"{found[name].name} and {path.name} in {folder} would both give {name}_mask.png; rename one of them"
+            )
         found[name] = path
     if not found:
-        raise FileNotFoundError(f"no pictures in {folder}; expected {', '.join(SUFFIXES)} files, such as <id>_input.jpg")
+        raise FileNotFoundError(
+            f"no pictures in {folder}; expected {', '.join(SUFFIXES)} files, such as <id>_input.jpg"
+        )
     return found
 
 
@@ -52,6 +55,7 @@ def overlay(image, mask):
 @dataclass
 class Outcome:
     """Of a folder: how many masks were written and kept, and per picture why there is none."""
+
     written: int = 0
     kept: int = 0
     broken: list = field(default_factory=list)
@@ -67,7 +71,7 @@ def gen_mask(source, target, find_mask, with_overlay=False, share=EVERYTHING):
     remove_leftovers(target)
     for name, path in tqdm(share.of(list(pictures(source).items())), desc=share.title("masks"), unit="picture"):
         mask_path, overlay_path = target / f"{name}_mask.png", target / f"{name}_overlay.jpg"
-        if mask_path.exists():                      # perhaps painted by hand: never made again
+        if mask_path.exists():  # perhaps painted by hand: never made again
             outcome.kept += 1
             if with_overlay and not overlay_path.exists():
                 write_image(overlay_path, overlay(read_image(path), read_mask(mask_path)))
@@ -84,37 +88,59 @@ def gen_mask(source, target, find_mask, with_overlay=False, share=EVERYTHING):
             continue
         if with_overlay:
             write_image(overlay_path, overlay(image, mask))
-        write_mask(mask_path, mask)                 # last: its presence means that this picture is done
+        write_mask(mask_path, mask)  # last: its presence means that this picture is done
         outcome.written += 1
     return outcome
 
 
 def report(outcome, target, vocabulary):
     """What a person wants to know at the end; pictures without a mask by name."""
-    print(f"{outcome.written} masks written to {target}, {outcome.kept} were there already, {len(outcome.broken)} pictures broken, "
-          f"{len(outcome.empty)} without anything of the vocabulary")
+    print(
+        f"{outcome.written} masks written to {target}, {outcome.kept} were there already, {len(outcome.broken)} pictures broken, "
+        f"{len(outcome.empty)} without anything of the vocabulary"
+    )
     for message in outcome.broken:
         print(f"skipped: {message}", file=sys.stderr)
     if outcome.empty:
-        print(f"no mask: nothing of {vocabulary!r} found in {', '.join(outcome.empty)}; widen --vocab, try another --backend, or paint "
-              "these masks by hand", file=sys.stderr)
+        print(
+            f"no mask: nothing of {vocabulary!r} found in {', '.join(outcome.empty)}; widen --vocab, try another --backend, or paint "
+            "these masks by hand",
+            file=sys.stderr,
+        )
 
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="demo/gen_mask.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="demo/gen_mask.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--input", required=True, help="folder of pictures")
     parser.add_argument("--output", required=True, help="folder for <id>_mask.png; made if missing")
-    parser.add_argument("--vocab", default=Odise.vocab,
-                        help="what may move; ';' separates classes, ',' their synonyms (default: %(default)s)")
-    parser.add_argument("--backend", default=Odise.backend, choices=["auto", *BACKENDS],
-                        help="which segmenter; auto: by --checkpoint, else the best whose weights are here (default: %(default)s)")
-    parser.add_argument("--checkpoint", default="", help="its weights: a folder, or a hub id in the local cache (default: the backend's "
-                        f"own place, such as {BACKENDS['odise'].checkpoint}; else the one checkpoints/*/segmenter)")
-    parser.add_argument("--overlay", action="store_true", help="also write <id>_overlay.jpg, the picture with the mask in blue")
-    parser.add_argument("--gpu_ids", default="0", help="GPUs, one process each, such as 0,1; -1: the CPU (default: %(default)s; "
-                        "without a GPU the CPU)")
+    parser.add_argument(
+        "--vocab",
+        default=Odise.vocab,
+        help="what may move; ';' separates classes, ',' their synonyms (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--backend",
+        default=Odise.backend,
+        choices=["auto", *BACKENDS],
+        help="which segmenter; auto: by --checkpoint, else the best whose weights are here (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="",
+        help="its weights: a folder, or a hub id in the local cache (default: the backend's "
+        f"own place, such as {BACKENDS['odise'].checkpoint}; else the one checkpoints/*/segmenter)",
+    )
+    parser.add_argument(
+        "--overlay", action="store_true", help="also write <id>_overlay.jpg, the picture with the mask in blue"
+    )
+    parser.add_argument(
+        "--gpu_ids",
+        default="0",
+        help="GPUs, one process each, such as 0,1; -1: the CPU (default: %(default)s; without a GPU the CPU)",
+    )
     arguments = parser.parse_args()
     code = run_on_all(arguments.gpu_ids, sys.argv)
     if code is not None:
@@ -137,7 +163,7 @@ def segmenter(backend, checkpoint):
     try:
         return choose_backend(backend, checkpoint)
     except FileNotFoundError:
-        nearby = sorted(Path("checkpoints").glob("*/segmenter/card.json"))             # shipped ones have a card
+        nearby = sorted(Path("checkpoints").glob("*/segmenter/card.json"))  # shipped ones have a card
         if len(nearby) != 1:
             raise
         return choose_backend("auto", nearby[0].parent)

@@ -2,7 +2,8 @@
 
     python -m demo.readme_assets            # or: make readme-assets
 
-Writes docs/assets/ (under 3 MB in all), docs/results/readme_times.json, and the table between the two "times" marks of README.md.
+Writes docs/assets/ (under 3 MB in all), docs/results/readme_times.json, and the table between the two "times" marks of
+README.md.
 """
 
 import json
@@ -17,27 +18,47 @@ import cv2
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
-
-from data.animation import write_animation
-from data.experiment import FILES
-from data.files import atomic
-from data.media import read_video
-from options.cli import run_main
+from text2cinemagraph.data.animation import write_animation
+from text2cinemagraph.data.experiment import FILES
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.media import read_video
+from text2cinemagraph.options.cli import run_main
 
 ROOT = Path(__file__).resolve().parents[1]
-ASSETS, RUNS, TIMES = ROOT / "docs" / "assets", ROOT / "outputs" / "readme", ROOT / "docs" / "results" / "readme_times.json"
+ASSETS, RUNS, TIMES = (
+    ROOT / "docs" / "assets",
+    ROOT / "outputs" / "readme",
+    ROOT / "docs" / "results" / "readme_times.json",
+)
 CONFIG, DIRECTED = "configs/inference_mini.yaml", "configs/inference_mini_directional.yaml"
 # (prompt, seed) of the loops at the top; the first one is also the strip of stages and what is timed.
-LOOPS = (("a large waterfall falling from hills during sunset in the style of Leonid Afremov", 1),
-         ("a large river flowing in front of a mountain in the style of starry nights painting", 42),
-         ("sea, sunset, nature, bright, realistic, photography", 42))
+LOOPS = (
+    ("a large waterfall falling from hills during sunset in the style of Leonid Afremov", 1),
+    ("a large river flowing in front of a mountain in the style of starry nights painting", 42),
+    ("sea, sunset, nature, bright, realistic, photography", 42),
+)
 DIRECTIONS = (("left to right", 23), ("right to left", 23))
 DIRECTED_PROMPT = "a large river flowing in {} direction in front of mountains in the style of an oil painting"
-# The lake in scikit-learn's "china.jpg" (640x427; its author: see scikit-learn's copyright note), drawn by hand: x, y in px.
-LAKE = ((354, 242), (420, 241), (498, 244), (520, 223), (548, 223), (546, 262), (540, 270), (505, 283), (468, 290), (438, 300), (412, 314),
-        (392, 318), (374, 306), (356, 262))
-LOOP_SIDE, EVERY = 240, 2               # px; every second frame: half the size of the file
-LIMIT = 3e6                             # bytes, all assets together
+# The lake in scikit-learn's "china.jpg" (640x427; its author: see scikit-learn's copyright note), drawn by hand: x, y
+# in px.
+LAKE = (
+    (354, 242),
+    (420, 241),
+    (498, 244),
+    (520, 223),
+    (548, 223),
+    (546, 262),
+    (540, 270),
+    (505, 283),
+    (468, 290),
+    (438, 300),
+    (412, 314),
+    (392, 318),
+    (374, 306),
+    (356, 262),
+)
+LOOP_SIDE, EVERY = 240, 2  # px; every second frame: half the size of the file
+LIMIT = 3e6  # bytes, all assets together
 
 
 def run(name, *words):
@@ -69,14 +90,29 @@ def with_arrow(frames, angle):
         marked, center = frame.copy(), np.array([30, 30])
         reach = np.array([np.cos(np.radians(angle)), -np.sin(np.radians(angle))]) * 18
         for colour, width in (((0, 0, 0), 6), ((255, 255, 255), 3)):
-            cv2.arrowedLine(marked, tuple(map(int, center - reach)), tuple(map(int, center + reach)), colour, width, cv2.LINE_AA, tipLength=0.4)
+            cv2.arrowedLine(
+                marked,
+                tuple(map(int, center - reach)),
+                tuple(map(int, center + reach)),
+                colour,
+                width,
+                cv2.LINE_AA,
+                tipLength=0.4,
+            )
         yield marked
 
 
 def loops():
     """The clips at the top of the README, and the strip of stages of the first one.  Returns its times."""
-    seconds = [run(f"loop{i}", "--config", CONFIG, "--prompt", prompt, f"twin_extraction.seed={seed}") for i, (prompt, seed) in enumerate(LOOPS)]
-    write_animation(ASSETS / "loops.webp", list(side_by_side([frames_of(f"loop{i}", LOOP_SIDE) for i in range(len(LOOPS))])), 30 / EVERY)
+    seconds = [
+        run(f"loop{i}", "--config", CONFIG, "--prompt", prompt, f"twin_extraction.seed={seed}")
+        for i, (prompt, seed) in enumerate(LOOPS)
+    ]
+    write_animation(
+        ASSETS / "loops.webp",
+        list(side_by_side([frames_of(f"loop{i}", LOOP_SIDE) for i in range(len(LOOPS))])),
+        30 / EVERY,
+    )
     sheet = Image.open(RUNS / "loop0" / FILES["summary"])
     with atomic(ASSETS / "stages.jpg") as path:
         sheet.save(path, "JPEG", quality=88)
@@ -90,15 +126,33 @@ def photograph():
     RUNS.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(RUNS / "photo.png")
     Image.fromarray(mask).save(RUNS / "photo_mask.png")
-    run("photo", "--config", DIRECTED, "--use_hint", "--image", str(RUNS / "photo.png"), "--mask", str(RUNS / "photo_mask.png"),
-        "--prompt", "a lake flowing in left to right direction")
+    run(
+        "photo",
+        "--config",
+        DIRECTED,
+        "--use_hint",
+        "--image",
+        str(RUNS / "photo.png"),
+        "--mask",
+        str(RUNS / "photo_mask.png"),
+        "--prompt",
+        "a lake flowing in left to right direction",
+    )
     write_animation(ASSETS / "photo.webp", list(frames_of("photo", 320)), 30 / EVERY)
 
 
 def directions():
     """One prompt, two directions."""
     for i, (phrase, seed) in enumerate(DIRECTIONS):
-        run(f"direction{i}", "--config", DIRECTED, "--use_hint", "--prompt", DIRECTED_PROMPT.format(phrase), f"twin_extraction.seed={seed}")
+        run(
+            f"direction{i}",
+            "--config",
+            DIRECTED,
+            "--use_hint",
+            "--prompt",
+            DIRECTED_PROMPT.format(phrase),
+            f"twin_extraction.seed={seed}",
+        )
     clips = [with_arrow(frames_of(f"direction{i}", LOOP_SIDE), angle) for i, angle in enumerate((0, 180))]
     write_animation(ASSETS / "directions.webp", list(side_by_side(clips)), 30 / EVERY)
 
@@ -109,28 +163,48 @@ def gallery():
     if done.returncode:
         raise ValueError(f"the gallery is not whole; see {RUNS / 'gallery' / 'index.html'}")
     sheets = [Image.open(path).convert("RGB") for path in sorted((RUNS / "gallery").glob("*/" + FILES["summary"]))]
-    small = [np.asarray(sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)) for sheet in sheets]
+    small = [
+        np.asarray(sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)) for sheet in sheets
+    ]
     height, width = (max(picture.shape[i] for picture in small) for i in (0, 1))
-    tiles = [np.pad(picture, ((0, height - picture.shape[0] + 8), (0, width - picture.shape[1] + 8), (0, 0)), constant_values=255)
-             for picture in small]
+    tiles = [
+        np.pad(
+            picture,
+            ((0, height - picture.shape[0] + 8), (0, width - picture.shape[1] + 8), (0, 0)),
+            constant_values=255,
+        )
+        for picture in small
+    ]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 3)
-    rows = [np.concatenate(tiles[i:i + 3], axis=1) for i in range(0, len(tiles), 3)]
+    rows = [np.concatenate(tiles[i : i + 3], axis=1) for i in range(0, len(tiles), 3)]
     with atomic(ASSETS / "gallery.jpg") as path:
         Image.fromarray(np.concatenate(rows)).save(path, "JPEG", quality=80)
 
 
 def write_times(seconds, peak):
     """The record, and the README's table of it."""
-    record = {"command": f"python inference_t2c.py --config {CONFIG}", "seconds": seconds, "peak_gb": peak, "cores": os.cpu_count(),
-              "size": "256x256, 60 frames"}
+    record = {
+        "command": f"python inference_t2c.py --config {CONFIG}",
+        "seconds": seconds,
+        "peak_gb": peak,
+        "cores": os.cpu_count(),
+        "size": "256x256, 60 frames",
+    }
     with atomic(TIMES) as path:
         path.write_text(json.dumps(record, indent=1) + "\n")
     names = [name for name in seconds if name != "total"]
-    table = [f"| {' | '.join(names)} | all | peak memory |", "|" + "---|" * (len(names) + 2),
-             f"| {' | '.join(f'{seconds[name]:.1f} s' for name in names)} | {seconds['total']:.1f} s | {peak:.2f} GB |"]
+    table = [
+        f"| {' | '.join(names)} | all | peak memory |",
+        "|" + "---|" * (len(names) + 2),
+        f"| {' | '.join(f'{seconds[name]:.1f} s' for name in names)} | {seconds['total']:.1f} s | {peak:.2f} GB |",
+    ]
     readme = ROOT / "README.md"
-    text, count = re.subn(r"(<!-- times -->\n).*?(\n<!-- /times -->)", lambda m: m[1] + "\n".join(table) + m[2],
-                          readme.read_text(encoding="utf-8"), flags=re.S)
+    text, count = re.subn(
+        r"(<!-- times -->\n).*?(\n<!-- /times -->)",
+        lambda m: m[1] + "\n".join(table) + m[2],
+        readme.read_text(encoding="utf-8"),
+        flags=re.S,
+    )
     if count != 1:
         raise ValueError("README.md has no pair of marks <!-- times --> and <!-- /times --> for the table")
     with atomic(readme) as path:
@@ -141,7 +215,7 @@ def main():
     """The command line: no options."""
     ASSETS.mkdir(parents=True, exist_ok=True)
     seconds = loops()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6          # of the largest run so far; KB on Linux
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # of the largest run so far; KB on Linux
     photograph()
     directions()
     gallery()
@@ -149,7 +223,9 @@ def main():
     size = sum(path.stat().st_size for path in ASSETS.iterdir())
     print(f"{size / 1e6:.2f} MB in {ASSETS}")
     if size > LIMIT:
-        raise ValueError(f"docs/assets holds {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}: lower LOOP_SIDE or raise EVERY")
+        raise ValueError(
+            f"docs/assets holds {size / 1e6:.1f} MB, more than {LIMIT / 1e6:.0f}: lower LOOP_SIDE or raise EVERY"
+        )
 
 
 if __name__ == "__main__":

@@ -7,24 +7,29 @@ import av
 import numpy as np
 import PIL
 from PIL import Image
+from text2cinemagraph.data.files import sha256
+from text2cinemagraph.data.media import read_image, read_video, to_uint8
 
-from data.files import sha256
-from data.media import read_image, read_video, to_uint8
-
-SIDE = 224                                          # px that the I3D network takes
+SIDE = 224  # px that the I3D network takes
 # The published rules: every third frame, 16 of them; or the first 60.
 FRAMES = {"fvd_16": range(0, 46, 3), "fvd_60": range(60)}
 _CODEC = "PyAV {} (libavcodec {})".format(av.__version__, ".".join(map(str, av.library_versions["libavcodec"])))
 DECODERS = {"published": _CODEC, "clean": _CODEC}
-# published: what decord does when asked for 224 x 224.  clean: as in clean-fid (Parmar et al., CVPR 2022), on RGB, antialiased.
-RESIZES = {"published": "swscale bicubic, in the file's YUV, aspect not kept",
-           "clean": f"Pillow {PIL.__version__} bicubic, in RGB, antialiased, aspect not kept"}
+# published: what decord does when asked for 224 x 224.  clean: as in clean-fid (Parmar et al., CVPR 2022), on RGB,
+# antialiased.
+RESIZES = {
+    "published": "swscale bicubic, in the file's YUV, aspect not kept",
+    "clean": f"Pillow {PIL.__version__} bicubic, in RGB, antialiased, aspect not kept",
+}
 MODES = tuple(RESIZES)
 
 
 @dataclass
 class Pairing:
-    """Clips by name.  real, fake: {id: path} of the same ids, sorted.  missing: true clips without a prediction; surplus: the reverse."""
+    """Clips by name.  real, fake: {id: path} of the same ids, sorted.  missing: true clips without a prediction;
+    surplus: the reverse.
+    """
+
     real: dict
     fake: dict
     missing: list
@@ -34,14 +39,19 @@ class Pairing:
 def pair(gt_path, pred_path):
     """Pairing of `<id>_gt.mp4` (or folder `<id>_gt`) with `<id>_video.mp4` (or `<id>_input_video.mp4`).
 
-    pred_path may also be the folder above images/.  Raises FileNotFoundError or ValueError for folders with nothing to compare.
+    pred_path may also be the folder above images/.  Raises FileNotFoundError or ValueError for folders with nothing to
+    compare.
     """
     real, fake = true_clips(gt_path), predicted_clips(pred_path)
     both = sorted(real.keys() & fake.keys())
     if not both:
-        raise ValueError(f"no common names: {gt_path} has {_some(real)}, {pred_path} has {_some(fake)}; "
-                         "expected <id>_gt.mp4 and <id>_video.mp4 of the same ids")
-    return Pairing({i: real[i] for i in both}, {i: fake[i] for i in both}, sorted(real.keys() - fake), sorted(fake.keys() - real))
+        raise ValueError(
+            f"no common names: {gt_path} has {_some(real)}, {pred_path} has {_some(fake)}; "
+            "expected <id>_gt.mp4 and <id>_video.mp4 of the same ids"
+        )
+    return Pairing(
+        {i: real[i] for i in both}, {i: fake[i] for i in both}, sorted(real.keys() - fake), sorted(fake.keys() - real)
+    )
 
 
 def true_clips(folder):
@@ -62,7 +72,9 @@ def predicted_clips(folder):
     for path in paths:
         item = path.name.removesuffix("_video.mp4").removesuffix("_input")
         if item in found:
-            raise ValueError(f"two predictions of {item}: {found[item].name} and {path.name} in {path.parent}; remove one")
+            raise ValueError(
+                f"two predictions of {item}: {found[item].name} and {path.name} in {path.parent}; remove one"
+            )
         found[item] = path
     if not found:
         raise ValueError(f"no clips in {folder}; expected <id>_video.mp4, as test_video.py writes them (--pred_path)")
@@ -81,14 +93,16 @@ def read_clip(path, frames, mode):
         count += 1
         if count == len(frames):
             return chosen
-    raise ValueError(f"{path} is too short: {f'at most {count * frames.step}' if count else 'no'} frames, expected {frames[-1] + 1}")
+    raise ValueError(
+        f"{path} is too short: {f'at most {count * frames.step}' if count else 'no'} frames, expected {frames[-1] + 1}"
+    )
 
 
 def digest_of(path, frames):
     """sha256 of what read_clip would read: the file, or the pictures of a folder one after the other."""
     if Path(path).is_file():
         return sha256(path)
-    return "-".join(sha256(picture)[:16] for picture in pictures_of(path)[:frames[-1] + 1:frames.step])
+    return "-".join(sha256(picture)[:16] for picture in pictures_of(path)[: frames[-1] + 1 : frames.step])
 
 
 def pictures_of(folder):
@@ -103,7 +117,7 @@ def _frames(path, frames, size):
     if Path(path).is_file():
         yield from read_video(path, size, frames.step)
         return
-    for picture in pictures_of(path)[::frames.step]:
+    for picture in pictures_of(path)[:: frames.step]:
         yield read_picture(picture, size)
 
 

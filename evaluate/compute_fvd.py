@@ -14,14 +14,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.evaluate.backbones import load_backbone
+from text2cinemagraph.evaluate.clips import DECODERS, FRAMES, MODES, RESIZES, digest_of, pair, read_clip
+from text2cinemagraph.evaluate.fvd import Moments, bootstrap_interval, frechet_distance, split_half_floor
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
-
-from data.files import atomic
-from evaluate.backbones import load_backbone
-from evaluate.clips import DECODERS, FRAMES, MODES, RESIZES, digest_of, pair, read_clip
-from evaluate.fvd import Moments, bootstrap_interval, frechet_distance, split_half_floor
-from options.cli import run_main
-from options.runtime import make_runtime
 
 
 def compute_fvd(pairing, backbone, kind, mode="published", cache="", batch=8, strict=False, draws=200, seed=0):
@@ -32,7 +31,9 @@ def compute_fvd(pairing, backbone, kind, mode="published", cache="", batch=8, st
     is too short, or at a missing prediction, instead of going on without it.   draws: of the bootstrap.
     """
     if strict and pairing.missing:
-        raise ValueError(f"{len(pairing.missing)} true clips have no prediction: {_some(pairing.missing)}; make them, or leave out --strict")
+        raise ValueError(
+            f"{len(pairing.missing)} true clips have no prediction: {_some(pairing.missing)}; make them, or leave out --strict"
+        )
     store = FeatureStore(cache, f"{kind} {mode} {DECODERS[mode]} {backbone.key}")
     skipped, features = {}, {}
     for side, paths in (("real", pairing.real), ("fake", pairing.fake)):
@@ -45,10 +46,24 @@ def compute_fvd(pairing, backbone, kind, mode="published", cache="", batch=8, st
     value = frechet_distance(*Moments().add(real).gaussian(), *Moments().add(fake).gaussian())
     low, high = bootstrap_interval(real, fake, draws, seed)
     floor = split_half_floor(real, fake, seed=seed)
-    return {"type": kind, "value": value, "interval_95": [low, high], "n": len(both), "feature_dim": real.shape[1], "floor": floor,
-            "mode": mode, "decoder": DECODERS[mode], "resize": RESIZES[mode], "features": backbone.name, "features_key": backbone.key,
-            "frames": f"{FRAMES[kind][0]}, {FRAMES[kind][1]}, ..., {FRAMES[kind][-1]}", "missing": pairing.missing,
-            "surplus": pairing.surplus, "skipped": skipped, "warnings": _warnings(value, real, floor, pairing, skipped)}
+    return {
+        "type": kind,
+        "value": value,
+        "interval_95": [low, high],
+        "n": len(both),
+        "feature_dim": real.shape[1],
+        "floor": floor,
+        "mode": mode,
+        "decoder": DECODERS[mode],
+        "resize": RESIZES[mode],
+        "features": backbone.name,
+        "features_key": backbone.key,
+        "frames": f"{FRAMES[kind][0]}, {FRAMES[kind][1]}, ..., {FRAMES[kind][-1]}",
+        "missing": pairing.missing,
+        "surplus": pairing.surplus,
+        "skipped": skipped,
+        "warnings": _warnings(value, real, floor, pairing, skipped),
+    }
 
 
 def features_of(paths, backbone, frames, mode, store, batch, strict, skipped, side):
@@ -58,7 +73,7 @@ def features_of(paths, backbone, frames, mode, store, batch, strict, skipped, si
     """
     items, found, rows = list(paths.items()), {}, None
     for start in tqdm(range(0, len(items), batch), f"{side} clips", unit="batch"):
-        made = _batch(dict(items[start:start + batch]), backbone, frames, mode, store, strict, skipped)
+        made = _batch(dict(items[start : start + batch]), backbone, frames, mode, store, strict, skipped)
         for item, feature in made.items():
             # Rows of one array: small arrays that stay, laid down between large ones that go, would keep the heap from shrinking.
             rows = np.empty((len(items), len(feature)), np.float32) if rows is None else rows
@@ -125,11 +140,15 @@ class FeatureStore:
 def _warnings(value, real, floor, pairing, skipped):
     found, (n, dimension) = [], real.shape
     if n < dimension:
-        found.append(f"{n} clips for {dimension} features: the covariances are not of full rank and the distance is mostly sample size; "
-                     f"compare only with values of the same n, and with the floor")
+        found.append(
+            f"{n} clips for {dimension} features: the covariances are not of full rank and the distance is mostly sample size; "
+            f"compare only with values of the same n, and with the floor"
+        )
     if floor and floor["value_at_n"] <= floor["high"]:
-        found.append(f"at {floor['n']} clips the predictions are no further from the true clips ({floor['value_at_n']:.1f}) than those from "
-                     f"each other (up to {floor['high']:.1f})")
+        found.append(
+            f"at {floor['n']} clips the predictions are no further from the true clips ({floor['value_at_n']:.1f}) than those from "
+            f"each other (up to {floor['high']:.1f})"
+        )
     if pairing.missing:
         found.append(f"{len(pairing.missing)} true clips without a prediction: {_some(pairing.missing)}")
     if pairing.surplus:
@@ -145,30 +164,54 @@ def _some(names):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="evaluate/compute_fvd.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="evaluate/compute_fvd.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pred_path", required=True, help="folder of <id>_video.mp4 (or <id>_input_video.mp4)")
     parser.add_argument("--gt_path", required=True, help="folder of <id>_gt.mp4, or of folders <id>_gt with N.png")
-    parser.add_argument("--type", default="fvd_16", choices=tuple(FRAMES), help="16 frames, every third; or the first 60 (default: %(default)s)")
-    parser.add_argument("--mode", default="published", choices=MODES, help="how frames are brought to 224 px (default: %(default)s)")
-    parser.add_argument("--features", default="i3d", help="i3d | torchvision:r3d_18 | a TorchScript file (default: %(default)s)")
-    parser.add_argument("--i3d", default="checkpoints/i3d/i3d_torchscript.pt", help="StyleGAN-V's network (default: %(default)s)")
-    parser.add_argument("--weights", default="", help="weights file of a torchvision network (default: torchvision's own cache)")
-    parser.add_argument("--strict", action="store_true", help="stop at the first clip that is unreadable, too short or missing")
-    parser.add_argument("--batch", type=int, default=0, help="clips in one call of the network, 0 = 8 on a GPU and 1 on a CPU")
+    parser.add_argument(
+        "--type",
+        default="fvd_16",
+        choices=tuple(FRAMES),
+        help="16 frames, every third; or the first 60 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--mode", default="published", choices=MODES, help="how frames are brought to 224 px (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--features", default="i3d", help="i3d | torchvision:r3d_18 | a TorchScript file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--i3d", default="checkpoints/i3d/i3d_torchscript.pt", help="StyleGAN-V's network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--weights", default="", help="weights file of a torchvision network (default: torchvision's own cache)"
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="stop at the first clip that is unreadable, too short or missing"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=0, help="clips in one call of the network, 0 = 8 on a GPU and 1 on a CPU"
+    )
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda:N (default: %(default)s)")
-    parser.add_argument("--cache", default="results/fvd_features", help='folder of features, "" = none (default: %(default)s)')
+    parser.add_argument(
+        "--cache", default="results/fvd_features", help='folder of features, "" = none (default: %(default)s)'
+    )
     parser.add_argument("--output", default="", help="JSON file (default: <pred_path>/<type>_<mode>.json)")
     parser.add_argument("--draws", type=int, default=200, help="draws of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of bootstrap and splits (default: %(default)s)")
     options = parser.parse_args()
     if options.batch < 0 or options.draws < 20:
-        raise ValueError(f"--batch {options.batch} --draws {options.draws}: expected a batch of 0 (by the machine) or more, and 20 draws or more")
+        raise ValueError(
+            f"--batch {options.batch} --draws {options.draws}: expected a batch of 0 (by the machine) or more, and 20 draws or more"
+        )
     pairing = pair(options.gt_path, options.pred_path)
     runtime = make_runtime(options.device, "fp32")
     backbone = load_backbone(options.features, options.i3d, options.weights, runtime.device)
     batch = options.batch or (1 if runtime.device.type == "cpu" else 8)
-    result = compute_fvd(pairing, backbone, options.type, options.mode, options.cache, batch, options.strict, options.draws, options.seed)
+    result = compute_fvd(
+        pairing, backbone, options.type, options.mode, options.cache, batch, options.strict, options.draws, options.seed
+    )
     result |= {"pred_path": str(options.pred_path), "gt_path": str(options.gt_path), "command": " ".join(sys.argv)}
     output = Path(options.output or Path(options.pred_path) / f"{options.type}_{options.mode}.json")
     with atomic(output) as temporary:

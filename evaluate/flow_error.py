@@ -2,7 +2,7 @@
 
 import torch
 
-MIN_SPEED = 0.01                # px/frame: slower pixels of the true flow have no direction worth comparing
+MIN_SPEED = 0.01  # px/frame: slower pixels of the true flow have no direction worth comparing
 
 
 def endpoint_error(flow, target, mask=None):
@@ -17,7 +17,8 @@ def endpoint_error(flow, target, mask=None):
 def angle_error(flow, target, mask=None):
     """Mean angle between predicted and true direction in degrees, 0..180, where the truth moves (> 0.01 px/frame).
 
-    flow, target: [2,H,W]; mask: bool [1,H,W] or None.  A pixel predicted at rest counts 90 degrees. None if nothing moves.
+    flow, target: [2,H,W]; mask: bool [1,H,W] or None.  A pixel predicted at rest counts 90 degrees. None if nothing
+    moves.
     """
     _check(flow, target, mask)
     cross = flow[0] * target[1] - flow[1] * target[0]
@@ -35,15 +36,20 @@ def flow_error(flow, target, mask=None):
     scale, result = 512 / min(target.shape[-2:]), {}
     for name, where in (("", None),) if mask is None else (("", None), ("_masked", mask)):
         error = endpoint_error(flow, target, where)
-        result |= {f"epe{name}": error, f"epe_512{name}": None if error is None else error * scale,
-                   f"angle{name}": angle_error(flow, target, where)}
+        result |= {
+            f"epe{name}": error,
+            f"epe_512{name}": None if error is None else error * scale,
+            f"angle{name}": angle_error(flow, target, where),
+        }
     return result
 
 
 def _check(flow, target, mask):
     if flow.dim() != 3 or flow.shape != target.shape or (mask is not None and mask.shape != (1, *flow.shape[1:])):
-        raise ValueError(f"expected two flows [2,H,W] and a mask [1,H,W] of one size, found {tuple(flow.shape)}, "
-                         f"{tuple(target.shape)}" + ("" if mask is None else f", {tuple(mask.shape)}"))
+        raise ValueError(
+            f"expected two flows [2,H,W] and a mask [1,H,W] of one size, found {tuple(flow.shape)}, "
+            f"{tuple(target.shape)}" + ("" if mask is None else f", {tuple(mask.shape)}")
+        )
 
 
 def _mean(values, mask):

@@ -37,22 +37,25 @@ class Moments:
 def frechet_distance(mean1, covariance1, mean2, covariance2):
     """Squared Fréchet distance of two Gaussians; mean [D], covariance [D,D], any rank.
 
-    With S = A A^T, tr (S1 S2)^1/2 is the sum of the singular values of A1^T A2. That needs no square root of a product, whose
-    eigenvalues turn negative or complex when there are fewer vectors than dimensions (relative error there: 1e-9, not 5e-8).
+    With S = A A^T, tr (S1 S2)^1/2 is the sum of the singular values of A1^T A2. That needs no square root of a product,
+    whose eigenvalues turn negative or complex when there are fewer vectors than dimensions (relative error there: 1e-9,
+    not 5e-8).
     """
     return _distance(mean1, _factor(covariance1), mean2, _factor(covariance2))
 
 
 def distance_of_features(features1, features2):
-    """The same of the Gaussians of two sets of vectors [N,D] and [M,D]; cheap where N, M < D, as no covariance is formed."""
+    """The same of the Gaussians of two sets of vectors [N,D] and [M,D]; cheap where N, M < D, as no covariance is
+    formed.
+    """
     return _distance(*_centred(features1), *_centred(features2))
 
 
 def bootstrap_interval(features1, features2, draws=200, seed=0):
     """95 % interval of distance_of_features, (low, high): how it moves when other clips had been taken.
 
-    Sets of one size are taken as pairs (a clip and its imitation) and drawn together.  Drawing with replacement alone raises the
-    distance (repeated clips span less), so the draws are centred on the value: only their spread is used.
+    Sets of one size are taken as pairs (a clip and its imitation) and drawn together.  Drawing with replacement alone
+    raises the distance (repeated clips span less), so the draws are centred on the value: only their spread is used.
     """
     value, rng = distance_of_features(features1, features2), np.random.default_rng(seed)
     found = []
@@ -68,8 +71,8 @@ def split_half_floor(real, fake, splits=20, seed=0):
     """What the distance is when there is nothing to find: between two random halves of the real clips.
 
     real, fake: [N,D], [M,D].  Returns {"n": clips in a half, "mean", "low", "high": over the splits (2.5 and 97.5 %),
-    "value_at_n": real half against the fake clips that are not its pairs, also n of them: the one number to compare the floor with,
-    because the distance grows as the number of clips falls}, or None for fewer than 4 clips.
+    "value_at_n": real half against the fake clips that are not its pairs, also n of them: the one number to compare the
+    floor with, because the distance grows as the number of clips falls}, or None for fewer than 4 clips.
     """
     half, rng = min(len(real), len(fake)) // 2, np.random.default_rng(seed)
     if half < 2:
@@ -77,11 +80,17 @@ def split_half_floor(real, fake, splits=20, seed=0):
     floor, value = [], []
     for _ in range(splits):
         order = rng.permutation(min(len(real), len(fake)))
-        first, second = order[:half], order[half:2 * half]
+        first, second = order[:half], order[half : 2 * half]
         floor.append(distance_of_features(real[first], real[second]))
         value.append(distance_of_features(real[first], fake[second]))
     low, high = np.quantile(floor, [0.025, 0.975])
-    return {"n": half, "mean": float(np.mean(floor)), "low": float(low), "high": float(high), "value_at_n": float(np.mean(value))}
+    return {
+        "n": half,
+        "mean": float(np.mean(floor)),
+        "low": float(low),
+        "high": float(high),
+        "value_at_n": float(np.mean(value)),
+    }
 
 
 def _distance(mean1, factor1, mean2, factor2):
@@ -93,7 +102,7 @@ def _distance(mean1, factor1, mean2, factor2):
 def _factor(covariance):
     """A [D,r] with A A^T = covariance, r its numerical rank."""
     values, vectors = np.linalg.eigh(np.asarray(covariance, dtype=np.float64))
-    kept = values > max(values[-1], 0) * len(values) * np.finfo(np.float64).eps       # the rest is rounding
+    kept = values > max(values[-1], 0) * len(values) * np.finfo(np.float64).eps  # the rest is rounding
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
@@ -105,5 +114,5 @@ def _centred(features):
     mean = features.mean(0)
     centred = (features - mean) / np.sqrt(len(features) - 1)
     if len(centred) > centred.shape[1]:
-        centred = np.linalg.qr(centred, mode="r")         # same A A^T, fewer columns
+        centred = np.linalg.qr(centred, mode="r")  # same A A^T, fewer columns
     return mean, centred.T

@@ -3,7 +3,7 @@
 import html
 from pathlib import Path
 
-from data.files import atomic
+from text2cinemagraph.data.files import atomic
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em; color: #222; background: #fafafa } h1 { font-size: 1.4em }
@@ -30,16 +30,20 @@ def write_index(folder):
         items.setdefault(path.name.removesuffix("_video.mp4").removesuffix("_input"), []).insert(0, ("clip", path.name))
     report = "<p><a href=report.html>Measures of these results</a></p>" if (folder / "report.html").is_file() else ""
     sections = "".join(_section(item, files) for item, files in sorted(items.items()))
-    text = ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-            f"<title>{html.escape(folder.name)}</title><style>{STYLE}</style><h1>{html.escape(str(folder))}</h1>"
-            f"<p>{len(items)} results</p>{report}<main>{sections}</main><script>{PLAY}</script></html>\n")
+    text = (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{html.escape(folder.name)}</title><style>{STYLE}</style><h1>{html.escape(str(folder))}</h1>"
+        f"<p>{len(items)} results</p>{report}<main>{sections}</main><script>{PLAY}</script></html>\n"
+    )
     with atomic(folder / "index.html") as temporary:
         temporary.write_text(text, encoding="utf-8")
     return folder / "index.html"
 
 
 def _section(item, files):
-    figures = "".join(f"<figure>{_element(name)}<figcaption>{html.escape(what)}</figcaption></figure>" for what, name in files)
+    figures = "".join(
+        f"<figure>{_element(name)}<figcaption>{html.escape(what)}</figcaption></figure>" for what, name in files
+    )
     return f"<section><h2>{html.escape(item)}</h2>{figures}</section>"
 
 

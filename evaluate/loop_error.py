@@ -1,25 +1,26 @@
 """Does a cinemagraph loop, move and stay still where it should? Numbers from its frames alone.
 
-    python -m evaluate.loop_error outputs/river/video.mp4 --mask outputs/river/mask_self_attn_erosion.png
+python -m evaluate.loop_error outputs/river/video.mp4 --mask outputs/river/mask_self_attn_erosion.png
 """
 
 import argparse
 import json
 
 import numpy as np
-
-from data.media import read_mask, read_video
-from evaluate.optical_flow import FlowEstimator, motion_error
-from options.cli import run_main
+from text2cinemagraph.data.media import read_mask, read_video
+from text2cinemagraph.evaluate.optical_flow import FlowEstimator, motion_error
+from text2cinemagraph.options.cli import run_main
 
 
 class LoopMeter:
     """Measures a clip frame by frame; keeps the first frame and the last one, whatever the length."""
 
     def __init__(self, mask=None, velocity=None, flow_every=4):
-        """mask: bool [1,H,W] or [H,W], True = may move; None = no mask.   velocity: true flow [2,H,W] in px/frame, or None.
+        """mask: bool [1,H,W] or [H,W], True = may move; None = no mask.   velocity: true flow [2,H,W] in px/frame, or
+        None.
 
-        flow_every: between every which pair of frames the motion is estimated, 0 = never (then nothing of it is in the result).
+        flow_every: between every which pair of frames the motion is estimated, 0 = never (then nothing of it is in the
+        result).
         """
         self._mask = None if mask is None else np.asarray(mask, dtype=bool).reshape(np.shape(mask)[-2:])
         self._velocity = None if velocity is None else np.asarray(velocity)
@@ -28,7 +29,9 @@ class LoopMeter:
         self._steps, self._still, self._speeds, self._errors, self._differences = [], [], [], [], []
 
     def add(self, frame, truth=None):
-        """frame: uint8 [H,W,3].   truth: the same frame of the true clip at the same size, to compare what is seen to move; or None."""
+        """frame: uint8 [H,W,3].   truth: the same frame of the true clip at the same size, to compare what is seen to
+        move; or None.
+        """
         if self._count:
             self._steps.append(self._means(_gap(self._last, frame)))
             if self._has(~self._mask if self._mask is not None else None):
@@ -42,7 +45,10 @@ class LoopMeter:
 
     def _see(self, frame, truth):
         """Estimate the motion from the last frame to this one, and how far it is from the true motion."""
-        flow, inside = self._estimate(self._last, frame), self._mask if self._mask is not None else np.ones(frame.shape[:2], bool)
+        flow, inside = (
+            self._estimate(self._last, frame),
+            self._mask if self._mask is not None else np.ones(frame.shape[:2], bool),
+        )
         self._speeds.append(self._means(np.linalg.norm(flow, axis=0)))
         if inside.any() and self._velocity is not None:
             self._errors.append(motion_error(flow, self._velocity, inside))
@@ -52,10 +58,12 @@ class LoopMeter:
     def result(self):
         """A dict; what cannot be said (no mask, an empty one, nothing moves) is None.
 
-        frames; seam_ratio, seam_ratio_masked: jump from the last frame to the first against the median step, mean absolute levels;
-        seam_ratio_flow, seam_ratio_flow_masked: the same of the estimated speed; motion_inside: levels per frame; motion_speed:
-        estimated px/frame inside (without a mask: everywhere); motion_error: estimated motion against the true flow, px/frame,
-        inside; motion_difference: the same against the motion estimated in the true clip, where the estimator errs alike;
+        frames; seam_ratio, seam_ratio_masked: jump from the last frame to the first against the median step, mean
+        absolute levels;
+        seam_ratio_flow, seam_ratio_flow_masked: the same of the estimated speed; motion_inside: levels per frame;
+        motion_speed: estimated px/frame inside (without a mask: everywhere); motion_error: estimated motion against the
+        true flow, px/frame, inside; motion_difference: the same against the motion estimated in the true clip, where
+        the estimator errs alike;
         still_max, still_mean: largest and mean absolute difference to frame 0 outside, levels.
         """
         if self._count < 3:
@@ -64,19 +72,26 @@ class LoopMeter:
         result = {"frames": self._count, "seam_ratio": _ratio(seam[0], steps[:, 0])}
         if self._mask is not None:
             inside = steps[:, 1] if self._mask.any() else None
-            result |= {"seam_ratio_masked": None if inside is None else _ratio(seam[1], inside),
-                       "motion_inside": None if inside is None else float(inside.mean()),
-                       "still_max": float(max(m for m, _ in self._still)) if self._still else None,
-                       "still_mean": float(np.mean([m for _, m in self._still])) if self._still else None}
+            result |= {
+                "seam_ratio_masked": None if inside is None else _ratio(seam[1], inside),
+                "motion_inside": None if inside is None else float(inside.mean()),
+                "still_max": float(max(m for m, _ in self._still)) if self._still else None,
+                "still_mean": float(np.mean([m for _, m in self._still])) if self._still else None,
+            }
         return result | self._motion() if self._every else result
 
     def _motion(self):
-        seam, speeds = self._means(np.linalg.norm(self._estimate(self._last, self._first), axis=0)), np.array(self._speeds, dtype=float)
+        seam, speeds = (
+            self._means(np.linalg.norm(self._estimate(self._last, self._first), axis=0)),
+            np.array(self._speeds, dtype=float),
+        )
         result = {"seam_ratio_flow": _ratio(seam[0], speeds[:, 0]), "motion_speed": float(speeds[:, 0].mean())}
         if self._mask is not None:
             inside = speeds[:, 1] if self._mask.any() else None
-            result |= {"seam_ratio_flow_masked": None if inside is None else _ratio(seam[1], inside),
-                       "motion_speed": None if inside is None else float(inside.mean())}
+            result |= {
+                "seam_ratio_flow_masked": None if inside is None else _ratio(seam[1], inside),
+                "motion_speed": None if inside is None else float(inside.mean()),
+            }
         if self._velocity is not None:
             result["motion_error"] = float(np.mean(self._errors)) if self._errors else None
         if self._differences:
@@ -94,8 +109,10 @@ class LoopMeter:
     def _checked(self, frame):
         for name, size in (("mask", self._mask), ("flow", self._velocity)):
             if size is not None and size.shape[-2:] != frame.shape[:2]:
-                raise ValueError(f"the {name} is {size.shape[-1]}x{size.shape[-2]}, the video {frame.shape[1]}x{frame.shape[0]}; "
-                                 f"use the {name} the video was made with")
+                raise ValueError(
+                    f"the {name} is {size.shape[-1]}x{size.shape[-2]}, the video {frame.shape[1]}x{frame.shape[0]}; "
+                    f"use the {name} the video was made with"
+                )
         return frame
 
 
@@ -108,10 +125,11 @@ def loop_error(frames, mask=None, velocity=None, flow_every=4):
 
 
 def seam_ratio(frames, mask=None):
-    """How much larger the jump from the last frame to the first is than a usual step: |f[N-1]-f[0]| / median |f[t]-f[t+1]|.
+    """How much larger the jump from the last frame to the first is than a usual step: |f[N-1]-f[0]| / median
+    |f[t]-f[t+1]|.
 
-    frames: [N,H,W,3], N >= 3.  mask: bool [H,W] or None for the whole picture.  About 1 for a seamless loop whose last frame
-    is one step before the first; None when nothing moves.
+    frames: [N,H,W,3], N >= 3.  mask: bool [H,W] or None for the whole picture.  About 1 for a seamless loop whose last
+    frame is one step before the first; None when nothing moves.
     """
     return loop_error(frames, mask, flow_every=0)["seam_ratio" if mask is None else "seam_ratio_masked"]
 

@@ -5,22 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from text2cinemagraph.data.datasets import match_flow
+from text2cinemagraph.data.flow import motion_mask, read_flow, read_motion, resize_flow
+from text2cinemagraph.data.media import read_mask, read_video
+from text2cinemagraph.evaluate.clips import pictures_of, read_picture
+from text2cinemagraph.evaluate.finished import numbers_of
+from text2cinemagraph.evaluate.flow_error import flow_error
+from text2cinemagraph.evaluate.loop_error import LoopMeter
+from text2cinemagraph.evaluate.video_quality import QualityMeter
 
-from data.datasets import match_flow
-from data.flow import motion_mask, read_flow, read_motion, resize_flow
-from data.media import read_mask, read_video
-from evaluate.clips import pictures_of, read_picture
-from evaluate.finished import numbers_of
-from evaluate.flow_error import flow_error
-from evaluate.loop_error import LoopMeter
-from evaluate.video_quality import QualityMeter
-
-BEFORE = ("still_max", "still_mean", "seam_ratio", "seam_ratio_masked")     # what test_video.py measures before it encodes
+BEFORE = ("still_max", "still_mean", "seam_ratio", "seam_ratio_masked")  # what test_video.py measures before it encodes
 
 
 @dataclass(frozen=True)
 class Measure:
     """better: "low", "high", or "one" (the ideal is 1)."""
+
     label: str
     unit: str
     better: str
@@ -33,7 +33,9 @@ class Measure:
 # In the order of the page. The first one that a row has decides what is worst and best.
 MEASURES = {
     "motion_difference": Measure("difference to the motion seen in the true clip, inside the mask", "px/frame", "low"),
-    "motion_error": Measure("motion error against the true flow (seen in the clip, inside the mask)", "px/frame", "low"),
+    "motion_error": Measure(
+        "motion error against the true flow (seen in the clip, inside the mask)", "px/frame", "low"
+    ),
     "motion_share": Measure("speed inside the mask, as a share of the true one", "", "one"),
     "motion_speed": Measure("speed inside the mask (seen in the clip)", "px/frame", "high"),
     "motion_inside": Measure("change inside the mask", "levels/frame", "high"),
@@ -66,17 +68,20 @@ MEASURES = {
 @dataclass(frozen=True)
 class Item:
     """What there is of one id. Empty = not there."""
+
     name: str
-    clip: str = ""                      # the made video
-    flow: str = ""                      # the predicted flow file
-    true_clip: str = ""                 # video, or folder of pictures
-    true_motion: str = ""               # <id>_motion.pth
-    mask: str = ""                      # <id>_mask.png
-    motion_norm: float = field(default=64.0)    # unit of <id>_Motion.pt
+    clip: str = ""  # the made video
+    flow: str = ""  # the predicted flow file
+    true_clip: str = ""  # video, or folder of pictures
+    true_motion: str = ""  # <id>_motion.pth
+    mask: str = ""  # <id>_mask.png
+    motion_norm: float = field(default=64.0)  # unit of <id>_Motion.pt
 
 
 def measure(item):
-    """{measure: number} of one Item; memory does not depend on the length of the clip. ValueError or OSError for a file that is broken."""
+    """{measure: number} of one Item; memory does not depend on the length of the clip. ValueError or OSError for a file
+    that is broken.
+    """
     row = clip_row(item) if item.clip else {}
     return row | flow_row(item) if item.flow and item.true_motion else row
 

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.flow import flow_to_color, read_motion, resize_flow
+from text2cinemagraph.data.media import read_video
+from text2cinemagraph.evaluate.measures import MEASURES, predicted_flow, true_frames, true_mask, true_velocity
 
-from data.files import atomic
-from data.flow import flow_to_color, read_motion, resize_flow
-from data.media import read_video
-from evaluate.measures import MEASURES, predicted_flow, true_frames, true_mask, true_velocity
-
-EXTREMES = 3                            # clips shown at either end
-SIDE = 192                              # px, height of a picture on the page
-STEP = 3                                # every which frame is in a preview
+EXTREMES = 3  # clips shown at either end
+SIDE = 192  # px, height of a picture on the page
+STEP = 3  # every which frame is in a preview
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1180px; padding: 0 1em; color: #222; background: #fafafa }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em } h3 { font-size: 1em; margin: .3em 0 }
@@ -39,12 +38,23 @@ document.querySelectorAll('#all th').forEach((head, column) => head.onclick = ()
 
 def write_page(path, report, items):
     """report: the dict of evaluate.report.   items: {id: Item} of its rows."""
-    parts = [f"<h1>{html.escape(report['folder'])}</h1>",
-             f"<p>{report['n']} results, against {html.escape(report['gt_path'])}</p>", _notes(report["notes"]), _fvd(report["fvd"]),
-             "<h2>Measures</h2>", _summary(report["summary"]), _extremes(report, items), "<h2>Distributions</h2>", plots(report),
-             "<h2>All results</h2><p class=small>A click on a heading sorts.</p>", _all(report)]
-    text = ("<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-            f"<title>Report: {html.escape(report['folder'])}</title><style>{STYLE}</style>{''.join(parts)}<script>{SORT}</script></html>\n")
+    parts = [
+        f"<h1>{html.escape(report['folder'])}</h1>",
+        f"<p>{report['n']} results, against {html.escape(report['gt_path'])}</p>",
+        _notes(report["notes"]),
+        _fvd(report["fvd"]),
+        "<h2>Measures</h2>",
+        _summary(report["summary"]),
+        _extremes(report, items),
+        "<h2>Distributions</h2>",
+        plots(report),
+        "<h2>All results</h2><p class=small>A click on a heading sorts.</p>",
+        _all(report),
+    ]
+    text = (
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Report: {html.escape(report['folder'])}</title><style>{STYLE}</style>{''.join(parts)}<script>{SORT}</script></html>\n"
+    )
     with atomic(path) as temporary:
         Path(temporary).write_text(text, encoding="utf-8")
 
@@ -65,48 +75,69 @@ def _fvd(results):
     rows = ""
     for r in results:
         floor = r["floor"] or {}
-        rows += (f"<tr><td>{r['type']}, {r['mode']}, {html.escape(r['features'])}</td><td>{number(r['value'])}</td>"
-                 f"<td>{number(r['interval_95'][0])} &ndash; {number(r['interval_95'][1])}</td><td>{r['n']}</td><td>{r['feature_dim']}</td>"
-                 f"<td>{number(floor.get('mean'))}</td><td>{number(floor.get('value_at_n'))}</td></tr>")
-    return ("<h2>Fréchet video distance</h2><table><tr><th>kind</th><th>value</th><th>95 %</th><th>clips</th><th>features</th>"
-            f"<th>floor (half of the clips)</th><th>value at that size</th></tr>{rows}</table>"
-            + _notes([warning for r in results for warning in r["warnings"]]))
+        rows += (
+            f"<tr><td>{r['type']}, {r['mode']}, {html.escape(r['features'])}</td><td>{number(r['value'])}</td>"
+            f"<td>{number(r['interval_95'][0])} &ndash; {number(r['interval_95'][1])}</td><td>{r['n']}</td><td>{r['feature_dim']}</td>"
+            f"<td>{number(floor.get('mean'))}</td><td>{number(floor.get('value_at_n'))}</td></tr>"
+        )
+    return (
+        "<h2>Fréchet video distance</h2><table><tr><th>kind</th><th>value</th><th>95 %</th><th>clips</th><th>features</th>"
+        f"<th>floor (half of the clips)</th><th>value at that size</th></tr>{rows}</table>"
+        + _notes([warning for r in results for warning in r["warnings"]])
+    )
 
 
 def _summary(summary):
     better = {"low": "lower", "high": "higher", "one": "1 is ideal"}
-    rows = "".join(f"<tr><td>{html.escape(s['label'])}</td><td>{number(s['mean'])}</td><td>{number(s['low'])} &ndash; {number(s['high'])}</td>"
-                   f"<td>{number(s['median'])}</td><td>{number(s['worst'])} ({html.escape(s['worst_id'])})</td><td>{s['unit']}</td>"
-                   f"<td>{better[s['better']]}</td><td>{s['n']}</td></tr>" for s in summary.values())
-    return ("<table><tr><th>measure</th><th>mean</th><th>95 % of the mean</th><th>median</th><th>worst</th><th>unit</th><th>better</th>"
-            f"<th>n</th></tr>{rows}</table>")
+    rows = "".join(
+        f"<tr><td>{html.escape(s['label'])}</td><td>{number(s['mean'])}</td><td>{number(s['low'])} &ndash; {number(s['high'])}</td>"
+        f"<td>{number(s['median'])}</td><td>{number(s['worst'])} ({html.escape(s['worst_id'])})</td><td>{s['unit']}</td>"
+        f"<td>{better[s['better']]}</td><td>{s['n']}</td></tr>"
+        for s in summary.values()
+    )
+    return (
+        "<table><tr><th>measure</th><th>mean</th><th>95 % of the mean</th><th>median</th><th>worst</th><th>unit</th><th>better</th>"
+        f"<th>n</th></tr>{rows}</table>"
+    )
 
 
 def _all(report):
     names = list(report["summary"])
     head = "".join(f"<th title='{html.escape(MEASURES[name].label)}'>{name}</th>" for name in names)
-    body = "".join(f"<tr><td>{html.escape(item)}</td>" + "".join(f"<td>{number(row.get(name))}</td>" for name in names) + "</tr>"
-                   for item, row in report["items"].items())
-    return f"<div class=scroll><table id=all><thead><tr><th>id</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    body = "".join(
+        f"<tr><td>{html.escape(item)}</td>" + "".join(f"<td>{number(row.get(name))}</td>" for name in names) + "</tr>"
+        for item, row in report["items"].items()
+    )
+    return (
+        f"<div class=scroll><table id=all><thead><tr><th>id</th>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 # ---------------------------------------------------------------- plots
 def plots(report):
     """Histograms of every measure, and speed against true speed, as an SVG."""
     import matplotlib  # slow to import, needed for the page alone
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    plt.rcParams["svg.fonttype"] = "none"           # letters stay letters: a tenth of the size
+
+    plt.rcParams["svg.fonttype"] = "none"  # letters stay letters: a tenth of the size
     rows, names = report["items"].values(), list(report["summary"])
-    pairs = [(row["true_speed"], row["motion_speed"]) for row in rows if row.get("true_speed") and row.get("motion_speed") is not None]
+    pairs = [
+        (row["true_speed"], row["motion_speed"])
+        for row in rows
+        if row.get("true_speed") and row.get("motion_speed") is not None
+    ]
     count = len(names) + bool(pairs)
     columns = min(4, count)
     lines = -(-count // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(3.1 * columns, 2.2 * lines), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.1 * columns, 2.2 * lines), squeeze=False, layout="constrained"
+    )
     axes = list(axes.flat)
     if pairs:
         _speeds(axes[0], np.array(pairs))
-    for axis, name in zip(axes[bool(pairs):], names):
+    for axis, name in zip(axes[bool(pairs) :], names):
         values = [row[name] for row in rows if row.get(name) is not None]
         axis.hist(values, bins=min(30, max(5, len(values) // 3)), color="#4477aa")
         axis.axvline(np.mean(values), color="#cc3311", linewidth=1)
@@ -119,7 +150,7 @@ def plots(report):
     figure.savefig(picture, format="svg", metadata={"Date": None})
     plt.close(figure)
     svg = picture.getvalue()
-    return f"<p class=small>The red line is the mean.</p>{svg[svg.index('<svg'):]}"
+    return f"<p class=small>The red line is the mean.</p>{svg[svg.index('<svg') :]}"
 
 
 def _speeds(axis, pairs):
@@ -147,8 +178,10 @@ def _extremes(report, items):
 def _card(name, item, row):
     """One result: its pictures, and its numbers below them."""
     figures = (clip_figures(item) if item.clip else []) + (flow_figures(item) if item.flow and item.true_motion else [])
-    pictures = "".join(f"<figure><img src='{data}' height={SIDE} alt='{html.escape(caption)}'><figcaption>{html.escape(caption)}</figcaption></figure>"
-                       for caption, data in figures)
+    pictures = "".join(
+        f"<figure><img src='{data}' height={SIDE} alt='{html.escape(caption)}'><figcaption>{html.escape(caption)}</figcaption></figure>"
+        for caption, data in figures
+    )
     numbers = ", ".join(f"{key} {number(row[key])}" for key in MEASURES if row.get(key) is not None)
     return f"<div class=card><h3>{html.escape(name)}</h3>{pictures}<p class=small>{numbers}</p></div>"
 
@@ -204,12 +237,14 @@ class _Glance:
     def preview(self):
         """Animated WebP, endless."""
         file = io.BytesIO()
-        self._frames[0].save(file, "WEBP", save_all=True, append_images=self._frames[1:], duration=STEP * 1000 // 30, loop=0, quality=60)
+        self._frames[0].save(
+            file, "WEBP", save_all=True, append_images=self._frames[1:], duration=STEP * 1000 // 30, loop=0, quality=60
+        )
         return _uri("webp", file)
 
     def slice(self):
         """Row over time; the first half follows the end, so that a seam can be seen."""
-        rows = np.stack(self._rows + self._rows[:self.count // 2])
+        rows = np.stack(self._rows + self._rows[: self.count // 2])
         return _picture(np.repeat(rows, max(1, round(rows.shape[1] / len(rows) / 1.5)), 0))
 
 

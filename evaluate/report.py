@@ -17,29 +17,44 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from text2cinemagraph.data.files import atomic, make_folder
+from text2cinemagraph.evaluate.clips import predicted_clips, true_clips
+from text2cinemagraph.evaluate.measures import MEASURES, Item, measure
+from text2cinemagraph.evaluate.page import write_page
+from text2cinemagraph.evaluate.video_quality import lpips_missing
+from text2cinemagraph.options.cli import run_main
 from tqdm import tqdm
-
-from data.files import atomic, make_folder
-from evaluate.clips import predicted_clips, true_clips
-from evaluate.measures import MEASURES, Item, measure
-from evaluate.page import write_page
-from evaluate.video_quality import lpips_missing
-from options.cli import run_main
 
 
 def items_of(folder, gt_path, mask_path="", motion_norm=64.0):
     """The Items of a results folder, by id. ValueError if there is neither a clip nor a flow in it."""
     folder, gt_path = Path(folder), Path(gt_path)
-    for place, flag in ((folder, "RESULTS_FOLDER"), (gt_path, "--gt_path"), *(((Path(mask_path), "--mask_path"),) if mask_path else ())):
+    for place, flag in (
+        (folder, "RESULTS_FOLDER"),
+        (gt_path, "--gt_path"),
+        *(((Path(mask_path), "--mask_path"),) if mask_path else ()),
+    ):
         if not place.is_dir():
             raise FileNotFoundError(f"no folder at {place}; check {flag}")
     clips, truth = _or_none(predicted_clips, folder), _or_none(true_clips, gt_path)
     flows = _flows(folder)
     names = sorted(clips.keys() | flows)
     if not names:
-        raise ValueError(f"nothing to measure in {folder}; expected <id>_video.mp4 (test_video.py) or <id>_flow.npz (test_motion.py)")
-    return [Item(name, _path(clips.get(name)), _path(flows.get(name)), _path(truth.get(name)), _existing(gt_path / f"{name}_motion.pth"),
-                 _existing(Path(mask_path) / f"{name}_mask.png") if mask_path else "", motion_norm) for name in names]
+        raise ValueError(
+            f"nothing to measure in {folder}; expected <id>_video.mp4 (test_video.py) or <id>_flow.npz (test_motion.py)"
+        )
+    return [
+        Item(
+            name,
+            _path(clips.get(name)),
+            _path(flows.get(name)),
+            _path(truth.get(name)),
+            _existing(gt_path / f"{name}_motion.pth"),
+            _existing(Path(mask_path) / f"{name}_mask.png") if mask_path else "",
+            motion_norm,
+        )
+        for name in names
+    ]
 
 
 def _flows(folder):
@@ -71,7 +86,7 @@ def measure_all(items, workers=1, strict=False):
 
 def _attempt(item):
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)            # many processes, or one that waits for the video decoder
+    torch.set_num_threads(1)  # many processes, or one that waits for the video decoder
     try:
         return measure(item), None
     except (ValueError, OSError) as error:
@@ -87,9 +102,18 @@ def summary(rows):
             numbers = np.array(list(values.values()), dtype=float)
             half = 1.96 * numbers.std(ddof=1) / np.sqrt(len(numbers)) if len(numbers) > 1 else 0.0
             worst = max(values, key=lambda item: what.badness(values[item]))
-            found[name] = {"n": len(numbers), "mean": float(numbers.mean()), "median": float(np.median(numbers)),
-                           "low": float(numbers.mean() - half), "high": float(numbers.mean() + half), "worst": values[worst],
-                           "worst_id": worst, "better": what.better, "unit": what.unit, "label": what.label}
+            found[name] = {
+                "n": len(numbers),
+                "mean": float(numbers.mean()),
+                "median": float(np.median(numbers)),
+                "low": float(numbers.mean() - half),
+                "high": float(numbers.mean() + half),
+                "worst": values[worst],
+                "worst_id": worst,
+                "better": what.better,
+                "unit": what.unit,
+                "label": what.label,
+            }
     return found
 
 
@@ -109,8 +133,12 @@ def notes_of(items, skipped):
         without = [item.name for item in items if not getattr(item, what)]
         if without:
             meant = "; where the true flow moves is taken instead" if what == "mask" else ""
-            found.append(f"no {label} for {len(without)} of {len(items)} ({', '.join(without[:3])}{', ...' if len(without) > 3 else ''}){meant}")
-    return found + ([lpips_missing()] if lpips_missing() and any(item.clip and item.true_clip for item in items) else [])
+            found.append(
+                f"no {label} for {len(without)} of {len(items)} ({', '.join(without[:3])}{', ...' if len(without) > 3 else ''}){meant}"
+            )
+    return found + (
+        [lpips_missing()] if lpips_missing() and any(item.clip and item.true_clip for item in items) else []
+    )
 
 
 def fvd_results(folder):
@@ -138,12 +166,16 @@ def _path(path):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m evaluate.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluate.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", metavar="RESULTS_FOLDER", help="results/<name>/<phase>_<epoch>, or images/ in it")
     parser.add_argument("--gt_path", required=True, help="folder of the true clips and flows")
     parser.add_argument("--mask_path", default="", help="folder of <id>_mask.png (default: where the true flow moves)")
     parser.add_argument("--output", default="", help="folder for report.json and report.html (default: RESULTS_FOLDER)")
-    parser.add_argument("--motion_norm", type=float, default=64.0, help="unit of <id>_Motion.pt in px/frame (default: %(default)s)")
+    parser.add_argument(
+        "--motion_norm", type=float, default=64.0, help="unit of <id>_Motion.pt in px/frame (default: %(default)s)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     options = parser.parse_args()
@@ -152,14 +184,25 @@ def main():
     make_folder(output)
     rows, skipped = measure_all(items, max(1, options.workers), options.strict)
     name, order = ranking(rows)
-    report = {"folder": str(options.folder), "gt_path": str(options.gt_path), "mask_path": options.mask_path, "n": len(rows),
-              "summary": summary(rows), "ordered_by": name, "worst_to_best": order, "notes": notes_of(items, skipped),
-              "fvd": fvd_results(options.folder), "items": rows}
+    report = {
+        "folder": str(options.folder),
+        "gt_path": str(options.gt_path),
+        "mask_path": options.mask_path,
+        "n": len(rows),
+        "summary": summary(rows),
+        "ordered_by": name,
+        "worst_to_best": order,
+        "notes": notes_of(items, skipped),
+        "fvd": fvd_results(options.folder),
+        "items": rows,
+    }
     with atomic(output / "report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
     write_page(output / "report.html", report, {item.name: item for item in items})
     for measured, found in report["summary"].items():
-        print(f"{measured:25} {found['mean']:9.3f}  median {found['median']:9.3f}  worst {found['worst']:9.3f} ({found['worst_id']})")
+        print(
+            f"{measured:25} {found['mean']:9.3f}  median {found['median']:9.3f}  worst {found['worst']:9.3f} ({found['worst_id']})"
+        )
     for note in report["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print(f"saved: {output / 'report.html'}, {output / 'report.json'}", file=sys.stderr)

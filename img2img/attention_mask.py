@@ -25,19 +25,27 @@ class AttentionMean:
 
     def add(self, queries, keys, heads):
         """Take in one layer's queries and keys [N,tokens,channels] of one U-Net call."""
-        q, k = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1) for x in (queries, keys))   # [N*heads,tokens,d]
-        maps = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1).transpose(0, 1)                # [tokens,N*heads,tokens]
+        q, k = (
+            x.float().unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1) for x in (queries, keys)
+        )  # [N*heads,tokens,d]
+        maps = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1).transpose(
+            0, 1
+        )  # [tokens,N*heads,tokens]
         if self.maps is None:
             self.maps = torch.zeros_like(maps)
         elif self.maps.shape != maps.shape:
-            raise ValueError(f"attn_mask layers differ in resolution ({self.maps.shape[0]} and {maps.shape[0]} tokens); choose equal ones")
+            raise ValueError(
+                f"attn_mask layers differ in resolution ({self.maps.shape[0]} and {maps.shape[0]} tokens); choose equal ones"
+            )
         self.maps += maps
         self.count += 1
 
     def mean(self):
         """[tokens, heads, tokens]; ValueError if nothing was added."""
         if not self.count:
-            raise ValueError("no self-attention was kept: no timestep is <= attn_mask.max_timestep; raise it, or ddim_steps")
+            raise ValueError(
+                "no self-attention was kept: no timestep is <= attn_mask.max_timestep; raise it, or ddim_steps"
+            )
         return self.maps / self.count
 
     def tensors(self):
@@ -58,13 +66,16 @@ def cluster(maps, grid, n_clusters=5, kind="spectral", seed=0):
     kmeans: on the rows of all heads (n_init 5).  spectral: on the mean over heads as an affinity, made symmetric (n_init 100).
     """
     if n_clusters >= len(maps):
-        raise ValueError(f"attn_mask.n_clusters={n_clusters}: there are only {len(maps)} cells; expected fewer clusters")
+        raise ValueError(
+            f"attn_mask.n_clusters={n_clusters}: there are only {len(maps)} cells; expected fewer clusters"
+        )
     if kind == "kmeans":
         labels = KMeans(n_clusters, n_init=5, random_state=seed).fit_predict(maps.flatten(1).numpy())
     elif kind == "spectral":
         affinity = maps.mean(1).double().numpy()
-        labels = SpectralClustering(n_clusters, affinity="precomputed", n_init=100, assign_labels="kmeans",
-                                    random_state=seed).fit_predict((affinity + affinity.T) / 2)
+        labels = SpectralClustering(
+            n_clusters, affinity="precomputed", n_init=100, assign_labels="kmeans", random_state=seed
+        ).fit_predict((affinity + affinity.T) / 2)
     else:
         raise ValueError(f"attn_mask.cluster_type={kind!r} is unknown; choose spectral or kmeans")
     return labels.reshape(grid)
@@ -112,7 +123,11 @@ def erode(mask, ksize=5, iterations=0):
 def clusters_picture(segments, size):
     """The segments in colours, [3,H,W] in [0,1], neighbours in number far apart in hue."""
     numbers = resize_labels(segments, size)
-    golden = 0.61803398875                                         # multiples of the golden ratio spread hues evenly
-    palette = torch.tensor([colorsys.hsv_to_rgb(n * golden % 1, 0.55 + 0.4 * (n % 2), 0.95 - 0.25 * (n % 3) / 2)
-                            for n in range(int(numbers.max()) + 1)])
+    golden = 0.61803398875  # multiples of the golden ratio spread hues evenly
+    palette = torch.tensor(
+        [
+            colorsys.hsv_to_rgb(n * golden % 1, 0.55 + 0.4 * (n % 2), 0.95 - 0.25 * (n % 3) / 2)
+            for n in range(int(numbers.max()) + 1)
+        ]
+    )
     return palette[numbers].permute(2, 0, 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 def timesteps(n_steps, n_train=1000):
     """The n_steps timesteps of sampling, from noisy to clean: 981, 961, ..., 1 for 50 of 1000."""
-    if not 1 <= n_steps < n_train:                                 # as many as n_train would end one past the schedule
+    if not 1 <= n_steps < n_train:  # as many as n_train would end one past the schedule
         raise ValueError(f"ddim_steps={n_steps}: expected 1 to {n_train - 1}")
     return [int(t) for t in (np.arange(n_steps) * (n_train // n_steps) + 1)[::-1]]
 
@@ -29,8 +29,8 @@ def step(x, epsilon, a_from, a_to):
 def invert(predict_noise, latent, alphas_cumprod, n_steps=999, progress=iter):
     """From a clean latent to the noise it would be drawn from.
 
-    predict_noise(x, t) -> epsilon, evaluated at the CURRENT t (diffusers' DDIMInverseScheduler evaluates at the next one).
-    n_steps must divide 999 (1, 3, 9, 27, 37, 111, 333, 999): other numbers would walk past the schedule's end.
+    predict_noise(x, t) -> epsilon, evaluated at the CURRENT t (diffusers' DDIMInverseScheduler evaluates at the next
+    one). n_steps must divide 999 (1, 3, 9, 27, 37, 111, 333, 999): other numbers would walk past the schedule's end.
     """
     if n_steps < 1 or 999 % n_steps:
         raise ValueError(f"n_steps={n_steps}: inversion needs a divisor of 999 (27, 37, 111, 333 or 999)")

@@ -9,10 +9,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
+from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.img2img.single_file import read_single_file, tokenizer_folder
 from transformers import CLIPTextModel, CLIPTokenizer
-
-from img2img.autoencoder import PatchAutoencoder
-from img2img.single_file import read_single_file, tokenizer_folder
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
 PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
@@ -44,7 +43,9 @@ class Diffusion:
         """(1,c,h,w) for a picture; ValueError unless both sides suit the U-Net's downsampling."""
         multiple = self.spatial_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if height % multiple or width % multiple:
-            raise ValueError(f"a picture of {width}x{height}: both sides must be multiples of {multiple} for this model")
+            raise ValueError(
+                f"a picture of {width}x{height}: both sides must be multiples of {multiple} for this model"
+            )
         return 1, self.unet.config.in_channels, height // self.spatial_factor, width // self.spatial_factor
 
     def drawing_size(self, height, width, short_side):
@@ -55,12 +56,19 @@ class Diffusion:
 
     def encode_text(self, prompts):
         """list of N strings -> [N,tokens,channels], the text encoder's last hidden state; longer prompts are cut."""
-        tokens = self.tokenizer(list(prompts), padding="max_length", max_length=self.tokenizer.model_max_length,
-                                truncation=True, return_tensors="pt").input_ids
+        tokens = self.tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
         return self.text_encoder(tokens.to(self.device)).last_hidden_state
 
     def encode(self, image, generator=None):
-        """[1,3,H,W] in [0,1] -> latent, scaled as the U-Net expects it: the posterior's mode, or a draw from it with a generator."""
+        """[1,3,H,W] in [0,1] -> latent, scaled as the U-Net expects it: the posterior's mode, or a draw from it with a
+        generator.
+        """
         posterior = self.vae.encode(image.to(self.device, self.unet.dtype) * 2 - 1).latent_dist
         latent = posterior.mode() if generator is None else posterior.sample(generator)
         return latent * self.vae.config.scaling_factor
@@ -71,10 +79,12 @@ class Diffusion:
         return (pictures.float() / 2 + 0.5).clamp(0, 1)
 
     def predict_noise(self, x, t, context):
-        """epsilon at timestep t (int) for x [1|N,c,h,w] (repeated to the context's N); float32, whatever the U-Net computes in."""
+        """epsilon at timestep t (int) for x [1|N,c,h,w] (repeated to the context's N); float32, whatever the U-Net
+        computes in.
+        """
         x = x.expand(len(context), -1, -1, -1)
         made = self.unet(x.to(self.unet.dtype), t, context).sample.float()
-        if self.prediction_type == "v_prediction":                 # v = sqrt(a) epsilon - sqrt(1-a) x0
+        if self.prediction_type == "v_prediction":  # v = sqrt(a) epsilon - sqrt(1-a) x0
             a = self.alphas_cumprod[t].item()
             made = a**0.5 * made + (1 - a) ** 0.5 * x
         return made
@@ -92,21 +102,28 @@ def scheduler_alphas(scheduler):
 def load_diffusion(source, runtime, ema=False, tokenizer=""):
     """The model of a source on this disk; the last one is kept.
 
-    source: a diffusers folder (tokenizer/, text_encoder/, vae/, unet/, scheduler/), the hub id of one that is in the local cache, or a
-    single .ckpt or .safetensors file of the SD 1.x shape.   ema, tokenizer: of a single file alone: which of the U-Net's two sets of
-    weights to take, and the folder with CLIP's vocab.json (looked for beside the file if empty).
+    source: a diffusers folder (tokenizer/, text_encoder/, vae/, unet/, scheduler/), the hub id of one that is in the
+    local cache, or a single .ckpt or .safetensors file of the SD 1.x shape.   ema, tokenizer: of a single file alone:
+    which of the U-Net's two sets of weights to take, and the folder with CLIP's vocab.json (looked for beside the file
+    if empty).
     Raises FileNotFoundError that says what to fetch; ValueError for a damaged or unsuitable source.
     """
     try:
         path = Path(source)
-        parts = _single_file(path, ema, tokenizer, runtime) if path.is_file() else _folder(_found_folder(path, source), runtime)
+        parts = (
+            _single_file(path, ema, tokenizer, runtime)
+            if path.is_file()
+            else _folder(_found_folder(path, source), runtime)
+        )
     except FileNotFoundError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"the diffusion model in {source} cannot be loaded: {str(error).splitlines()[0]}; fetch it again") from error
+        raise ValueError(
+            f"the diffusion model in {source} cannot be loaded: {str(error).splitlines()[0]}; fetch it again"
+        ) from error
     model = Diffusion(*parts)
     if runtime.slicing:
-        model.unet.set_attention_slice("auto")                     # half of the heads at a time
+        model.unet.set_attention_slice("auto")  # half of the heads at a time
         if hasattr(model.vae, "enable_slicing"):
             model.vae.enable_slicing()
             model.vae.enable_tiling()
@@ -120,34 +137,43 @@ def _found_folder(path, source):
         try:
             path = Path(snapshot_download(source, local_files_only=True))
         except (LocalEntryNotFoundError, ValueError, OSError) as error:
-            raise FileNotFoundError(f"no diffusion model at {source}, neither as a folder nor in the local hub cache; fetch Stable "
-                                    f"Diffusion v1.4 with `{FETCH}` or name another folder in twin_extraction.ckpt") from error
+            raise FileNotFoundError(
+                f"no diffusion model at {source}, neither as a folder nor in the local hub cache; fetch Stable "
+                f"Diffusion v1.4 with `{FETCH}` or name another folder in twin_extraction.ckpt"
+            ) from error
     missing = [part for part in PARTS if not (path / part).is_dir()]
     if missing:
-        raise FileNotFoundError(f"no diffusion model at {source} ({', '.join(missing)} missing); fetch Stable Diffusion v1.4 with "
-                                f"`{FETCH}` (see checkpoints/README.md) or name another folder in twin_extraction.ckpt")
+        raise FileNotFoundError(
+            f"no diffusion model at {source} ({', '.join(missing)} missing); fetch Stable Diffusion v1.4 with "
+            f"`{FETCH}` (see checkpoints/README.md) or name another folder in twin_extraction.ckpt"
+        )
     return path
 
 
 def _folder(folder, runtime):
     """The arguments of Diffusion, from a diffusers folder."""
-    return (_tokenizer(folder / "tokenizer"), _part(CLIPTextModel, folder / "text_encoder", runtime, "dtype"),
-            _part(_autoencoder_class(folder / "vae"), folder / "vae", runtime),
-            _part(UNet2DConditionModel, folder / "unet", runtime),
-            *scheduler_alphas(DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)))
+    return (
+        _tokenizer(folder / "tokenizer"),
+        _part(CLIPTextModel, folder / "text_encoder", runtime, "dtype"),
+        _part(_autoencoder_class(folder / "vae"), folder / "vae", runtime),
+        _part(UNet2DConditionModel, folder / "unet", runtime),
+        *scheduler_alphas(DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)),
+    )
 
 
 def _single_file(path, ema, tokenizer, runtime):
     """The arguments of Diffusion, from one file."""
     *networks, scheduler = read_single_file(path, ema)
     for network in networks:
-        torch.nn.Module.to(network, runtime.device, runtime.dtype).eval().requires_grad_(False)        # diffusers' own .to warns of nothing
+        torch.nn.Module.to(network, runtime.device, runtime.dtype).eval().requires_grad_(
+            False
+        )  # diffusers' own .to warns of nothing
     return _tokenizer(tokenizer_folder(path, tokenizer)), *networks, *scheduler_alphas(scheduler)
 
 
 def _tokenizer(folder):
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
-        raise ValueError("tokenizer/ has no vocab.json")           # transformers would make an empty one without a word
+        raise ValueError("tokenizer/ has no vocab.json")  # transformers would make an empty one without a word
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
@@ -160,8 +186,14 @@ def _autoencoder_class(folder):
 
 def _part(model_class, folder, runtime, dtype_name="torch_dtype"):
     """A frozen network; ValueError unless its weights are all there and no others (both libraries would only warn)."""
-    model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True, **{dtype_name: runtime.dtype})
-    wrong = {kind: sorted(map(str, report[f"{kind}_keys"])) for kind in ("missing", "mismatched", "unexpected") if report[f"{kind}_keys"]}
+    model, report = model_class.from_pretrained(
+        folder, local_files_only=True, output_loading_info=True, **{dtype_name: runtime.dtype}
+    )
+    wrong = {
+        kind: sorted(map(str, report[f"{kind}_keys"]))
+        for kind in ("missing", "mismatched", "unexpected")
+        if report[f"{kind}_keys"]
+    }
     if wrong:
         said = "; ".join(f"{len(keys)} {kind}, such as {keys[0]}" for kind, keys in wrong.items())
         raise ValueError(f"the weights in {folder.name}/ do not fit ({said})")

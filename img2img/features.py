@@ -1,7 +1,8 @@
 """Reading and replacing what a U-Net computes inside, by forward hooks that undo themselves.
 
-Layers are names: an attention layer such as "up_blocks.1.attentions.1" stands for the queries and keys of its self-attention, a
-ResNet such as "up_blocks.1.resnets.1" for the output of its second convolution, before the shortcut is added.
+Layers are names: an attention layer such as "up_blocks.1.attentions.1" stands for the queries and keys of its
+self-attention, a ResNet such as "up_blocks.1.resnets.1" for the output of its second convolution, before the shortcut
+is added.
 """
 
 from contextlib import contextmanager
@@ -23,19 +24,24 @@ def ldm_layer(side, index, kind):
 @dataclass
 class Features:
     """What one U-Net call computed.  queries, keys: {layer: [N,tokens,channels]}.  resnets: {layer: [N,C,h,w]}."""
+
     queries: dict = field(default_factory=dict)
     keys: dict = field(default_factory=dict)
     resnets: dict = field(default_factory=dict)
 
     def only(self, attention_layers, resnet_layers, device=None):
         """The same with these layers alone (on another device)."""
-        return Features({n: self.queries[n].to(device or self.queries[n].device) for n in attention_layers},
-                        {n: self.keys[n].to(device or self.keys[n].device) for n in attention_layers},
-                        {n: self.resnets[n].to(device or self.resnets[n].device) for n in resnet_layers})
+        return Features(
+            {n: self.queries[n].to(device or self.queries[n].device) for n in attention_layers},
+            {n: self.keys[n].to(device or self.keys[n].device) for n in attention_layers},
+            {n: self.resnets[n].to(device or self.resnets[n].device) for n in resnet_layers},
+        )
 
     def bytes(self):
         """Their size in memory."""
-        return sum(t.numel() * t.element_size() for part in (self.queries, self.keys, self.resnets) for t in part.values())
+        return sum(
+            t.numel() * t.element_size() for part in (self.queries, self.keys, self.resnets) for t in part.values()
+        )
 
 
 def self_attention(unet, layer):
@@ -43,7 +49,9 @@ def self_attention(unet, layer):
     try:
         return unet.get_submodule(layer).transformer_blocks[0].attn1
     except AttributeError as error:
-        raise ValueError(f"this U-Net has no attention layer {layer!r}; name one such as up_blocks.1.attentions.1") from error
+        raise ValueError(
+            f"this U-Net has no attention layer {layer!r}; name one such as up_blocks.1.attentions.1"
+        ) from error
 
 
 def _places(unet, attention_layers, resnet_layers):

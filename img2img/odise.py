@@ -17,30 +17,31 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from text2cinemagraph.img2img.diffusion import PARTS, load_diffusion
+from text2cinemagraph.img2img.odise_decoder import OdiseSizes, TrainedParts
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from transformers import CLIPModel, CLIPTokenizer
 
-from img2img.diffusion import PARTS, load_diffusion
-from img2img.odise_decoder import OdiseSizes, TrainedParts
-
 WEIGHTS = "odise_label_coco_50e-b67d2efc.pth"
-DIFFUSION, CLIP = "stable-diffusion-v1-3", "clip-vit-large-patch14-336"        # folders looked for beside the weights
+DIFFUSION, CLIP = "stable-diffusion-v1-3", "clip-vit-large-patch14-336"  # folders looked for beside the weights
 RELEASED = OdiseSizes()
-OPTIONAL = {"criterion.empty_weight"}                              # the training loss's class weights; in the file, of no use here
+OPTIONAL = {"criterion.empty_weight"}  # the training loss's class weights; in the file, of no use here
 
-SHORT_SIDE, LONG_SIDE = 1024, 2560                                 # px at which the picture is read
-PADDED_TO = 64                                                     # px; the coarsest feature's stride
+SHORT_SIDE, LONG_SIDE = 1024, 2560  # px at which the picture is read
+PADDED_TO = 64  # px; the coarsest feature's stride
 ENCODER_TAPS = ("down_blocks.2.resnets.1", "down_blocks.3.resnets.1")
 UNET_TAPS = tuple(f"up_blocks.{i}.resnets.2" for i in range(4))
-TAP_STRIDES = (4, 8, 32, 32, 16, 8, 8, 4)                          # px per cell of the map that a tap adds to (the third tap has 64)
-NOISE_SEED, NOISE_SIDE = 42, 64                                    # of the noise at t = 0, which is no part of the released file
-SEEN_WEIGHT, UNSEEN_WEIGHT = 0.35, 0.65                            # CLIP's share of the label; the demo's, as text2cinemagraph has it
-MAX_SCALE = 100                                                    # of cosines, as in CLIP
+TAP_STRIDES = (4, 8, 32, 32, 16, 8, 8, 4)  # px per cell of the map that a tap adds to (the third tap has 64)
+NOISE_SEED, NOISE_SIDE = 42, 64  # of the noise at t = 0, which is no part of the released file
+SEEN_WEIGHT, UNSEEN_WEIGHT = 0.35, 0.65  # CLIP's share of the label; the demo's, as text2cinemagraph has it
+MAX_SCALE = 100  # of cosines, as in CLIP
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 # A class with one of these words counts as seen in training. COCO's own 133 names, and the further ones for scenes that move;
 # the authors' list has more synonyms, so that a few classes of other vocabularies count as unseen here.
-SEEN = frozenset(word.strip() for word in """
+SEEN = frozenset(
+    word.strip()
+    for word in """
 person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, parking meter, bench,
 bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis,
 snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork,
@@ -49,7 +50,8 @@ dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave
 vase, scissors, teddy bear, hair drier, toothbrush, banner, blanket, bridge, cardboard, counter, curtain, door, floor, flower, fruit,
 gravel, house, light, mirror, net, pillow, platform, playingfield, railroad, river, road, roof, sand, sea, shelf, snow, stairs, tent,
 towel, wall, water, window, tree, fence, ceiling, sky, cabinet, table, pavement, mountain, grass, dirt, paper, food, building, rock,
-rug, sea wave, wave, waves, clouds""".split(","))
+rug, sea wave, wave, waves, clouds""".split(",")
+)
 
 
 class Odise:
@@ -64,7 +66,7 @@ class Odise:
         noise = torch.randn(1, 4, NOISE_SIDE, NOISE_SIDE, generator=torch.Generator().manual_seed(NOISE_SEED))
         side = sizes.crop // diffusion.spatial_factor
         self.noise = resize(noise, (side, side), "bicubic").to(diffusion.device)
-        self.empty_context = diffusion.encode_text([""])           # [1,tokens,context]
+        self.empty_context = diffusion.encode_text([""])  # [1,tokens,context]
 
     def queries(self, pixels, classes):
         """What the model sees in a picture [1,3,H,W] in [0,1], already of the size at which it is read.
@@ -86,7 +88,7 @@ class Odise:
         counts = {stride: pixels.new_zeros(1, 1, *shape) for stride, shape in shapes.items()}
         for top in crop_origins(height, side):
             for left in crop_origins(width, side):
-                for stride, made in self.crop_maps(pixels[..., top:top + side, left:left + side]).items():
+                for stride, made in self.crop_maps(pixels[..., top : top + side, left : left + side]).items():
                     rows, columns = (slice(start // stride, (start + side) // stride) for start in (top, left))
                     sums[stride][..., rows, columns] += made
                     counts[stride][..., rows, columns] += 1
@@ -96,7 +98,9 @@ class Odise:
         """{stride: [1,projected,side/stride,side/stride]} of a square crop [1,3,side,side]."""
         side, maps = crop.shape[-1], {}
         features = self.features(resize(crop, (self.sizes.crop, self.sizes.crop), "bicubic"))
-        for project, feature, stride in zip(self.trained.backbone["feature_projections"], features, TAP_STRIDES, strict=True):
+        for project, feature, stride in zip(
+            self.trained.backbone["feature_projections"], features, TAP_STRIDES, strict=True
+        ):
             made = project(F.interpolate(feature, (side // stride, side // stride), mode="nearest"))
             maps[stride] = maps[stride] + made if stride in maps else made
         return maps
@@ -106,9 +110,11 @@ class Odise:
         context, time_embedding = self.caption(crop)
         with _inputs_of(self.diffusion.vae.encoder, ENCODER_TAPS) as encoder_features:
             latent = self.diffusion.encode(crop)
-        kept = self.diffusion.alphas_cumprod[0].item()             # t = 0: hardly any noise
+        kept = self.diffusion.alphas_cumprod[0].item()  # t = 0: hardly any noise
         noisy = kept**0.5 * latent + (1 - kept) ** 0.5 * self.noise
-        handle = self.diffusion.unet.time_embedding.register_forward_hook(lambda module, inputs, output: output + time_embedding)
+        handle = self.diffusion.unet.time_embedding.register_forward_hook(
+            lambda module, inputs, output: output + time_embedding
+        )
         try:
             with _inputs_of(self.diffusion.unet, UNET_TAPS) as unet_features:
                 self.diffusion.unet(noisy, 0, context)
@@ -156,8 +162,13 @@ class Odise:
 
     def encode_words(self, texts):
         """list of N strings -> [N,clip], CLIP's text embeddings, not normalised."""
-        tokens = self.tokenizer(texts, padding="max_length", max_length=self.clip.config.text_config.max_position_embeddings,
-                                truncation=True, return_tensors="pt").input_ids
+        tokens = self.tokenizer(
+            texts,
+            padding="max_length",
+            max_length=self.clip.config.text_config.max_position_embeddings,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
         return self.clip.get_text_features(tokens.to(self.clip.device)).pooler_output
 
     def look_at_masks(self, pixels, masks):
@@ -168,11 +179,11 @@ class Odise:
         vision = self.clip.vision_model
         hidden = vision.pre_layrnorm(vision.embeddings(self._clip_pixels(pixels, "bilinear")))
         inside = resize(masks, (self.clip_side, self.clip_side)).sigmoid()
-        touched = F.max_pool2d(inside, self.clip.config.vision_config.patch_size)[0].flatten(1) >= 0.5                    # [Q,patches]
+        touched = F.max_pool2d(inside, self.clip.config.vision_config.patch_size)[0].flatten(1) >= 0.5  # [Q,patches]
         count = len(touched)
         allowed = torch.zeros(count + hidden.shape[1], count + hidden.shape[1], dtype=torch.bool, device=hidden.device)
         allowed[:, count:] = True
-        allowed[:count, count + 1:] = touched
+        allowed[:count, count + 1 :] = touched
         bias = torch.zeros_like(allowed, dtype=hidden.dtype).masked_fill(~allowed, float("-inf"))[None, None]
         hidden = torch.cat([hidden[:, :1].expand(-1, count, -1), hidden], 1)
         seen = vision.encoder(inputs_embeds=hidden, attention_mask=bias).last_hidden_state[0, :count]
@@ -183,7 +194,10 @@ class Odise:
 def _inputs_of(root, names):
     """Within the block, the first input of each named module is put on the list given, in the order in which they run."""
     seen = []
-    handles = [root.get_submodule(name).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0])) for name in names]
+    handles = [
+        root.get_submodule(name).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        for name in names
+    ]
     try:
         yield seen
     finally:
@@ -281,10 +295,14 @@ def _weights_file(path):
     """The file itself, or the one ODISE file in a folder."""
     found = [path] if path.is_file() else sorted(f for f in path.glob("odise*") if f.suffix in (".pth", ".safetensors"))
     if not found:
-        raise FileNotFoundError(f"no ODISE weights at {path}; fetch {WEIGHTS} (112 MB, CC BY-NC-SA 4.0: not for commercial use) from the "
-                                f"releases of https://github.com/NVlabs/ODISE and name it, or its folder, in odise.checkpoint")
+        raise FileNotFoundError(
+            f"no ODISE weights at {path}; fetch {WEIGHTS} (112 MB, CC BY-NC-SA 4.0: not for commercial use) from the "
+            f"releases of https://github.com/NVlabs/ODISE and name it, or its folder, in odise.checkpoint"
+        )
     if len(found) > 1:
-        raise ValueError(f"{path} holds {len(found)} ODISE files ({', '.join(f.name for f in found)}); name one in odise.checkpoint")
+        raise ValueError(
+            f"{path} holds {len(found)} ODISE files ({', '.join(f.name for f in found)}); name one in odise.checkpoint"
+        )
     return found[0]
 
 
@@ -292,7 +310,9 @@ def _require_folders(diffusion, clip):
     """FileNotFoundError for whichever of the two frozen models is not there, or not all of it."""
     missing = []
     if not all((diffusion / part).is_dir() for part in PARTS):
-        missing.append(f"Stable Diffusion 1.3, not at {diffusion}: `git clone https://huggingface.co/CompVis/{DIFFUSION} {diffusion}` (git-lfs)")
+        missing.append(
+            f"Stable Diffusion 1.3, not at {diffusion}: `git clone https://huggingface.co/CompVis/{DIFFUSION} {diffusion}` (git-lfs)"
+        )
     if not (clip / "config.json").is_file():
         missing.append(f"CLIP, not at {clip}: `hf download openai/{CLIP} --local-dir {clip}`")
     if missing:
@@ -302,14 +322,18 @@ def _require_folders(diffusion, clip):
 def _load_clip(folder, runtime):
     try:
         if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
-            raise ValueError("it has no vocab.json")               # transformers would make an empty tokenizer without a word
-        model, report = CLIPModel.from_pretrained(folder, local_files_only=True, output_loading_info=True, dtype=torch.float32)
+            raise ValueError("it has no vocab.json")  # transformers would make an empty tokenizer without a word
+        model, report = CLIPModel.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
         wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
         if wrong:
             raise ValueError(f"{len(wrong)} weights are missing or of another shape, such as {wrong[0]}")
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ValueError(f"the CLIP model in {folder} cannot be loaded: {str(error).splitlines()[0]}; fetch openai/{CLIP} again") from error
+        raise ValueError(
+            f"the CLIP model in {folder} cannot be loaded: {str(error).splitlines()[0]}; fetch openai/{CLIP} again"
+        ) from error
     return model.to(runtime.device).eval().requires_grad_(False), tokenizer
 
 
@@ -319,12 +343,25 @@ def _check_fit(diffusion, clip, sizes, diffusion_folder, clip_folder):
         raise ValueError(f"the model in {diffusion_folder} has no AutoencoderKL; ODISE reads Stable Diffusion 1.3")
     vae, unet = diffusion.vae.config, diffusion.unet.config
     for what, found, expected, folder in (
-            ("autoencoder channels", tuple(vae.block_out_channels), tuple(sizes.vae * m for m in (1, 2, 4, 4)), diffusion_folder),
-            ("U-Net channels", tuple(unet.block_out_channels), tuple(sizes.unet * m for m in (1, 2, 4, 4)), diffusion_folder),
-            ("U-Net context", unet.cross_attention_dim, sizes.context, diffusion_folder),
-            ("CLIP embedding", clip.config.projection_dim, sizes.clip, clip_folder)):
+        (
+            "autoencoder channels",
+            tuple(vae.block_out_channels),
+            tuple(sizes.vae * m for m in (1, 2, 4, 4)),
+            diffusion_folder,
+        ),
+        (
+            "U-Net channels",
+            tuple(unet.block_out_channels),
+            tuple(sizes.unet * m for m in (1, 2, 4, 4)),
+            diffusion_folder,
+        ),
+        ("U-Net context", unet.cross_attention_dim, sizes.context, diffusion_folder),
+        ("CLIP embedding", clip.config.projection_dim, sizes.clip, clip_folder),
+    ):
         if found != expected:
-            raise ValueError(f"{what}: {found} in {folder}, but ODISE expects {expected}; it reads Stable Diffusion 1.3 and openai/{CLIP}")
+            raise ValueError(
+                f"{what}: {found} in {folder}, but ODISE expects {expected}; it reads Stable Diffusion 1.3 and openai/{CLIP}"
+            )
 
 
 def load_trained_parts(file, sizes=RELEASED):
@@ -334,13 +371,24 @@ def load_trained_parts(file, sizes=RELEASED):
     expected = {key: tuple(value.shape) for key, value in trained.state_dict().items()}
     state = {key: value for key, value in _read_state(file).items() if key not in OPTIONAL}
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    wrong = {"missing": [f"{key} {list(expected[key])}" for key in expected if key not in shapes],
-             "unexpected": [f"{key} {list(shapes[key])}" for key in shapes if key not in expected],
-             "of another shape": [f"{key} {list(shapes[key])} instead of {list(expected[key])}"
-                                  for key in expected if key in shapes and shapes[key] != expected[key]]}
-    said = "; ".join(f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" for kind, keys in wrong.items() if keys)
+    wrong = {
+        "missing": [f"{key} {list(expected[key])}" for key in expected if key not in shapes],
+        "unexpected": [f"{key} {list(shapes[key])}" for key in shapes if key not in expected],
+        "of another shape": [
+            f"{key} {list(shapes[key])} instead of {list(expected[key])}"
+            for key in expected
+            if key in shapes and shapes[key] != expected[key]
+        ],
+    }
+    said = "; ".join(
+        f"{len(keys)} {kind} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for kind, keys in wrong.items()
+        if keys
+    )
     if said:
-        raise ValueError(f"{file} does not hold ODISE's label model: {said}. Expected the {len(expected)} tensors of {WEIGHTS}")
+        raise ValueError(
+            f"{file} does not hold ODISE's label model: {said}. Expected the {len(expected)} tensors of {WEIGHTS}"
+        )
     trained.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
     return trained
 
@@ -348,12 +396,20 @@ def load_trained_parts(file, sizes=RELEASED):
 def _read_state(file):
     """{key: tensor} of a .safetensors file or of a .pth file, there perhaps under "model", with or without "module." before the keys."""
     try:
-        content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        content = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
     except (OSError, EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         said = (str(error) or "it is empty").splitlines()[0]
-        raise ValueError(f"{file} ({file.stat().st_size} bytes) cannot be read: {said}. It is cut off, or holds more than weights; "
-                         f"expected {WEIGHTS}, about 112 MB. Fetch it again") from error
+        raise ValueError(
+            f"{file} ({file.stat().st_size} bytes) cannot be read: {said}. It is cut off, or holds more than weights; "
+            f"expected {WEIGHTS}, about 112 MB. Fetch it again"
+        ) from error
     content = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise ValueError(f"{file} holds something else than tensors by name; expected those of {WEIGHTS}, as they are or under \"model\"")
+        raise ValueError(
+            f'{file} holds something else than tensors by name; expected those of {WEIGHTS}, as they are or under "model"'
+        )
     return {key.removeprefix("module."): value for key, value in content.items()}

@@ -11,16 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-GROUPS = 32                                                        # of every GroupNorm
-LEVELS, POINTS = 3, 4                                              # deformable attention: strides 32, 16, 8; samples per head and level
+GROUPS = 32  # of every GroupNorm
+LEVELS, POINTS = 3, 4  # deformable attention: strides 32, 16, 8; samples per head and level
 
 
 @dataclass(frozen=True)
 class OdiseSizes:
-    """The widths of an ODISE model; the defaults are those of `odise_label_coco_50e` with Stable Diffusion 1.3 and CLIP ViT-L/14@336.
+    """The widths of an ODISE model; the defaults are those of `odise_label_coco_50e` with Stable Diffusion 1.3 and CLIP
+    ViT-L/14@336.
 
     unet, vae: channels of the first block.   crop: side of the square that Stable Diffusion reads, px.
     """
+
     queries: int = 100
     hidden: int = 256
     heads: int = 8
@@ -28,18 +30,27 @@ class OdiseSizes:
     encoder_ffn: int = 1024
     decoder_layers: int = 9
     decoder_ffn: int = 2048
-    projected: int = 512                                           # channels of the backbone's maps
+    projected: int = 512  # channels of the backbone's maps
     unet: int = 320
     vae: int = 128
-    context: int = 768                                             # channels of the U-Net's context
+    context: int = 768  # channels of the U-Net's context
     tokens: int = 77
-    clip: int = 768                                                # CLIP's joint embedding
+    clip: int = 768  # CLIP's joint embedding
     crop: int = 512
 
     @property
     def taps(self):
         """Channels of the eight features, in the order of odise.TAPS."""
-        return 4 * self.vae, 4 * self.vae, 8 * self.unet, 6 * self.unet, 3 * self.unet, 2 * self.unet, 4 * self.vae, 4 * self.vae
+        return (
+            4 * self.vae,
+            4 * self.vae,
+            8 * self.unet,
+            6 * self.unet,
+            3 * self.unet,
+            2 * self.unet,
+            4 * self.vae,
+            4 * self.vae,
+        )
 
 
 class NormedConv(nn.Conv2d):
@@ -80,7 +91,9 @@ class Perceptron(nn.Module):
 
 
 def sine_positions(height, width, channels, device):
-    """[h*w,channels]: sines and cosines of y (first half) and x, 1-based and scaled to 2 pi, wavelengths up to 10000 (DETR)."""
+    """[h*w,channels]: sines and cosines of y (first half) and x, 1-based and scaled to 2 pi, wavelengths up to 10000
+    (DETR).
+    """
     half = channels // 2
     wavelengths = 10000 ** (torch.arange(half, device=device) // 2 * 2 / half)
 
@@ -94,8 +107,11 @@ def sine_positions(height, width, channels, device):
 
 def cell_centres(height, width, device):
     """[h*w,2]: (x,y) of every cell's centre, each in (0,1)."""
-    y, x = torch.meshgrid((torch.arange(height, device=device) + 0.5) / height, (torch.arange(width, device=device) + 0.5) / width,
-                          indexing="ij")
+    y, x = torch.meshgrid(
+        (torch.arange(height, device=device) + 0.5) / height,
+        (torch.arange(width, device=device) + 0.5) / width,
+        indexing="ij",
+    )
     return torch.stack([x, y], -1).flatten(0, 1)
 
 
@@ -116,13 +132,19 @@ class DeformableAttention(nn.Module):
         offsets = self.sampling_offsets(query).view(n, length, self.heads, LEVELS, POINTS, 2)
         weights = self.attention_weights(query).view(n, length, self.heads, LEVELS * POINTS).softmax(-1)
         weights = weights.transpose(1, 2).reshape(n * self.heads, 1, length, LEVELS, POINTS)
-        values = self.value_proj(source).view(n, length, self.heads, -1).permute(0, 2, 3, 1).flatten(0, 1)   # [N*heads,c,L]
+        values = (
+            self.value_proj(source).view(n, length, self.heads, -1).permute(0, 2, 3, 1).flatten(0, 1)
+        )  # [N*heads,c,L]
         total = 0
-        for level, (values_here, (h, w)) in enumerate(zip(values.split([h * w for h, w in sizes], -1), sizes, strict=True)):
+        for level, (values_here, (h, w)) in enumerate(
+            zip(values.split([h * w for h, w in sizes], -1), sizes, strict=True)
+        ):
             cells = torch.tensor([w, h], device=query.device)
-            places = centres[:, None, None] + offsets[..., level, :, :] / cells                              # offsets are in cells
+            places = centres[:, None, None] + offsets[..., level, :, :] / cells  # offsets are in cells
             grid = 2 * places.transpose(1, 2).flatten(0, 1) - 1
-            samples = F.grid_sample(values_here.unflatten(-1, (h, w)), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            samples = F.grid_sample(
+                values_here.unflatten(-1, (h, w)), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+            )
             total = total + (samples * weights[..., level, :]).sum(-1)
         return self.output_proj(total.view(n, channels, length).transpose(1, 2))
 
@@ -149,13 +171,17 @@ class DeformableEncoder(nn.Module):
     def __init__(self, sizes):
         super().__init__()
         self.level_embed = nn.Parameter(torch.zeros(LEVELS, sizes.hidden))
-        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(EncoderLayer(sizes) for _ in range(sizes.encoder_layers))})
+        self.encoder = nn.ModuleDict(
+            {"layers": nn.ModuleList(EncoderLayer(sizes) for _ in range(sizes.encoder_layers))}
+        )
 
     def forward(self, maps):
         """Three [N,C,h,w], coarse to fine -> the same, refined."""
         sizes, device = [tuple(m.shape[-2:]) for m in maps], maps[0].device
         source = torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
-        positions = torch.cat([sine_positions(h, w, source.shape[-1], device) + self.level_embed[i] for i, (h, w) in enumerate(sizes)])
+        positions = torch.cat(
+            [sine_positions(h, w, source.shape[-1], device) + self.level_embed[i] for i, (h, w) in enumerate(sizes)]
+        )
         centres = torch.cat([cell_centres(h, w, device) for h, w in sizes])
         for layer in self.encoder["layers"]:
             source = layer(source, positions, centres, sizes)
@@ -168,23 +194,31 @@ class PixelDecoder(nn.Module):
 
     def __init__(self, sizes):
         super().__init__()
-        self.input_proj = nn.ModuleList(nn.Sequential(nn.Conv2d(sizes.projected, sizes.hidden, 1), nn.GroupNorm(GROUPS, sizes.hidden))
-                                        for _ in range(LEVELS))
+        self.input_proj = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(sizes.projected, sizes.hidden, 1), nn.GroupNorm(GROUPS, sizes.hidden))
+            for _ in range(LEVELS)
+        )
         self.transformer = DeformableEncoder(sizes)
         self.mask_features = nn.Conv2d(sizes.hidden, sizes.hidden, 1)
         self.adapter_1 = NormedConv(sizes.projected, sizes.hidden)
         self.layer_1 = NormedConv(sizes.hidden, sizes.hidden, 3)
 
     def forward(self, maps):
-        """{stride: [N,projected,h,w]} for 4, 8, 16, 32 -> ([N,hidden,h/4,w/4], three [N,hidden,h,w] of strides 32, 16, 8)."""
-        levels = self.transformer([project(maps[stride]) for project, stride in zip(self.input_proj, (32, 16, 8), strict=True)])
+        """{stride: [N,projected,h,w]} for 4, 8, 16, 32 -> ([N,hidden,h/4,w/4], three [N,hidden,h,w] of strides 32, 16,
+        8).
+        """
+        levels = self.transformer(
+            [project(maps[stride]) for project, stride in zip(self.input_proj, (32, 16, 8), strict=True)]
+        )
         fine = self.adapter_1(maps[4])
         fine = fine + F.interpolate(levels[-1], fine.shape[-2:], mode="bilinear", align_corners=False)
         return self.mask_features(F.relu(self.layer_1(fine))), levels
 
 
 class AddedAttention(nn.Module):
-    """Attention of the queries to themselves or to a map, added and normed.  name: what the file calls the attention."""
+    """Attention of the queries to themselves or to a map, added and normed.  name: what the file calls the
+    attention.
+    """
 
     def __init__(self, name, hidden, heads):
         super().__init__()
@@ -213,7 +247,7 @@ class QueryEmbedding(nn.Module):
 
     def __init__(self, hidden):
         super().__init__()
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))      # CLIP's start
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # CLIP's start
         self.pool_proj = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, hidden))
         self.mask_embed = nn.Sequential(nn.LayerNorm(hidden), Perceptron(hidden))
 
@@ -221,7 +255,7 @@ class QueryEmbedding(nn.Module):
         """state: [N,Q,C].   mask_features: [N,C,h,w].   masks: [N,Q,h,w] logits.   -> [N,Q,C]."""
         inside = (masks.sigmoid() > 0.5).to(mask_features.dtype)
         sums = torch.einsum("nchw,nqhw->nqc", mask_features, inside)
-        pooled = sums / (inside.sum((-2, -1))[..., None] + 1e-8)               # an empty mask: 0
+        pooled = sums / (inside.sum((-2, -1))[..., None] + 1e-8)  # an empty mask: 0
         return self.mask_embed(self.pool_proj(pooled) + state)
 
 
@@ -231,9 +265,12 @@ class MaskDecoder(nn.Module):
     def __init__(self, sizes):
         super().__init__()
         self.heads, layers = sizes.heads, range(sizes.decoder_layers)
-        self.transformer_self_attention_layers = nn.ModuleList(AddedAttention("self_attn", sizes.hidden, sizes.heads) for _ in layers)
+        self.transformer_self_attention_layers = nn.ModuleList(
+            AddedAttention("self_attn", sizes.hidden, sizes.heads) for _ in layers
+        )
         self.transformer_cross_attention_layers = nn.ModuleList(
-            AddedAttention("multihead_attn", sizes.hidden, sizes.heads) for _ in layers)
+            AddedAttention("multihead_attn", sizes.hidden, sizes.heads) for _ in layers
+        )
         self.transformer_ffn_layers = nn.ModuleList(AddedFeedForward(sizes.hidden, sizes.decoder_ffn) for _ in layers)
         self.decoder_norm = nn.LayerNorm(sizes.hidden)
         self.query_feat = nn.Embedding(sizes.queries, sizes.hidden)
@@ -258,8 +295,12 @@ class MaskDecoder(nn.Module):
         keys = [v + sine_positions(*m.shape[-2:], v.shape[-1], v.device) for v, m in zip(values, levels, strict=True)]
         position = self.query_embed.weight[None]
         x = self.query_feat.weight.expand(len(mask_features), -1, -1)
-        layers = zip(self.transformer_cross_attention_layers, self.transformer_self_attention_layers, self.transformer_ffn_layers,
-                     strict=True)
+        layers = zip(
+            self.transformer_cross_attention_layers,
+            self.transformer_self_attention_layers,
+            self.transformer_ffn_layers,
+            strict=True,
+        )
         for i, (cross_attention, self_attention, feed_forward) in enumerate(layers):
             level = i % LEVELS
             blocked = self.blocked(self.predict(x, mask_features), levels[level].shape[-2:])
@@ -293,8 +334,10 @@ class Captioner(nn.Module):
 
     def forward(self, embedding):
         """[N,clip] -> ([N,tokens,context], [N,4*unet])."""
-        return (self.alpha_cond.tanh() * self.clip_project(embedding),
-                self.alpha_cond_time_embed.tanh() * self.time_embed_project(embedding)[:, 0])
+        return (
+            self.alpha_cond.tanh() * self.clip_project(embedding),
+            self.alpha_cond_time_embed.tanh() * self.time_embed_project(embedding)[:, 0],
+        )
 
 
 class CategoryHead(nn.Module):
@@ -311,9 +354,14 @@ class TrainedParts(nn.Module):
 
     def __init__(self, sizes):
         super().__init__()
-        self.backbone = nn.ModuleDict({
-            "feature_extractor": Captioner(sizes),
-            "feature_projections": nn.ModuleList(nn.Sequential(Bottleneck(channels, sizes.projected)) for channels in sizes.taps)})
+        self.backbone = nn.ModuleDict(
+            {
+                "feature_extractor": Captioner(sizes),
+                "feature_projections": nn.ModuleList(
+                    nn.Sequential(Bottleneck(channels, sizes.projected)) for channels in sizes.taps
+                ),
+            }
+        )
         self.sem_seg_head = nn.ModuleDict({"pixel_decoder": PixelDecoder(sizes), "predictor": MaskDecoder(sizes)})
         self.category_head = CategoryHead(sizes)
 

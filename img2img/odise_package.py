@@ -1,7 +1,8 @@
 """s3 by an installed copy of the authors' ODISE package, with the settings of text2cinemagraph's demo.
 
-Optional: requirements-odise.txt says what to install; our own implementation (img2img/odise.py) needs none of it. The package cannot be
-installed where this project is tested (torch 1.13, CUDA), so only what is ours in here is tested: masks_of and the refusal.
+Optional: requirements-odise.txt says what to install; our own implementation (img2img/odise.py) needs none of it. The
+package cannot be installed where this project is tested (torch 1.13, CUDA), so only what is ours in here is tested:
+masks_of and the refusal.
 """
 
 import functools
@@ -12,12 +13,14 @@ import torch
 
 INSTALL = "the odise-package backend needs ODISE and detectron2: see requirements-odise.txt, or use odise.backend=odise"
 CONFIG = "Panoptic/odise_label_coco_50e.py"
-ALPHA, BETA, OVERLAP, SEED = 0.35, 0.65, 0, 42          # of the authors' gen_mask
+ALPHA, BETA, OVERLAP, SEED = 0.35, 0.65, 0, 42  # of the authors' gen_mask
 
 
 @functools.lru_cache(maxsize=1)
 def _load(runtime):
-    """(the model with its frozen backbone, open_panoptic_inference, its augmentation): ImportError with the install line."""
+    """(the model with its frozen backbone, open_panoptic_inference, its augmentation): ImportError with the install
+    line.
+    """
     try:
         from detectron2.config import instantiate
         from detectron2.data import transforms
@@ -41,6 +44,7 @@ def odise_package(image, classes, checkpoint, runtime):
     """Backend signature of img2img/segmenters.py; the checkpoint is the package's own affair."""
     model, inference, augment = _load(runtime)
     from detectron2.data import MetadataCatalog, transforms
+
     torch.manual_seed(SEED)
     pixels = (image.permute(1, 2, 0) * 255).round().byte().numpy()
     given = transforms.AugInput(np.ascontiguousarray(pixels), sem_seg=None)
@@ -49,8 +53,14 @@ def odise_package(image, classes, checkpoint, runtime):
     metadata.thing_classes, metadata.stuff_classes = [words[0] for words in classes], [words[0] for words in classes]
     metadata.thing_dataset_id_to_contiguous_id = {i: i for i in range(len(classes))}
     metadata.stuff_dataset_id_to_contiguous_id = metadata.thing_dataset_id_to_contiguous_id
-    run = inference(model=model, labels=classes, metadata=metadata, semantic_on=False, instance_on=False, panoptic_on=True)
-    given = {"image": torch.as_tensor(given.image.astype("float32").transpose(2, 0, 1)), "height": image.shape[1], "width": image.shape[2]}
+    run = inference(
+        model=model, labels=classes, metadata=metadata, semantic_on=False, instance_on=False, panoptic_on=True
+    )
+    given = {
+        "image": torch.as_tensor(given.image.astype("float32").transpose(2, 0, 1)),
+        "height": image.shape[1],
+        "width": image.shape[2],
+    }
     segments, found = run([given])[0]["panoptic_seg"]
     return masks_of(segments.cpu(), found, classes)
 

@@ -11,15 +11,19 @@ def load_nouns(path):
     """The list under "nouns" of a JSON file."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no list of nouns at {path}; restore it from the repository or give twin_generation.prompt")
+        raise FileNotFoundError(
+            f"no list of nouns at {path}; restore it from the repository or give twin_generation.prompt"
+        )
     return json.loads(path.read_text())["nouns"]
 
 
 def twin_prompt(prompt, nouns):
-    """The nouns of the prompt that name natural things, in order and once each, then what makes a picture look like a photograph.
+    """The nouns of the prompt that name natural things, in order and once each, then what makes a picture look like a
+    photograph.
 
-    A word counts if it is in `nouns`, or its singular is. Where nltk and its tagger's data are installed, it must also be tagged as a
-    noun, as published ("waves" in "she waves" is none). "a large waterfall in the style of ..." -> "waterfall, nature, bright, ...".
+    A word counts if it is in `nouns`, or its singular is. Where nltk and its tagger's data are installed, it must also
+    be tagged as a noun, as published ("waves" in "she waves" is none). "a large waterfall in the style of ..." ->
+    "waterfall, nature, bright, ...".
     """
     known = {noun.lower() for noun in nouns}
     content = re.split(r"\bin the style of\b", prompt.lower())[0]
@@ -31,13 +35,19 @@ def twin_prompt(prompt, nouns):
 
 def _singulars(word):
     """The word and what it may be the plural of: rivers, beaches, skies."""
-    return {word, word.removesuffix("s"), word.removesuffix("es"), word.removesuffix("ies") + "y" if word.endswith("ies") else word}
+    return {
+        word,
+        word.removesuffix("s"),
+        word.removesuffix("es"),
+        word.removesuffix("ies") + "y" if word.endswith("ies") else word,
+    }
 
 
 def tagged_nouns(text):
     """The words that nltk tags NN or NNS; None without nltk or its data (which are never fetched here)."""
     try:
         import nltk  # optional: the original's tagger
+
         return [word for word, tag in nltk.pos_tag(nltk.word_tokenize(text)) if tag in ("NN", "NNS")]
     except (ImportError, LookupError):
         return None

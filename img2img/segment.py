@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Callable
 
 import torch
-
-from img2img.odise import odise
-from img2img.odise_package import odise_package
-from img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
+from text2cinemagraph.img2img.odise import odise
+from text2cinemagraph.img2img.odise_package import odise_package
+from text2cinemagraph.img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
 
 
 @dataclass(frozen=True)
 class Backend:
-    """run: see img2img/segmenters.py.   checkpoint: where its weights are looked for.   licence: of the weights, told when it is taken.
+    """run: see img2img/segmenters.py.   checkpoint: where its weights are looked for.   licence: of the weights, told
+    when it is taken.
 
     words: "any" that one can write, or those of its "labels".
     """
+
     run: Callable
     checkpoint: str
     licence: str
@@ -28,7 +29,9 @@ class Backend:
 # Best first: the order in which `auto` looks for weights.
 BACKENDS = {
     "odise": Backend(odise, "checkpoints/odise", "weights CC BY-NC-SA 4.0: non-commercial use only"),
-    "odise-package": Backend(odise_package, "", "code under the NVIDIA Source Code License, weights CC BY-NC-SA 4.0: non-commercial use only"),
+    "odise-package": Backend(
+        odise_package, "", "code under the NVIDIA Source Code License, weights CC BY-NC-SA 4.0: non-commercial use only"
+    ),
     "sam3": Backend(sam3, "checkpoints/sam3", "SAM License; gated: accept its terms at huggingface.co/facebook/sam3"),
     "transformers": Backend(transformers_labels, "checkpoints/segmenter", "as the model's card says", "labels"),
     "clipseg": Backend(clipseg, "checkpoints/clipseg", "Apache 2.0"),
@@ -41,6 +44,7 @@ class Segmentation:
 
     unmatched: words that the model has no label for.   backend: which one it was.
     """
+
     mask: torch.Tensor
     class_masks: dict
     scores: dict
@@ -53,18 +57,19 @@ class EmptyMask(ValueError):
 
 
 def parse_vocabulary(text):
-    """"water, river; sky" -> [["water", "river"], ["sky"]]: ';' separates classes, ',' the synonyms of one."""
+    """ "water, river; sky" -> [["water", "river"], ["sky"]]: ';' separates classes, ',' the synonyms of one."""
     classes = [[word.strip().lower() for word in part.split(",") if word.strip()] for part in text.split(";")]
     classes = [words for words in classes if words]
     if not classes:
-        raise ValueError(f"the vocabulary {text!r} names nothing; write e.g. \"water, river, sea\" in odise.vocab")
+        raise ValueError(f'the vocabulary {text!r} names nothing; write e.g. "water, river, sea" in odise.vocab')
     return classes
 
 
 def choose_backend(backend, checkpoint):
     """(name, checkpoint) of what will segment.
 
-    backend: one of BACKENDS, or "auto": by what lies in `checkpoint` if one is named, else the first whose weights are on this disk.
+    backend: one of BACKENDS, or "auto": by what lies in `checkpoint` if one is named, else the first whose weights are
+    on this disk.
     checkpoint: folder or hub id; "" = the backend's own place.
     """
     if backend != "auto":
@@ -79,8 +84,10 @@ def choose_backend(backend, checkpoint):
         if name == "odise-package" and all(importlib.util.find_spec(module) for module in ("odise", "detectron2")):
             return name, ""
     places = ", ".join(f"{entry.checkpoint} ({name})" for name, entry in BACKENDS.items() if entry.checkpoint)
-    raise FileNotFoundError(f"no segmenter on this disk; looked in {places}; fetch one: python -m data.fetch segmenter "
-                            "(or: odise odise-diffusion odise-clip, non-commercial), or give a mask of your own with --mask")
+    raise FileNotFoundError(
+        f"no segmenter on this disk; looked in {places}; fetch one: python -m data.fetch segmenter "
+        "(or: odise odise-diffusion odise-clip, non-commercial), or give a mask of your own with --mask"
+    )
 
 
 def _backend_of(checkpoint):
@@ -103,8 +110,10 @@ def segment(image, vocabulary, backend, checkpoint, runtime):
         warnings.warn(f"the segmentation model has no label for: {', '.join(unmatched)}", stacklevel=2)
     mask = torch.stack(list(class_masks.values())).any(0)
     if not mask.any():
-        raise EmptyMask(f"the mask is empty: nothing in the picture was recognised as {vocabulary!r}; change odise.vocab, "
-                        "the twin (twin_generation.prompt, seed), or give a mask of your own with --mask")
+        raise EmptyMask(
+            f"the mask is empty: nothing in the picture was recognised as {vocabulary!r}; change odise.vocab, "
+            "the twin (twin_generation.prompt, seed), or give a mask of your own with --mask"
+        )
     if mask.all():
         warnings.warn(f"the mask covers the whole picture: everything was recognised as {vocabulary!r}", stacklevel=2)
     return Segmentation(mask, class_masks, scores, unmatched, name)

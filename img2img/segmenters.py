@@ -23,16 +23,28 @@ from transformers import (
 )
 
 SUGGESTED = "facebook/mask2former-swin-small-ade-semantic"
-LIKELY = 0.5            # probability from which an open-vocabulary model's pixel or object counts
+LIKELY = 0.5  # probability from which an open-vocabulary model's pixel or object counts
 
 # Words people use -> labels that models have (ADE20K, COCO panoptic, our landscapes). A word also matches a label that is
 # the word itself, or holds it as a whole word ("water-other", "sky, heaven").
 ALIASES = {
     "water": ("water", "river", "lake", "sea", "waterfall", "falls", "water-other", "swimming pool"),
-    "ocean": ("sea",), "sea": ("sea", "ocean"), "wave": ("sea", "water"), "stream": ("river",), "creek": ("river",), "brook": ("river",),
-    "rapid": ("river",), "pond": ("lake",), "waterfall": ("waterfall", "falls"), "fall": ("waterfall", "falls"),
-    "cloud": ("sky", "clouds", "sky-other"), "sky": ("sky", "sky-other"),
-    "forest": ("tree",), "hill": ("mountain", "hill"), "beach": ("sand",), "meadow": ("grass", "field"),
+    "ocean": ("sea",),
+    "sea": ("sea", "ocean"),
+    "wave": ("sea", "water"),
+    "stream": ("river",),
+    "creek": ("river",),
+    "brook": ("river",),
+    "rapid": ("river",),
+    "pond": ("lake",),
+    "waterfall": ("waterfall", "falls"),
+    "fall": ("waterfall", "falls"),
+    "cloud": ("sky", "clouds", "sky-other"),
+    "sky": ("sky", "sky-other"),
+    "forest": ("tree",),
+    "hill": ("mountain", "hill"),
+    "beach": ("sand",),
+    "meadow": ("grass", "field"),
 }
 
 
@@ -50,7 +62,11 @@ def match_labels(words, labels):
 def _readings(word):
     """The word, its singular and plural, and their aliases."""
     singulars = {word} if word.endswith("ss") else {word, word.removesuffix("s"), word.removesuffix("es")}
-    return singulars | {f"{single}s" for single in singulars} | {name for single in singulars for name in ALIASES.get(single, ())}
+    return (
+        singulars
+        | {f"{single}s" for single in singulars}
+        | {name for single in singulars for name in ALIASES.get(single, ())}
+    )
 
 
 def _names(text, name):
@@ -65,9 +81,13 @@ def _names(text, name):
 def model_folder(checkpoint, suggested):
     """The checkpoint as text; FileNotFoundError that names what to fetch if it is neither a folder nor looks like a hub id."""
     parts = Path(checkpoint).parts
-    if not Path(checkpoint).is_dir() and (len(parts) != 2 or parts[0] in ("checkpoints", "/", "..", ".")):    # a hub id has one slash
-        raise FileNotFoundError(f"no segmentation model at {checkpoint}; fetch one that transformers can load, e.g. with "
-                                f"`hf download {suggested} --local-dir {checkpoint}` (see checkpoints/README.md)")
+    if not Path(checkpoint).is_dir() and (
+        len(parts) != 2 or parts[0] in ("checkpoints", "/", "..", ".")
+    ):  # a hub id has one slash
+        raise FileNotFoundError(
+            f"no segmentation model at {checkpoint}; fetch one that transformers can load, e.g. with "
+            f"`hf download {suggested} --local-dir {checkpoint}` (see checkpoints/README.md)"
+        )
     return str(checkpoint)
 
 
@@ -88,18 +108,23 @@ def _load(checkpoint, runtime, kind, processor_kind):
     """
     try:
         model, report = (kind or _labelled_kind(checkpoint)).from_pretrained(
-            checkpoint, local_files_only=True, output_loading_info=True, dtype=torch.float32)
+            checkpoint, local_files_only=True, output_loading_info=True, dtype=torch.float32
+        )
         if report["missing_keys"]:
             raise ValueError(f"weights are missing, such as {sorted(report['missing_keys'])[0]}")
         processor = processor_kind.from_pretrained(checkpoint, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ValueError(f"the segmentation model {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"the segmentation model {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
     return model.to(runtime.device).eval().requires_grad_(False), processor
 
 
 def _labelled_kind(checkpoint):
     config = AutoConfig.from_pretrained(checkpoint, local_files_only=True)
-    semantic = any(name.endswith("ForSemanticSegmentation") for name in config.architectures or ["ForSemanticSegmentation"])
+    semantic = any(
+        name.endswith("ForSemanticSegmentation") for name in config.architectures or ["ForSemanticSegmentation"]
+    )
     return AutoModelForSemanticSegmentation if semantic else AutoModelForUniversalSegmentation
 
 
@@ -114,7 +139,9 @@ def _bytes(image):
 def transformers_labels(image, classes, checkpoint, runtime):
     """A semantic or universal segmentation model with a fixed list of labels (SegFormer, Mask2Former, EoMT, OneFormer, ...)."""
     checkpoint = model_folder(checkpoint, SUGGESTED)
-    model, processor = _load(checkpoint, runtime, None, AutoProcessor if kind_of(checkpoint) == "oneformer" else AutoImageProcessor)
+    model, processor = _load(
+        checkpoint, runtime, None, AutoProcessor if kind_of(checkpoint) == "oneformer" else AutoImageProcessor
+    )
     scores = label_scores(model, processor, image, runtime.device)
     winner, class_masks, confidences, unmatched = scores.argmax(0).cpu(), {}, {}, []
     for words in classes:
@@ -124,8 +151,10 @@ def transformers_labels(image, classes, checkpoint, runtime):
         class_masks[words[0]] = mask
         confidences[words[0]] = float(scores.max(0).values.cpu()[mask[0]].mean()) if mask.any() else 0.0
     if len(unmatched) == sum(map(len, classes)):
-        raise ValueError(f"the model {checkpoint} has no label for any of: {', '.join(unmatched)}; its labels: "
-                         f"{', '.join(model.config.id2label.values())}")
+        raise ValueError(
+            f"the model {checkpoint} has no label for any of: {', '.join(unmatched)}; its labels: "
+            f"{', '.join(model.config.id2label.values())}"
+        )
     return class_masks, confidences, unmatched
 
 
@@ -134,15 +163,21 @@ def label_scores(model, processor, image, device):
     size = tuple(image.shape[-2:])
     task = {"task_inputs": ["semantic"]} if model.config.model_type == "oneformer" else {}
     inputs = processor(images=[_bytes(image)], return_tensors="pt", **task)
-    wanted = {name: inputs[name] for name in ("pixel_values", "pixel_mask", "task_inputs", "patch_offsets") if name in inputs}
+    wanted = {
+        name: inputs[name] for name in ("pixel_values", "pixel_mask", "task_inputs", "patch_offsets") if name in inputs
+    }
     outputs = model(**{name: value.to(device) if torch.is_tensor(value) else value for name, value in wanted.items()})
     if hasattr(outputs, "logits") and outputs.logits.ndim == 4:
         return F.interpolate(outputs.logits, size, mode="bilinear", align_corners=False)[0].softmax(0)
     if not hasattr(outputs, "class_queries_logits"):
-        raise ValueError(f"the model {model.config.model_type} gives no map of labels; use a semantic segmentation model, such as {SUGGESTED}")
+        raise ValueError(
+            f"the model {model.config.model_type} gives no map of labels; use a semantic segmentation model, such as {SUGGESTED}"
+        )
     if wanted.get("patch_offsets"):
         return _scores_of_patches(processor, outputs, size)
-    names = outputs.class_queries_logits.softmax(-1)[0, :, :-1]        # mask classification: sum of class x mask over the queries
+    names = outputs.class_queries_logits.softmax(-1)[
+        0, :, :-1
+    ]  # mask classification: sum of class x mask over the queries
     masks = F.interpolate(outputs.masks_queries_logits, size, mode="bilinear", align_corners=False)[0].sigmoid()
     return torch.einsum("qc,qhw->chw", names, masks).clamp(max=1)
 
@@ -151,7 +186,7 @@ def _scores_of_patches(processor, outputs, size):
     """EoMT looks at a picture in overlapping squares, which its own processor puts together."""
     join = processor.post_process_semantic_segmentation
     if "return_segmentation_scores" not in inspect.signature(join).parameters:
-        labels = join(outputs, [size])[0]                              # transformers before 5: the winners alone
+        labels = join(outputs, [size])[0]  # transformers before 5: the winners alone
         return F.one_hot(labels.long(), outputs.class_queries_logits.shape[-1] - 1).permute(2, 0, 1).float()
     return join(outputs, [size], return_segmentation_scores=True)[0]["segmentation_scores"].clamp(max=1)
 
@@ -161,12 +196,18 @@ def _scores_of_patches(processor, outputs, size):
 
 def clipseg(image, classes, checkpoint, runtime):
     """CLIPSeg: a probability map for every word (352 px inside, so its edges are soft); a class is where one of its words is likely."""
-    model, processor = _load(model_folder(checkpoint, "CIDAS/clipseg-rd64-refined"), runtime, CLIPSegForImageSegmentation, AutoProcessor)
+    model, processor = _load(
+        model_folder(checkpoint, "CIDAS/clipseg-rd64-refined"), runtime, CLIPSegForImageSegmentation, AutoProcessor
+    )
     words = [word for synonyms in classes for word in synonyms]
-    inputs = processor(text=words, images=[_bytes(image)] * len(words), padding=True, return_tensors="pt").to(runtime.device)
+    inputs = processor(text=words, images=[_bytes(image)] * len(words), padding=True, return_tensors="pt").to(
+        runtime.device
+    )
     logits = model(**inputs).logits
     logits = logits.reshape(len(words), 1, *logits.shape[-2:])
-    maps = F.interpolate(logits, tuple(image.shape[-2:]), mode="bilinear", align_corners=False).sigmoid().cpu()       # [words,1,H,W]
+    maps = (
+        F.interpolate(logits, tuple(image.shape[-2:]), mode="bilinear", align_corners=False).sigmoid().cpu()
+    )  # [words,1,H,W]
     return _by_class(classes, maps)
 
 
@@ -176,7 +217,9 @@ def sam3(image, classes, checkpoint, runtime):
     size, maps = tuple(image.shape[-2:]), []
     for word in (word for synonyms in classes for word in synonyms):
         inputs = processor(images=_bytes(image), text=word, return_tensors="pt").to(runtime.device)
-        found = processor.post_process_instance_segmentation(model(**inputs), threshold=LIKELY, mask_threshold=0.5, target_sizes=[size])[0]
+        found = processor.post_process_instance_segmentation(
+            model(**inputs), threshold=LIKELY, mask_threshold=0.5, target_sizes=[size]
+        )[0]
         shown = found["masks"].float().reshape(-1, *size) * found["scores"].reshape(-1, 1, 1)
         maps.append(torch.cat([shown, torch.zeros(1, *size, device=shown.device)]).max(0).values[None].cpu())
     return _by_class(classes, torch.stack(maps))
@@ -186,7 +229,7 @@ def _by_class(classes, maps):
     """Per class the best of its words.  maps: probabilities [words,1,H,W], in the classes' order."""
     masks, scores, start = {}, {}, 0
     for words in classes:
-        best = maps[start:start + len(words)].max(0).values
+        best = maps[start : start + len(words)].max(0).values
         start += len(words)
         masks[words[0]] = best >= LIKELY
         scores[words[0]] = float(best[best >= LIKELY].mean()) if (best >= LIKELY).any() else 0.0

@@ -1,19 +1,19 @@
 """s1 and s2: an artistic image from words, and its natural-looking twin that holds its layout.
 
-s1 walks DDIM from noise; s2 walks the same steps from the same noise towards other words while the U-Net computes, in chosen layers,
-what it computed for s1 (Tumanyan et al., "Plug-and-Play Diffusion Features", CVPR 2023, with text2cinemagraph's negative-prompt schedule).
-What s1 computed is either still in memory or computed again beside the twin, step by step; it never goes to disk.
+s1 walks DDIM from noise; s2 walks the same steps from the same noise towards other words while the U-Net computes, in
+chosen layers, what it computed for s1 (Tumanyan et al., "Plug-and-Play Diffusion Features", CVPR 2023, with
+text2cinemagraph's negative-prompt schedule). What s1 computed is either still in memory or computed again beside the
+twin, step by step; it never goes to disk.
 """
 
 import math
 from dataclasses import dataclass
 
 import torch
+from text2cinemagraph.img2img.attention_mask import AttentionMean
+from text2cinemagraph.img2img.ddim import alpha_pairs, invert, step
+from text2cinemagraph.img2img.features import Features, inject, record, self_attention
 from tqdm import tqdm
-
-from img2img.attention_mask import AttentionMean
-from img2img.ddim import alpha_pairs, invert, step
-from img2img.features import Features, inject, record, self_attention
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class FeaturePlan:
     twin_resnets: layers whose convolution output s2 takes over, while step <= resnet_threshold.
     mask_attention: layers whose self-attention s4 averages, at timesteps <= max_timestep.
     """
+
     twin_attention: tuple
     twin_resnets: tuple
     mask_attention: tuple
@@ -37,7 +38,10 @@ class FeaturePlan:
 
 @dataclass
 class Artistic:
-    """What s1 makes.  image: [1,3,H,W] in [0,1].  attention: AttentionMean.  features: one Features per step, or None: not kept."""
+    """What s1 makes.  image: [1,3,H,W] in [0,1].  attention: AttentionMean.  features: one Features per step, or None:
+    not kept.
+    """
+
     image: torch.Tensor
     latent: torch.Tensor
     attention: AttentionMean
@@ -47,8 +51,8 @@ class Artistic:
 def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, feature_memory=4e9, callback=None):
     """Draw a picture from noise [1,c,h,w].  callback(i, latent) is called after every step.
 
-    feature_memory: bytes of main memory that the features for s2 may take; where they would take more, none are kept and s2 computes
-    them again (Stable Diffusion at 512 px, 50 steps: 1.4 GB in half precision, 2.8 GB in single).
+    feature_memory: bytes of main memory that the features for s2 may take; where they would take more, none are kept
+    and s2 computes them again (Stable Diffusion at 512 px, 50 steps: 1.4 GB in half precision, 2.8 GB in single).
     """
     context = diffusion.encode_text(["", prompt])
     x, features = noise.to(diffusion.device), []
@@ -70,12 +74,18 @@ def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, feature_memo
 def invert_picture(diffusion, image, steps, generator):
     """The noise [1,c,h,w] from which the empty prompt draws a picture again.
 
-    image: [3,H,W] in [0,1], of a size that the model takes.   steps: see img2img.ddim.invert.   generator: for the autoencoder's draw.
+    image: [3,H,W] in [0,1], of a size that the model takes.   steps: see img2img.ddim.invert.   generator: for the
+    autoencoder's draw.
     """
     context = diffusion.encode_text([""])
     latent = diffusion.encode(image[None], generator).float()
-    return invert(lambda x, t: diffusion.predict_noise(x, t, context), latent, diffusion.alphas_cumprod, steps,
-                  lambda times: tqdm(times, "s1 inverting the picture"))
+    return invert(
+        lambda x, t: diffusion.predict_noise(x, t, context),
+        latent,
+        diffusion.alphas_cumprod,
+        steps,
+        lambda times: tqdm(times, "s1 inverting the picture"),
+    )
 
 
 def _source_call(diffusion, x, t, context, guidance_scale, kept, watched=()):
@@ -86,17 +96,31 @@ def _source_call(diffusion, x, t, context, guidance_scale, kept, watched=()):
     return uncond + guidance_scale * (cond - uncond), seen
 
 
-def twin(diffusion, noise, source_prompt, prompt, negative_prompt, source_scale, guidance_scale, steps, plan, features=None,
-         negative_alpha=0.75, negative_schedule="linear", callback=None):
+def twin(
+    diffusion,
+    noise,
+    source_prompt,
+    prompt,
+    negative_prompt,
+    source_scale,
+    guidance_scale,
+    steps,
+    plan,
+    features=None,
+    negative_alpha=0.75,
+    negative_schedule="linear",
+    callback=None,
+):
     """Draw the twin from the source's noise [1,c,h,w].  Returns (image [1,3,H,W] in [0,1], latent).
 
-    features: s1's list of Features; None computes them again in lock-step, from source_prompt and source_scale, with equal results.
-    One U-Net call per step has three rows: negative prompt, no prompt, prompt; they get the source's features of rows (0, 0, 1).
+    features: s1's list of Features; None computes them again in lock-step, from source_prompt and source_scale, with
+    equal results. One U-Net call per step has three rows: negative prompt, no prompt, prompt; they get the source's
+    features of rows (0, 0, 1).
     """
     context = diffusion.encode_text([negative_prompt, "", prompt])
     source_context = diffusion.encode_text(["", source_prompt])
     if features is not None and not _suffice(features, plan, steps):
-        features = None                                            # s1 kept something else; the lock-step makes what is needed
+        features = None  # s1 kept something else; the lock-step makes what is needed
     x = source = noise.to(diffusion.device)
     weights = negative_weights(negative_alpha, negative_schedule, steps)
     for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), "s2 twin")):
@@ -128,7 +152,8 @@ def _suffice(features, plan, steps):
 def negative_weights(alpha, schedule, n_steps):
     """The unconditional prediction's share in each step; the rest is the negative prompt's.
 
-    alpha times 1 falling to 0 (linear), 1 (constant) or exp(-6 i / (n_steps - 1)) (exp): the negative prompt grows stronger.
+    alpha times 1 falling to 0 (linear), 1 (constant) or exp(-6 i / (n_steps - 1)) (exp): the negative prompt grows
+    stronger.
     """
     ramps = {"linear": lambda u: 1 - u, "constant": lambda u: 1.0, "exp": lambda u: math.exp(-6 * u)}
     if schedule not in ramps:

@@ -1,24 +1,27 @@
-"""What a training lets be seen of itself: a progress bar, loss_log.txt, TensorBoard, Weights & Biases, the page of models/web.py."""
+"""What a training lets be seen of itself: a progress bar, loss_log.txt, TensorBoard, Weights & Biases, the page of
+models/web.py.
+"""
 
 import math
 from pathlib import Path
 
+from text2cinemagraph.models.web import WebPage
 from tqdm import tqdm
 
-from models.web import WebPage
-
-LOGS = "logs"                                                     # TensorBoard's folder in <checkpoints_dir>/<name>
+LOGS = "logs"  # TensorBoard's folder in <checkpoints_dir>/<name>
 
 
 class Board:
     """Shows losses and pictures. Only the first process of a training has one; the others have Silence.
 
-    A disk that is full stops the pictures and curves, with one line, not the training: whether that can go on is seen when it is saved.
+    A disk that is full stops the pictures and curves, with one line, not the training: whether that can go on is seen
+    when it is saved.
     """
 
     def __init__(self, folder, total=None, initial=0, tensorboard=False, wandb=False, page=False, width=512, step=0):
         """folder: <checkpoints_dir>/<name>.   total, initial: images in all, and done (total None: not known).
-        tensorboard, wandb, page: what to write beside loss_log.txt.   width: px of a picture on the page.   step: images already logged.
+        tensorboard, wandb, page: what to write beside loss_log.txt.   width: px of a picture on the page.   step:
+        images already logged.
         """
         self.folder = Path(folder)
         self.bar = tqdm(desc="training", unit="img", total=total, initial=initial, mininterval=5, dynamic_ncols=True)
@@ -81,6 +84,7 @@ class Board:
 
 class Silence:
     """The Board of a process that is not the first."""
+
     shows_pictures = False
 
     def advance(self, *_):
@@ -90,11 +94,15 @@ class Silence:
 
 
 def tensorboard_writer(folder, step):
-    """torch's SummaryWriter that forgets what an interrupted run logged after `step`; None, and a line, if TensorBoard is not installed."""
+    """torch's SummaryWriter that forgets what an interrupted run logged after `step`; None, and a line, if TensorBoard
+    is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter  # a heavy import that no test of a loop needs
     except ImportError:
-        print("no TensorBoard here (pip install tensorboard): losses are in loss_log.txt and pictures in web/index.html")
+        print(
+            "no TensorBoard here (pip install tensorboard): losses are in loss_log.txt and pictures in web/index.html"
+        )
         return None
     return SummaryWriter(str(folder), purge_step=step or None)
 
@@ -107,7 +115,10 @@ class WandB:
             import wandb
         except ImportError as error:
             raise ImportError("--wandb needs the package: pip install wandb (and wandb login)") from error
-        self._image, self._run = wandb.Image, wandb.init(project="text2cinemagraph", name=folder.name, dir=str(folder), resume="allow")
+        self._image, self._run = (
+            wandb.Image,
+            wandb.init(project="text2cinemagraph", name=folder.name, dir=str(folder), resume="allow"),
+        )
 
     def add_scalar(self, name, value, step):
         """One number of a step."""

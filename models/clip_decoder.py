@@ -1,19 +1,20 @@
 """The decoder of one clip on a CPU: the numbers of Projector.forward, in buffers that are kept from frame to frame.
 
-Three things make it cheap. Everything between two convolutions (norm, ReLU, mask, re-weighting, shortcut) is one compiled pass from the
-convolution's output into the next one's input. The mask is one channel. And where nothing can change during the clip, nothing is
-computed: every layer works on the rectangle that the moving pixels can reach by then, in a buffer whose rim holds the layer's values at
-rest. That is exact, because norms are constants at inference (net.fold()) and a zero flow leaves features as they are.
+Three things make it cheap. Everything between two convolutions (norm, ReLU, mask, re-weighting, shortcut) is one
+compiled pass from the convolution's output into the next one's input. The mask is one channel. And where nothing can
+change during the clip, nothing is
+computed: every layer works on the rectangle that the moving pixels can reach by then, in a buffer whose rim holds the
+layer's values at rest. That is exact, because norms are constants at inference (net.fold()) and a zero flow leaves
+features as they are.
 """
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.models import winograd
+from text2cinemagraph.softmax_splatting.cpu import compiled, in_slabs
 
-from models import winograd
-from softmax_splatting.cpu import compiled, in_slabs
-
-WORTH_IT = 0.9          # share of the whole work above which the rectangles are not worth their bookkeeping
+WORTH_IT = 0.9  # share of the whole work above which the rectangles are not worth their bookkeeping
 
 # ---------------------------------------------------------------- one pass between two convolutions; arrays are [h,w,C]
 
@@ -84,7 +85,9 @@ class Rect:
 
     def pooled(self, size):
         """The cells of AvgPool2d(3, 2, 1) whose windows touch this; size: (H, W) before pooling, even."""
-        return Rect(self.y0 // 2, self.y1 // 2 + 1, self.x0 // 2, self.x1 // 2 + 1).clipped((size[0] // 2, size[1] // 2))
+        return Rect(self.y0 // 2, self.y1 // 2 + 1, self.x0 // 2, self.x1 // 2 + 1).clipped(
+            (size[0] // 2, size[1] // 2)
+        )
 
     def windows(self):
         """What those cells read, one cell beyond the grid included."""
@@ -92,12 +95,14 @@ class Rect:
 
     def doubled(self, size):
         """The pixels that bilinear doubling of this reaches; size: (H, W) before."""
-        return Rect(2 * self.y0 - 1, 2 * self.y1 + 1, 2 * self.x0 - 1, 2 * self.x1 + 1).clipped((2 * size[0], 2 * size[1]))
+        return Rect(2 * self.y0 - 1, 2 * self.y1 + 1, 2 * self.x0 - 1, 2 * self.x1 + 1).clipped(
+            (2 * size[0], 2 * size[1])
+        )
 
     def of(self, array, origin=None):
         """The view of an array [h,w,...] whose first cell is the rectangle `origin`'s corner (default: the grid's)."""
         y, x = (origin.y0, origin.x0) if origin else (0, 0)
-        return array[self.y0 - y:self.y1 - y, self.x0 - x:self.x1 - x]
+        return array[self.y0 - y : self.y1 - y, self.x0 - x : self.x1 - x]
 
     @property
     def shape(self):
@@ -109,10 +114,11 @@ class Rect:
 
 
 def moving_rect(flow):
-    """The rectangle outside which no frame of the clip differs from the picture at rest.  flow: [2,H,W], px/frame, not all 0.
+    """The rectangle outside which no frame of the clip differs from the picture at rest.  flow: [2,H,W], px/frame, not
+    all 0.
 
-    A particle takes the velocity of the pixel it is nearest to, so it stops within half a pixel and one step of the moving pixels; the
-    splat spreads it over the pixel before and after.
+    A particle takes the velocity of the pixel it is nearest to, so it stops within half a pixel and one step of the
+    moving pixels; the splat spreads it over the pixel before and after.
     """
     rows, columns = (flow != 0).any(0).any(1).nonzero(), (flow != 0).any(0).any(0).nonzero()
     reach = int(np.ceil(0.5 + float(flow.abs().max()))) + 1
@@ -125,7 +131,8 @@ def moving_rect(flow):
 class _Block:
     """One DecoderBlock on a rectangle: its weights as arrays, and its buffers.
 
-    Where the rectangle is the whole grid, nothing has to stay from one frame to the next, and all blocks share the same memory.
+    Where the rectangle is the whole grid, nothing has to stay from one frame to the next, and all blocks share the same
+    memory.
     """
 
     def __init__(self, block, size, region, scratch, number):
@@ -137,41 +144,51 @@ class _Block:
         self.scale, self.shift = (t.flatten().numpy() for t in block.bn_noise1.folded)
         self.biases = block.conv_aa.bias.numpy(), block.conv_ab.bias.numpy()
         self.changed, self.whole = region, region.shape == tuple(size)
-        self.first, self.second = region.grown(1, size), region.grown(2, size)      # outputs of the two convolutions
+        self.first, self.second = region.grown(1, size), region.grown(2, size)  # outputs of the two convolutions
         self.input = self.sum = self.out = self.second
         if self.resample == "Down":
             self.out = self.second.pooled(size)
             self.input = self.sum = self.second if self.whole else self.out.windows()
         elif self.resample == "Up":
             self.out, self.sum = self.second.doubled(size), self.second.grown(1, size)
-        self.convolve = (_convolution(block.conv_aa.weight, self.first.shape, scratch),
-                         _convolution(block.conv_ab.weight, self.second.shape, scratch))
+        self.convolve = (
+            _convolution(block.conv_aa.weight, self.first.shape, scratch),
+            _convolution(block.conv_ab.weight, self.second.shape, scratch),
+        )
         if not self.whole:
             self.x, *self.a, self.total = (np.zeros(shape, np.float32) for _, shape in self._places())
 
     def _places(self):
         """(name, array shape) of x, of both convolutions' inputs with their rims, and of the sum."""
         channels = self.block.conv_aa.in_channels, self.block.conv_aa.out_channels
-        return (("x", (*self.input.shape, channels[0])), ("a0", (*winograd.padded_shape(self.first.shape), channels[0])),
-                ("a1", (*winograd.padded_shape(self.second.shape), channels[1])),
-                (f"total{self.number % 2}", (*self.sum.shape, channels[1])))         # two take turns: the next block reads it
+        return (
+            ("x", (*self.input.shape, channels[0])),
+            ("a0", (*winograd.padded_shape(self.first.shape), channels[0])),
+            ("a1", (*winograd.padded_shape(self.second.shape), channels[1])),
+            (f"total{self.number % 2}", (*self.sum.shape, channels[1])),
+        )  # two take turns: the next block reads it
 
     def _borrow(self, x):
         """The whole grid's buffers, for one frame: the rims of the convolutions' inputs are 0."""
         _, *rest = self._places()
         *self.a, self.total = (self.scratch.array(name, shape) for name, shape in rest)
         for a, rect in zip(self.a, (self.first, self.second)):
-            a[0], a[rect.shape[0] + 1:], a[:, 0], a[:, rect.shape[1] + 1:] = 0, 0, 0, 0
+            a[0], a[rect.shape[0] + 1 :], a[:, 0], a[:, rect.shape[1] + 1 :] = 0, 0, 0, 0
         self.x = x
 
     def take_rest(self, whole):
         """Fill the buffers with the values at rest, which the same block on the whole grid has just computed."""
-        if self.whole:                                                 # the change has reached all of it: nothing stays
+        if self.whole:  # the change has reached all of it: nothing stays
             return
-        for own, rect, other, origin in ((self.x, self.input, whole.x, whole.input), (self.total, self.sum, whole.total, whole.sum),
-                                         (self.a[0], self.first.grown(1), whole.a[0], whole.first.grown(1)),
-                                         (self.a[1], self.second.grown(1), whole.a[1], whole.second.grown(1))):
-            seen = Rect(max(rect.y0, origin.y0), min(rect.y1, origin.y1), max(rect.x0, origin.x0), min(rect.x1, origin.x1))
+        for own, rect, other, origin in (
+            (self.x, self.input, whole.x, whole.input),
+            (self.total, self.sum, whole.total, whole.sum),
+            (self.a[0], self.first.grown(1), whole.a[0], whole.first.grown(1)),
+            (self.a[1], self.second.grown(1), whole.a[1], whole.second.grown(1)),
+        ):
+            seen = Rect(
+                max(rect.y0, origin.y0), min(rect.y1, origin.y1), max(rect.x0, origin.x0), min(rect.x1, origin.x1)
+            )
             seen.of(own, rect)[:] = seen.of(other, origin)
 
     def __call__(self, x, masks):
@@ -180,16 +197,31 @@ class _Block:
             self._borrow(x)
         else:
             self.changed.of(self.x, self.input)[:] = x
-        _pass(_enter, len(x), x, self.scale, self.shift, self.changed.of(masks.before), self.changed.of(self.a[0], self.first.grown(1)))
+        _pass(
+            _enter,
+            len(x),
+            x,
+            self.scale,
+            self.shift,
+            self.changed.of(masks.before),
+            self.changed.of(self.a[0], self.first.grown(1)),
+        )
         made = self.convolve[0](self.a[0])
-        _pass(_between, len(made), made, self.first.of(masks.ratios[0]), self.biases[0], self.first.of(masks.valid[0]),
-              self.first.of(self.a[1], self.second.grown(1)))
+        _pass(
+            _between,
+            len(made),
+            made,
+            self.first.of(masks.ratios[0]),
+            self.biases[0],
+            self.first.of(masks.valid[0]),
+            self.first.of(self.a[1], self.second.grown(1)),
+        )
         made = self.convolve[1](self.a[1])
         closing = self.second.of(masks.ratios[1]), self.biases[1], self.second.of(masks.valid[1])
         total = self.second.of(self.total, self.sum)
         if self.resample == "Down":
             _pass(_leave_alone, len(made), made, *closing, total)
-            rim = 1 if self.whole else 0                               # a buffer of a part has its rim with it
+            rim = 1 if self.whole else 0  # a buffer of a part has its rim with it
             shortcut = F.conv2d(F.avg_pool2d(_nchw(self.x), 3, 2, rim), self.block.conv_b.weight)
             return _nhwc(F.avg_pool2d(_nchw(self.total), 3, 2, rim).add_(shortcut))
         shortcut = self.second.of(self.x, self.input)
@@ -213,10 +245,12 @@ def _nhwc(tensor):
 
 
 def _convolution(weight, shape, scratch):
-    """A 3x3 convolution to an output of `shape`, from a buffer that has its own rim: by Winograd where there are channels enough."""
+    """A 3x3 convolution to an output of `shape`, from a buffer that has its own rim: by Winograd where there are
+    channels enough.
+    """
     if min(weight.shape[:2]) >= winograd.LEAST:
         return winograd.Convolution(weight, shape, scratch)
-    return lambda buffer: _nhwc(F.conv2d(_nchw(buffer[:shape[0] + 2, :shape[1] + 2]), weight))
+    return lambda buffer: _nhwc(F.conv2d(_nchw(buffer[: shape[0] + 2, : shape[1] + 2]), weight))
 
 
 class Masks:
@@ -237,9 +271,11 @@ class ClipDecoder:
     """Decodes the frames of one clip."""
 
     def __init__(self, projector, features, flow=None):
-        """projector: of a folded network, float32 on the CPU.   features: [C,H,W] of the picture at rest, sides as the network needs them.
+        """projector: of a folded network, float32 on the CPU.   features: [C,H,W] of the picture at rest, sides as the
+        network needs them.
 
-        flow: [2,H,W] in px/frame at that size, so that what it cannot change is decoded once; None = every frame is decoded whole.
+        flow: [2,H,W] in px/frame at that size, so that what it cannot change is decoded once; None = every frame is
+        decoded whole.
         """
         self.projector, self.size, self.scratch = projector, tuple(features.shape[1:]), winograd.Scratch()
         whole = Rect(0, self.size[0], 0, self.size[1])
@@ -247,7 +283,9 @@ class ClipDecoder:
         blocks, self.blocks = list(self._blocks(whole)), None
         if flow is not None and (flow != 0).any():
             parts = list(self._blocks(moving_rect(flow)))
-            if sum(b.first.area + b.second.area for b in parts) < WORTH_IT * sum(b.first.area + b.second.area for b in blocks):
+            if sum(b.first.area + b.second.area for b in parts) < WORTH_IT * sum(
+                b.first.area + b.second.area for b in blocks
+            ):
                 self.still = self._rest(features, blocks, parts)
                 self.blocks = parts
         self.blocks = self.blocks or blocks
@@ -268,7 +306,9 @@ class ClipDecoder:
         return masks
 
     def _rest(self, features, blocks, parts):
-        """Decode the picture at rest once, whole; what the parts need of it stays with them.  Returns its frame [H,W,3]."""
+        """Decode the picture at rest once, whole; what the parts need of it stays with them.  Returns its frame
+        [H,W,3].
+        """
         x = features.permute(1, 2, 0).numpy()
         for block, part, mask in zip(blocks, parts, self.whole_masks):
             made = block(x, mask)
@@ -277,7 +317,9 @@ class ClipDecoder:
         return np.tanh(x)
 
     def __call__(self, blended, total):
-        """blended: [C,H,W].   total: [1,H,W], what landed on each pixel; 0 = a hole.  Returns the frame [3,H,W] in [-1,1]."""
+        """blended: [C,H,W].   total: [1,H,W], what landed on each pixel; 0 = a hole.  Returns the frame [3,H,W] in
+        [-1,1].
+        """
         masks = self.whole_masks if (total > 0).all() else self._masks((total > 0).float()[None])
         x = self.rect.of(blended.permute(1, 2, 0).numpy())
         for block, mask in zip(self.blocks, masks):

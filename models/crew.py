@@ -9,7 +9,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-BUCKET = 2 ** 25                                                  # numbers that are sent to the other processes at once
+BUCKET = 2**25  # numbers that are sent to the other processes at once
 
 
 class Crew:
@@ -17,9 +17,15 @@ class Crew:
 
     def __init__(self, device="cpu"):
         accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
-        if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM):
-            raise ValueError(f"accelerate is set up for {accelerator.distributed_type.value}; these networks fit on every GPU: choose "
-                             "plain multi-GPU (accelerate config), or use torchrun")
+        if accelerator.distributed_type in (
+            DistributedType.DEEPSPEED,
+            DistributedType.FSDP,
+            DistributedType.MEGATRON_LM,
+        ):
+            raise ValueError(
+                f"accelerate is set up for {accelerator.distributed_type.value}; these networks fit on every GPU: choose "
+                "plain multi-GPU (accelerate config), or use torchrun"
+            )
         self.world, self.rank = accelerator.num_processes, accelerator.process_index
         self.first = accelerator.is_main_process
         self.device = accelerator.device if self.world > 1 else torch.device(device)
@@ -27,8 +33,10 @@ class Crew:
     def share_of(self, batch_size, pieces):
         """Items of one process and piece."""
         if batch_size % (self.world * pieces):
-            raise ValueError(f"batchSize={batch_size} cannot be shared by {self.world} processes in {pieces} pieces each; "
-                             f"use a multiple of {self.world * pieces}")
+            raise ValueError(
+                f"batchSize={batch_size} cannot be shared by {self.world} processes in {pieces} pieces each; "
+                f"use a multiple of {self.world * pieces}"
+            )
         return batch_size // self.world // pieces
 
     def average(self, numbers):
@@ -88,8 +96,11 @@ def spread(gpu_ids, command):
         return None
     usable = [gpu for gpu in asked if gpu.isdigit() and int(gpu) < torch.cuda.device_count()]
     if len(usable) < len(asked):
-        print(f"--gpu_ids {gpu_ids}: of these this machine has {', '.join(usable) or 'none'}; training on "
-              f"{'GPU ' + ', '.join(usable) if usable else 'the CPU'}", flush=True)
+        print(
+            f"--gpu_ids {gpu_ids}: of these this machine has {', '.join(usable) or 'none'}; training on "
+            f"{'GPU ' + ', '.join(usable) if usable else 'the CPU'}",
+            flush=True,
+        )
     if len(usable) < 2:
         return None
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -6,8 +6,7 @@ Every engine is a function (blended [C,H,W], total [1,H,W]) -> frame [3,H,W] in 
 import functools
 
 import torch
-
-from models.clip_decoder import ClipDecoder
+from text2cinemagraph.models.clip_decoder import ClipDecoder
 
 ENGINES = ("torch", "compile", "openvino")
 
@@ -15,24 +14,33 @@ ENGINES = ("torch", "compile", "openvino")
 def make_decoder(projector, features, flow=None, engine="torch"):
     """The decoder of one clip.
 
-    projector: of a folded SymmetricSplattingNet, on its device and in its dtype.   features: [C,H,W] of the picture at rest.
-    flow: [2,H,W] in px/frame: what it cannot change is decoded once (engine torch on a CPU in float32 alone); None = all, every frame.
+    projector: of a folded SymmetricSplattingNet, on its device and in its dtype.   features: [C,H,W] of the picture at
+    rest.
+    flow: [2,H,W] in px/frame: what it cannot change is decoded once (engine torch on a CPU in float32 alone); None =
+    all, every frame.
     """
     if engine not in ENGINES:
         raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
     weight = next(projector.parameters())
     if engine == "openvino":
         return _openvino(projector, tuple(features.shape))
-    if engine == "torch" and weight.device.type == "cpu" and weight.dtype == torch.float32 and projector.eblocks[0].folded:
+    if (
+        engine == "torch"
+        and weight.device.type == "cpu"
+        and weight.dtype == torch.float32
+        and projector.eblocks[0].folded
+    ):
         return ClipDecoder(projector, features, flow)
     return _module(_compiled(projector) if engine == "compile" else projector, weight.dtype)
 
 
 def _module(projector, dtype):
     """The network as it is: on a GPU, or in another precision."""
+
     def decode(blended, total):
         made = projector(blended[None].to(dtype, memory_format=torch.channels_last), (total > 0).float()[None])
         return made[0].float()
+
     return decode
 
 
@@ -51,11 +59,18 @@ def _openvino(projector, shape):
     except ImportError as error:
         raise ImportError("video.engine=openvino needs OpenVINO: pip install openvino") from error
     blended, mask = torch.zeros(1, *shape), torch.ones(1, 1, *shape[1:])
-    graph = openvino.convert_model(projector.cpu().float(), example_input=(blended, mask), input=[blended.shape, mask.shape])
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
+    graph = openvino.convert_model(
+        projector.cpu().float(), example_input=(blended, mask), input=[blended.shape, mask.shape]
+    )
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     ready = openvino.Core().compile_model(graph, "CPU", settings)
 
     def decode(blended, total):
         made = ready((blended[None].contiguous().numpy(), (total > 0).float()[None].numpy()))
         return torch.from_numpy(made[0][0].copy())
+
     return decode

@@ -8,16 +8,18 @@ import torch
 class Particles:
     """One particle per pixel, carried by a velocity field [N,2,H,W] (px/frame).
 
-    A particle takes the velocity of the pixel it is nearest to (ties to even) and is lost for good once it leaves the image.
-    Source: Holynski et al., CVPR 2021; the order of the float32 additions is the original's, so results are equal to the bit.
+    A particle takes the velocity of the pixel it is nearest to (ties to even) and is lost for good once it leaves the
+    image.
+    Source: Holynski et al., CVPR 2021; the order of the float32 additions is the original's, so results are equal to
+    the bit.
     """
 
     def __init__(self, velocity):
         n, _, height, width = velocity.shape
-        self.velocity = velocity.flatten(2)                                    # [N,2,H*W]
+        self.velocity = velocity.flatten(2)  # [N,2,H*W]
         self.height, self.width = height, width
         y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        self.grid = torch.stack([x, y])[None].to(velocity).flatten(2)          # [1,2,H*W]
+        self.grid = torch.stack([x, y])[None].to(velocity).flatten(2)  # [1,2,H*W]
         self.position = self.grid.repeat(n, 1, 1)
         self.lost = torch.zeros(n, 1, height * width, dtype=torch.bool, device=velocity.device)
         self.limit = velocity.new_tensor([width - 1, height - 1])[:, None]
@@ -38,7 +40,9 @@ class Particles:
             self.lost = self.lost | (outside & active)
 
     def displacement(self):
-        """[N,2,H,W] in px; max(H,W)+1 in both channels where the particle is lost: outside any image, so a splat drops it."""
+        """[N,2,H,W] in px; max(H,W)+1 in both channels where the particle is lost: outside any image, so a splat drops
+        it.
+        """
         gone = max(self.height, self.width) + 1
         return torch.where(self.lost, gone, self.position - self.grid).unflatten(2, (self.height, self.width))
 
@@ -57,10 +61,14 @@ def integrate(velocity, steps):
     """Follow every pixel through a velocity field that does not change in time.
 
     velocity: [N,2,H,W], px/frame, (dx right, dy down).   steps: [N] integers >= 0, frames.
-    Returns displacement [N,2,H,W] in px (max(H,W)+1 in both channels once a pixel has left the image) and visible [N,1,H,W] bool.
+    Returns displacement [N,2,H,W] in px (max(H,W)+1 in both channels once a pixel has left the image) and visible
+    [N,1,H,W] bool.
     """
     steps = torch.as_tensor(steps, device=velocity.device)
-    assert velocity.ndim == 4 and velocity.shape[1] == 2 and steps.shape == (len(velocity),), (velocity.shape, steps.shape)
+    assert velocity.ndim == 4 and velocity.shape[1] == 2 and steps.shape == (len(velocity),), (
+        velocity.shape,
+        steps.shape,
+    )
     particles = Particles(velocity)
     shortest, longest = int(steps.min()), int(steps.max())
     for k in range(longest):
@@ -98,5 +106,7 @@ def displacements_reversed(velocity, n):
 
 
 def displacement_maps(velocity, n):
-    """All displacements of a clip in one pass over time: [n+1,2,H,W]; map k equals integrate(velocity, k) to the bit."""
+    """All displacements of a clip in one pass over time: [n+1,2,H,W]; map k equals integrate(velocity, k) to the
+    bit.
+    """
     return torch.stack(list(displacements(velocity, n)))

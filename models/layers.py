@@ -4,11 +4,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-SPECTRAL_WARM_UP = 15   # power iterations at construction; torch's newer parametrization uses the same number
-STATISTICS_RATE = 0.1   # share of the new batch in the running statistics
+SPECTRAL_WARM_UP = 15  # power iterations at construction; torch's newer parametrization uses the same number
+STATISTICS_RATE = 0.1  # share of the new batch in the running statistics
 
 
 # ------------------------------------------------------------------ spectral norm and initialisation
+
 
 def spectral(layer, enabled=True):
     """Divide the layer's weight by its largest singular value (entries weight_orig, weight_u, weight_v, as published).
@@ -29,7 +30,8 @@ def spectral(layer, enabled=True):
 def initialise(net, std=0.02):
     """Draw the weights of plain convolutions from N(0, std) for training from scratch; returns net.
 
-    Spectral convolutions keep torch's default: on the authors' GPU their N(0, 0.02) went to a dead tensor (docs/fidelity.md).
+    Spectral convolutions keep torch's default: on the authors' GPU their N(0, 0.02) went to a dead tensor
+    (docs/fidelity.md).
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d) and not hasattr(module, "weight_orig"):
@@ -46,10 +48,12 @@ def remove_spectral(net):
 
 # ------------------------------------------------------------------ SPADE
 
+
 def resize_condition(condition, size):
     """The network's input at a smaller size: colours and hint bilinear, the mask (channel 3) nearest.
 
-    condition: [N,4|6,H,W] = RGB, mask[, hint]. The hint's values are not rescaled. Other channel counts raise ValueError.
+    condition: [N,4|6,H,W] = RGB, mask[, hint]. The hint's values are not rescaled. Other channel counts raise
+    ValueError.
     """
     channels = condition.shape[1]
     if channels not in (4, 6):
@@ -62,7 +66,9 @@ def resize_condition(condition, size):
 
 
 class SPADE(nn.Module):
-    """Instance norm whose scale and shift are predicted, pixel by pixel, from the network's input (Park et al., CVPR 2019)."""
+    """Instance norm whose scale and shift are predicted, pixel by pixel, from the network's input (Park et al., CVPR
+    2019).
+    """
 
     def __init__(self, channels, condition_channels, hidden=128):
         super().__init__()
@@ -79,6 +85,7 @@ class SPADE(nn.Module):
 
 # ------------------------------------------------------------------ attention to the caption
 
+
 class CrossAttention(nn.Module):
     """Image tokens look at caption tokens."""
 
@@ -92,8 +99,10 @@ class CrossAttention(nn.Module):
 
     def forward(self, x, context):
         """x: [N,T,C] image tokens; context: [N,S,D] caption tokens."""
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2)           # [N,heads,T|S,C/heads]
-                   for t in (self.to_q(x), self.to_k(context), self.to_v(context)))
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [N,heads,T|S,C/heads]
+            for t in (self.to_q(x), self.to_k(context), self.to_v(context))
+        )
         return self.to_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -147,13 +156,15 @@ class CrossAttentionBlock(nn.Module):
 
     def forward(self, x, context):
         """x: [N,C,h,w]; context: [N,S,D]."""
-        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)         # [N,h*w,C]
+        tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)  # [N,h*w,C]
         for block in self.transformer_blocks:
             tokens = block(tokens, context)
         return x + self.proj_out(tokens.transpose(1, 2).reshape(x.shape))
 
 
-# ------------------------------------------------------------------ noise norms and partial convolution of the video network
+# ------------------------------------------------------------------ noise norms and partial convolution of the video
+# network
+
 
 class RunningStatistics(nn.Module):
     """Mean and (biased) variance per channel, remembered for eval mode."""
@@ -162,7 +173,7 @@ class RunningStatistics(nn.Module):
         super().__init__()
         self.register_buffer("stored_mean", torch.zeros(channels))
         self.register_buffer("stored_var", torch.ones(channels))
-        self.register_buffer("accumulation_counter", torch.zeros(1))          # in the published files, always 0
+        self.register_buffer("accumulation_counter", torch.zeros(1))  # in the published files, always 0
 
     def stored(self):
         return self.stored_mean, self.stored_var
@@ -175,8 +186,9 @@ class RunningStatistics(nn.Module):
 class NoiseNorm(nn.Module):
     """Batch norm whose gain and bias come from a noise vector, as in the encoder and decoder of SynSin.
 
-    The authors train and test with zero noise (bn_noise_misc), hence gain = 1 and bias = 0 exactly; the two linear layers stay
-    because the checkpoints have them. With a mask, sums run over all pixels but are divided by the number of valid ones.
+    The authors train and test with zero noise (bn_noise_misc), hence gain = 1 and bias = 0 exactly; the two linear
+    layers stay because the checkpoints have them. With a mask, sums run over all pixels but are divided by the number
+    of valid ones.
     """
 
     def __init__(self, channels, noise_dim, use_spectral=True, partial=False, eps=1e-5):
@@ -185,7 +197,7 @@ class NoiseNorm(nn.Module):
         self.gain = spectral(nn.Linear(noise_dim, channels, bias=False), use_spectral)
         self.bias = spectral(nn.Linear(noise_dim, channels, bias=False), use_spectral)
         self.add_module("pbn" if partial else "bn", RunningStatistics(channels))
-        self.folded = None                                                    # (scale, shift) once folded
+        self.folded = None  # (scale, shift) once folded
 
     @property
     def statistics(self):
@@ -194,11 +206,11 @@ class NoiseNorm(nn.Module):
     def forward(self, x, mask=None):
         """x: [N,C,H,W]; mask: [N,1,H,W] of 0 and 1, partial norm only."""
         if self.folded is not None:
-            scale, shift = (t.to(x) for t in self.folded)                  # where and as what x is computed
+            scale, shift = (t.to(x) for t in self.folded)  # where and as what x is computed
             return torch.addcmul(shift, x, scale)
         noise = x.new_zeros(len(x), self.noise_dim)
         mean, var = self._batch_statistics(x, mask) if self.training else self.statistics.stored()
-        scale = (var + self.eps).rsqrt() * (1 + self.gain(noise))              # [N,C]
+        scale = (var + self.eps).rsqrt() * (1 + self.gain(noise))  # [N,C]
         shift = self.bias(noise) - mean * scale
         return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
 
@@ -226,7 +238,8 @@ class NoiseNorm(nn.Module):
 class PartialConv2d(nn.Conv2d):
     """3x3 convolution that ignores invalid pixels and re-weights by the valid ones (Liu et al., ECCV 2018).
 
-    Zero padding counts as invalid. All channels share one mask: 1 + 1 channels give the numbers of the authors' C-channel mask.
+    Zero padding counts as invalid. All channels share one mask: 1 + 1 channels give the numbers of the authors'
+    C-channel mask.
     """
 
     def __init__(self, channels_in, channels_out):
@@ -238,8 +251,12 @@ class PartialConv2d(nn.Conv2d):
         return out * valid.to(out.dtype), valid
 
     def reweighted(self, x, mask):
-        """As forward, but invalid pixels hold the bias instead of 0: enough before a layer that masks its input itself."""
-        covered = F.conv2d(mask, mask.new_ones(1, 1, 3, 3), padding=1) * self.in_channels  # valid inputs under the kernel
+        """As forward, but invalid pixels hold the bias instead of 0: enough before a layer that masks its input
+        itself.
+        """
+        covered = (
+            F.conv2d(mask, mask.new_ones(1, 1, 3, 3), padding=1) * self.in_channels
+        )  # valid inputs under the kernel
         valid = covered.clamp(0, 1)
         ratio = self.in_channels * 9 / (covered + 1e-8) * valid
         out = F.conv2d(x * mask.to(x.dtype), self.weight, padding=1)

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-WEIGHT = 10.0                                                   # of EPE and L1, and by default of feature matching and VGG
-VGG_LAYERS = (2, 7, 12, 21, 30)                                 # torchvision's vgg19.features, each slice ends after a relu*_1
+WEIGHT = 10.0  # of EPE and L1, and by default of feature matching and VGG
+VGG_LAYERS = (2, 7, 12, 21, 30)  # torchvision's vgg19.features, each slice ends after a relu*_1
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1)
 
 
@@ -17,8 +17,8 @@ def epe(flow, target):
 def gan(verdicts, real, least_squares=True):
     """GAN loss: how far the discriminator's verdicts are from 1 (real=True) or 0, summed over scales.
 
-    verdicts: lists of MultiscaleDiscriminator; only the last map of each counts.   least_squares: LSGAN, as published; False:
-    cross-entropy (no_lsgan), where verdicts are logits.
+    verdicts: lists of MultiscaleDiscriminator; only the last map of each counts.   least_squares: LSGAN, as published;
+    False: cross-entropy (no_lsgan), where verdicts are logits.
     """
     maps = [scale[-1].float() for scale in verdicts]
     if least_squares:
@@ -31,8 +31,10 @@ def feature_matching(fake, real):
 
     fake, real: lists of MultiscaleDiscriminator; no gradient goes into `real`.
     """
-    scale = 4 / (len(fake[0]) - 1) / len(fake)                  # n_layers + 1 feature maps on each scale
-    return scale * sum(F.l1_loss(a.float(), b.detach().float()) for x, y in zip(fake, real) for a, b in zip(x[:-1], y[:-1]))
+    scale = 4 / (len(fake[0]) - 1) / len(fake)  # n_layers + 1 feature maps on each scale
+    return scale * sum(
+        F.l1_loss(a.float(), b.detach().float()) for x, y in zip(fake, real) for a, b in zip(x[:-1], y[:-1])
+    )
 
 
 class VGGLoss(nn.Module):

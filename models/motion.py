@@ -7,11 +7,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-
-from data.checkpoint import load_weights, read_checkpoint
-from data.flow import resize_flow
-from models.networks import build_motion
-from options.train import MotionOptions
+from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
+from text2cinemagraph.data.flow import resize_flow
+from text2cinemagraph.models.networks import build_motion
+from text2cinemagraph.options.train import MotionOptions
 
 
 def motion_input(image, mask, hint=None, motion_norm=64.0):
@@ -26,15 +25,24 @@ def motion_input(image, mask, hint=None, motion_norm=64.0):
 
 
 def encode_captions(captions, tokenizer, text_encoder):
-    """Captions as token features [N,S,D]: the text encoder's last hidden state, padded to its full length (77 for CLIP)."""
-    tokens = tokenizer(list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
-                       return_tensors="pt").input_ids
+    """Captions as token features [N,S,D]: the text encoder's last hidden state, padded to its full length (77 for
+    CLIP).
+    """
+    tokens = tokenizer(
+        list(captions),
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
     with torch.no_grad():
         return text_encoder(tokens.to(text_encoder.device))[0]
 
 
 def pad_to_multiple(x, multiple):
-    """Grow x [N,C,H,W] to the right and below until both sides are multiples, by mirroring (or repeating, where too short)."""
+    """Grow x [N,C,H,W] to the right and below until both sides are multiples, by mirroring (or repeating, where too
+    short).
+    """
     height, width = x.shape[-2:]
     down, right = -height % multiple, -width % multiple
     if not (down or right):
@@ -43,10 +51,14 @@ def pad_to_multiple(x, multiple):
 
 
 class MotionModel:
-    """Predicts flow. Units outside: [0,1] and px/frame at the picture's size; inside: [-1,1] and 1/motion_norm at fineSize."""
+    """Predicts flow. Units outside: [0,1] and px/frame at the picture's size; inside: [-1,1] and 1/motion_norm at
+    fineSize.
+    """
 
     def __init__(self, net, options, text_encoder=None, tokenizer=None):
-        """net: build_motion(options), in eval mode.   options: MotionOptions.   text_encoder, tokenizer: of transformers."""
+        """net: build_motion(options), in eval mode.   options: MotionOptions.   text_encoder, tokenizer: of
+        transformers.
+        """
         self.net, self.options = net, options
         self.text_encoder, self.tokenizer = text_encoder, tokenizer
 
@@ -54,7 +66,8 @@ class MotionModel:
         """The flow [2,H,W] of a picture in px/frame, 0 outside the mask.
 
         image: [3,H,W] in [0,1].   mask: [1,H,W] bool, True = may move.   text: caption, for a network that reads one.
-        hint: [2,H,W] in px/frame, for a network with input_nc 6 (the authors' inference hints at motion_norm = 64 px/frame).
+        hint: [2,H,W] in px/frame, for a network with input_nc 6 (the authors' inference hints at motion_norm = 64
+        px/frame).
         Any size: the network sees the picture with its short side at options.fineSize, padded to the sizes it can take.
         """
         return self.predict_all([(image, mask, text, hint)])[0]
@@ -70,7 +83,10 @@ class MotionModel:
         for size in dict.fromkeys(sizes):
             these = [i for i, other in enumerate(sizes) if other == size]
             batch = pad_to_multiple(torch.stack([labels[i] for i in these]), self.options.multiple)
-            made = self.net(batch, self._context([cases[i][2] for i in these]))[..., :size[0], :size[1]].float() * self.options.motion_norm
+            made = (
+                self.net(batch, self._context([cases[i][2] for i in these]))[..., : size[0], : size[1]].float()
+                * self.options.motion_norm
+            )
             for i, flow in zip(these, made):
                 image, mask = cases[i][:2]
                 flows[i] = resize_flow(flow, image.shape[-2:]).to(image.device) * mask.to(image.device)
@@ -100,11 +116,15 @@ class MotionModel:
         if self.options.takes_text and text is None:
             raise ValueError("this motion network reads a caption, but no text was given; pass the prompt")
         if self.options.takes_text and self.text_encoder is None:
-            raise ValueError("this motion network reads a caption, but has no text encoder; set text_encoder_path "
-                             "(a folder with tokenizer/ and text_encoder/)")
+            raise ValueError(
+                "this motion network reads a caption, but has no text encoder; set text_encoder_path "
+                "(a folder with tokenizer/ and text_encoder/)"
+            )
         if self.options.takes_hint and hint is None:
-            raise ValueError("this motion network reads a direction hint (input_nc=6), but none was given; "
-                             "put a direction into the prompt (--use_hint) or use a network with input_nc=4")
+            raise ValueError(
+                "this motion network reads a direction hint (input_nc=6), but none was given; "
+                "put a direction into the prompt (--use_hint) or use a network with input_nc=4"
+            )
 
 
 def _resize_image(image, size):
@@ -118,7 +138,8 @@ def load_motion_model(folder, options, runtime, which="latest"):
     """The MotionModel kept in a checkpoint folder; the one loaded last stays in memory.
 
     folder: holds latest_net_G.safetensors and its card, or the authors' latest_net_G.pth.
-    options: MotionOptions or any object with some of its fields; counts where the card is silent (the authors' file has no card).
+    options: MotionOptions or any object with some of its fields; counts where the card is silent (the authors' file has
+    no card).
     runtime: Runtime; flow is computed in float32 whatever its dtype, one pass being cheap.
     which: "latest", or the epoch in the file name.
     """
@@ -134,13 +155,21 @@ def _load(folder, options_json, runtime, which):
     load_weights(net, state_dict, folder)
     text_encoder = tokenizer = None
     if options.takes_text:
-        choices = (Path(folder) / options.text_encoder_path if options.text_encoder_path else "", options.text_encoder_path,
-                   wanted.get("text_encoder_path"), wanted.get("tokenizer_path"))
-        tokenizer, text_encoder = load_text_encoder(_first_folder(choices, options.text_encoder_path or choices[-1]), runtime)
+        choices = (
+            Path(folder) / options.text_encoder_path if options.text_encoder_path else "",
+            options.text_encoder_path,
+            wanted.get("text_encoder_path"),
+            wanted.get("tokenizer_path"),
+        )
+        tokenizer, text_encoder = load_text_encoder(
+            _first_folder(choices, options.text_encoder_path or choices[-1]), runtime
+        )
         width = text_encoder.config.hidden_size
         if width != options.context_dim:
-            raise ValueError(f"the text encoder's tokens have {width} numbers, the motion network of {folder} expects "
-                             f"{options.context_dim}; set text_encoder_path to the encoder it was trained with")
+            raise ValueError(
+                f"the text encoder's tokens have {width} numbers, the motion network of {folder} expects "
+                f"{options.context_dim}; set text_encoder_path to the encoder it was trained with"
+            )
     return MotionModel(net.to(runtime.device).eval().requires_grad_(False), options, text_encoder, tokenizer)
 
 
@@ -164,17 +193,23 @@ def _first_folder(choices, shown):
     for choice in choices:
         if choice and (Path(choice) / "tokenizer").is_dir() and (Path(choice) / "text_encoder").is_dir():
             return Path(choice)
-    raise FileNotFoundError(f"no text encoder at '{shown}': expected a folder with tokenizer/ and text_encoder/ "
-                            "(diffusers layout, such as stable-diffusion-v1-4); set text_encoder_path")
+    raise FileNotFoundError(
+        f"no text encoder at '{shown}': expected a folder with tokenizer/ and text_encoder/ "
+        "(diffusers layout, such as stable-diffusion-v1-4); set text_encoder_path"
+    )
 
 
 def load_text_encoder(folder, runtime):
     """(tokenizer, text encoder) of a diffusers folder, frozen, float32."""
     from transformers import AutoTokenizer, CLIPTextModel  # a heavy import, needed only by networks that read
+
     tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer", local_files_only=True)
-    text_encoder, report = CLIPTextModel.from_pretrained(Path(folder) / "text_encoder", dtype=torch.float32, local_files_only=True,
-                                                         output_loading_info=True)
-    if report["missing_keys"]:                                     # transformers would fill them at random with a mere warning
-        raise ValueError(f"the text encoder in {folder} lacks {len(report['missing_keys'])} weights, such as "
-                         f"{sorted(report['missing_keys'])[0]}; fetch it again")
+    text_encoder, report = CLIPTextModel.from_pretrained(
+        Path(folder) / "text_encoder", dtype=torch.float32, local_files_only=True, output_loading_info=True
+    )
+    if report["missing_keys"]:  # transformers would fill them at random with a mere warning
+        raise ValueError(
+            f"the text encoder in {folder} lacks {len(report['missing_keys'])} weights, such as "
+            f"{sorted(report['missing_keys'])[0]}; fetch it again"
+        )
     return tokenizer, text_encoder.to(runtime.device).eval().requires_grad_(False)

@@ -1,28 +1,31 @@
-"""Generator and discriminator with their losses (conditional GAN after pix2pixHD). The discriminator may be left out."""
+"""Generator and discriminator with their losses (conditional GAN after pix2pixHD). The discriminator may be left
+out.
+"""
 
 import functools
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from text2cinemagraph.data.flow import flow_to_color
+from text2cinemagraph.models import losses
+from text2cinemagraph.models.layers import SPADE, CrossAttentionBlock, NoiseNorm, PartialConv2d, initialise
+from text2cinemagraph.models.motion import encode_captions, motion_input
+from text2cinemagraph.models.networks import build_discriminator
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-
-from data.flow import flow_to_color
-from models import losses
-from models.layers import SPADE, CrossAttentionBlock, NoiseNorm, PartialConv2d, initialise
-from models.motion import encode_captions, motion_input
-from models.networks import build_discriminator
 
 
 class MotionTask(nn.Module):
     """Flow from a MotionBatch, in the units of the network (1/motion_norm)."""
 
     def __init__(self, net, options, tokenizer=None, text_encoder=None):
-        """net: build_motion(options).   options: MotionOptions.   tokenizer, text_encoder: for a network that reads captions."""
+        """net: build_motion(options).   options: MotionOptions.   tokenizer, text_encoder: for a network that reads
+        captions.
+        """
         super().__init__()
         self.net, self.options = net, options
-        self._read = (tokenizer, text_encoder)                  # a tuple: the frozen text encoder is no part of this module
+        self._read = (tokenizer, text_encoder)  # a tuple: the frozen text encoder is no part of this module
         self._tokens = {}
 
     def forward(self, batch):
@@ -35,8 +38,12 @@ class MotionTask(nn.Module):
     @staticmethod
     def pictures(batch, fake):
         """What to look at, of the first item: {label: [3,H,W] in [0,1]}, CPU.   fake: the made flow [N,2,H,W]."""
-        shown = {"input_image": batch.image[0], "synthesized_flow": _colors(fake[0]), "real_flow": _colors(batch.flow[0]),
-                 "mask": batch.mask[0].float().expand(3, -1, -1)}
+        shown = {
+            "input_image": batch.image[0],
+            "synthesized_flow": _colors(fake[0]),
+            "real_flow": _colors(batch.flow[0]),
+            "mask": batch.mask[0].float().expand(3, -1, -1),
+        }
         if batch.hint is not None:
             shown["hint_flow"] = _colors(batch.hint[0])
         return {label: picture.detach().float().cpu() for label, picture in shown.items()}
@@ -53,7 +60,9 @@ class VideoTask(nn.Module):
     """The middle frame from a FrameBatch, in [-1,1]."""
 
     def __init__(self, net, freeze_norm=False):
-        """freeze_norm: norms use their stored statistics while training too, as they will in use (for the last part of it)."""
+        """freeze_norm: norms use their stored statistics while training too, as they will in use (for the last part of
+        it).
+        """
         super().__init__()
         self.net, self.freeze_norm = net, freeze_norm
 
@@ -71,9 +80,16 @@ class VideoTask(nn.Module):
 
     @staticmethod
     def pictures(batch, fake):
-        """What to look at, of the first item: {label: [3,H,W] in [0,1]}, CPU.   fake: the made middle frame [N,3,H,W] in [-1,1]."""
-        shown = {"start_image": batch.start[0], "end_image": batch.end[0], "generated_image": (fake[0] + 1) / 2,
-                 "real_image": batch.middle[0], "real_flow": _colors(batch.flow[0])}
+        """What to look at, of the first item: {label: [3,H,W] in [0,1]}, CPU.   fake: the made middle frame [N,3,H,W]
+        in [-1,1].
+        """
+        shown = {
+            "start_image": batch.start[0],
+            "end_image": batch.end[0],
+            "generated_image": (fake[0] + 1) / 2,
+            "real_image": batch.middle[0],
+            "real_flow": _colors(batch.flow[0]),
+        }
         return {label: picture.detach().float().cpu() for label, picture in shown.items()}
 
 
@@ -85,11 +101,22 @@ def _colors(flow):
 class Pix2Pix(nn.Module):
     """A task's network and, with gan, its critic; knows what each of them should minimise."""
 
-    def __init__(self, task, discriminator=None, use_epe=False, use_l1=False, vgg=None, weight=losses.WEIGHT, match_features=True,
-                 least_squares=True):
-        """task: MotionTask or VideoTask.   discriminator: MultiscaleDiscriminator or None (gan off).   vgg: VGGLoss or None.
+    def __init__(
+        self,
+        task,
+        discriminator=None,
+        use_epe=False,
+        use_l1=False,
+        vgg=None,
+        weight=losses.WEIGHT,
+        match_features=True,
+        least_squares=True,
+    ):
+        """task: MotionTask or VideoTask.   discriminator: MultiscaleDiscriminator or None (gan off).   vgg: VGGLoss or
+        None.
 
-        weight: of feature matching and VGG (lambda_feat).   match_features, least_squares: see losses.feature_matching, losses.gan.
+        weight: of feature matching and VGG (lambda_feat).   match_features, least_squares: see losses.feature_matching,
+        losses.gan.
         """
         super().__init__()
         self.task, self.discriminator, self.vgg = task, discriminator, vgg
@@ -132,17 +159,23 @@ class Pix2Pix(nn.Module):
 
 
 def start_critic(options):
-    """The discriminator of TrainOptions (with input_nc and output_nc) as a training begins with it; None without gan."""
+    """The discriminator of TrainOptions (with input_nc and output_nc) as a training begins with it; None without
+    gan.
+    """
     if not options.gan:
         return None
-    return start_weights(build_discriminator(options.input_nc + options.output_nc, options.ndf, options.n_layers_D, options.num_D), "normal")
+    return start_weights(
+        build_discriminator(options.input_nc + options.output_nc, options.ndf, options.n_layers_D, options.num_D),
+        "normal",
+    )
 
 
 def start_weights(net, kind):
     """The weights a training from scratch begins with, in place; returns net.
 
-    kind "normal": as published. "default": torch's own, larger. "identity": as published, but 1x1 shortcuts hand their channels
-    on as they are, so that the video network begins as a plain splat of the picture's colours and learns the rest.
+    kind "normal": as published. "default": torch's own, larger. "identity": as published, but 1x1 shortcuts hand their
+    channels on as they are, so that the video network begins as a plain splat of the picture's colours and learns the
+    rest.
     """
     if kind == "default":
         return net
@@ -154,6 +187,7 @@ def start_weights(net, kind):
 
 
 # ------------------------------------------------------------------ many processes, little memory
+
 
 class SumOfAll(torch.autograd.Function):
     """The sum of a tensor over all processes, which each of them may differentiate."""
@@ -172,7 +206,9 @@ class SumOfAll(torch.autograd.Function):
 
 
 class WideNorm(NoiseNorm):
-    """A NoiseNorm whose batch is the batch of all processes, and whose sums are float32 in half precision too (fp16 ends at 65504)."""
+    """A NoiseNorm whose batch is the batch of all processes, and whose sums are float32 in half precision too (fp16
+    ends at 65504).
+    """
 
     def _batch_statistics(self, x, mask):
         x = x.float()
@@ -203,7 +239,7 @@ def widen_norms(net, synchronised):
 
     synchronised: statistics over all processes, else each has its own (as the authors' GPUs).
     """
-    for module in net.modules():                                   # as torch converts to SyncBatchNorm: same weights, same names
+    for module in net.modules():  # as torch converts to SyncBatchNorm: same weights, same names
         if isinstance(module, NoiseNorm):
             module.__class__, module.synchronised = WideNorm, synchronised
         elif isinstance(module, PartialConv2d):
@@ -217,4 +253,6 @@ def checkpoint_layers(net):
     """
     for module in net.modules():
         if isinstance(module, (SPADE, CrossAttentionBlock)):
-            module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
+            module.forward = functools.partial(
+                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
+            )

@@ -1,24 +1,25 @@
-"""What a learned video network has to beat: the picture's colours splatted along the flow, the holes filled from coarser scales.
+"""What a learned video network has to beat: the picture's colours splatted along the flow, the holes filled from
+coarser scales.
 
-No weights: symmetric softmax splatting of the pixels themselves (Holynski et al., "Animating Pictures with Eulerian Motion Fields",
-CVPR 2021, without its networks), then push-pull (Gortler et al., "The Lumigraph", SIGGRAPH 1996).
+No weights: symmetric softmax splatting of the pixels themselves (Holynski et al., "Animating Pictures with Eulerian
+Motion Fields", CVPR 2021, without its networks), then push-pull (Gortler et al., "The Lumigraph", SIGGRAPH 1996).
 """
 
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.models.euler import displacements, displacements_reversed
+from text2cinemagraph.softmax_splatting import splat_blend
 
-from models.euler import displacements, displacements_reversed
-from softmax_splatting import splat_blend
-
-BORDER = 2              # px: the fluid's outermost pixels are mixed with the shore's colour and stay where they are
-COVERED = 0.15          # of a pixel's weight, from which on nothing is added from the coarser scale
+BORDER = 2  # px: the fluid's outermost pixels are mixed with the shore's colour and stay where they are
+COVERED = 0.15  # of a pixel's weight, from which on nothing is added from the coarser scale
 
 
 @torch.inference_mode()
 def push_pull_frames(image, flow, mask, n_frames, share_of_back):
     """The frames [3,H,W] in [0,1] of a clip that loops.
 
-    image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame.   mask: bool [1,H,W].   share_of_back: one of models.video.BLENDS.
+    image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame.   mask: bool [1,H,W].   share_of_back: one of
+    models.video.BLENDS.
     """
     source = -F.max_pool2d(-F.pad(mask[None].float(), (BORDER,) * 4, mode="replicate"), 2 * BORDER + 1, 1)[0, 0]
     for n, pair in enumerate(zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))):

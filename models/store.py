@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-
-from data.checkpoint import load_weights, read_checkpoint, save_checkpoint
-from data.files import atomic, remove_leftovers, sha256
+from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from text2cinemagraph.data.files import atomic, remove_leftovers, sha256
 
 STATE = "train_state.pt"
 
@@ -17,6 +16,7 @@ STATE = "train_state.pt"
 @dataclass
 class Progress:
     """Where a training stands: batches and images of this epoch, images and steps over all, seconds."""
+
     epoch: int = 1
     batch: int = 0
     images: int = 0
@@ -55,23 +55,37 @@ class Store:
     def _last_good(self):
         if not (self.folder / STATE).is_file():
             return "nothing was saved before; make room and start again"
-        return f"the save before this one is whole (epoch, images: {' '.join(_lines(self.folder / 'iter.txt'))}); " \
-               "make room and go on with --continue_train"
+        return (
+            f"the save before this one is whole (epoch, images: {' '.join(_lines(self.folder / 'iter.txt'))}); "
+            "make room and go on with --continue_train"
+        )
 
     def _export(self, which, progress):
         trained = {"steps": progress.steps, "images": progress.images, "minutes": round(progress.elapsed / 60, 1)}
-        save_checkpoint(self.folder / f"{which}_net_G.safetensors", self.model.generator.state_dict(), {**self.card, "trained": trained},
-                        self.half)
+        save_checkpoint(
+            self.folder / f"{which}_net_G.safetensors",
+            self.model.generator.state_dict(),
+            {**self.card, "trained": trained},
+            self.half,
+        )
         if self.model.discriminator is not None:
-            save_checkpoint(self.folder / f"{which}_net_D.safetensors", self.model.discriminator.state_dict(), {"trained": trained})
+            save_checkpoint(
+                self.folder / f"{which}_net_D.safetensors", self.model.discriminator.state_dict(), {"trained": trained}
+            )
 
     def _write_state(self, progress):
         discriminator = self.model.discriminator
-        state = {"generator": self.model.generator.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
-                 "discriminator": discriminator.state_dict() if discriminator is not None else None,
-                 "scaler": self.engine.scaler.state_dict(), "progress": vars(progress), "since": self.plan.since,
-                 "stage": self.manner.stage, "rng": random_state(),
-                 "frozen": [name for name, p in self.model.generator.named_parameters() if not p.requires_grad]}
+        state = {
+            "generator": self.model.generator.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "discriminator": discriminator.state_dict() if discriminator is not None else None,
+            "scaler": self.engine.scaler.state_dict(),
+            "progress": vars(progress),
+            "since": self.plan.since,
+            "stage": self.manner.stage,
+            "rng": random_state(),
+            "frozen": [name for name, p in self.model.generator.named_parameters() if not p.requires_grad],
+        }
         with atomic(self.folder / STATE) as temporary, atomic(self.folder / "iter.txt") as text:
             torch.save(state, temporary)
             Path(text).write_text(f"{progress.epoch}\n{progress.inside}\n")
@@ -85,8 +99,10 @@ class Store:
             raise FileNotFoundError(f"nothing to continue at {path}; leave out --continue_train, or check --name")
         state = _read_state(path, self.engine.crew.device)
         if (state["discriminator"] is None) != (self.model.discriminator is None):
-            raise ValueError(f"{path} was trained {'without' if state['discriminator'] is None else 'with'} a discriminator; "
-                             "set gan as it was")
+            raise ValueError(
+                f"{path} was trained {'without' if state['discriminator'] is None else 'with'} a discriminator; "
+                "set gan as it was"
+            )
         load_weights(self.model.generator, state["generator"], path)
         if self.model.discriminator is not None:
             load_weights(self.model.discriminator, state["discriminator"], path)
@@ -97,7 +113,9 @@ class Store:
         progress.batch = progress.inside // batch_size
         if self.manner.restart and state["stage"] != self.manner.stage:
             self.plan.since = progress.epoch
-            self._say(f"{self.manner.stage} begins in epoch {progress.epoch} with new optimisers and the full rate, as published")
+            self._say(
+                f"{self.manner.stage} begins in epoch {progress.epoch} with new optimisers and the full rate, as published"
+            )
         else:
             self.plan.since = state["since"]
             for optimizer, saved in zip(self.optimizers, state["optimizers"]):
@@ -105,7 +123,7 @@ class Store:
         self.engine.scaler.load_state_dict(state["scaler"] if self.engine.scaler.is_enabled() else {})
         set_random_state(state["rng"])
         if self.engine.crew.first and not _export_is_whole(self.folder):
-            self._export("latest", progress)                       # killed between the weights and their card
+            self._export("latest", progress)  # killed between the weights and their card
         self.engine.crew.wait()
         return progress
 
@@ -116,7 +134,9 @@ class Store:
             epoch, inside = (int(float(word)) for word in _lines(self.folder / "iter.txt")[:2])
         if self.manner.restart:
             self.plan.since = epoch
-        self._say(f"going on in epoch {epoch} with the networks of {self.folder}/{which}_net_*; the optimisers begin anew")
+        self._say(
+            f"going on in epoch {epoch} with the networks of {self.folder}/{which}_net_*; the optimisers begin anew"
+        )
         return Progress(epoch, inside // batch_size, inside=inside // batch_size * batch_size)
 
     def _say(self, text):
@@ -130,7 +150,11 @@ def load_networks(model, folder, which="latest", say=print):
     load_weights(model.generator, state_dict, f"{folder}/{which}_net_G")
     if model.discriminator is None:
         return
-    paths = [path for path in (Path(folder) / f"{which}_net_D{suffix}" for suffix in (".safetensors", ".pth")) if path.is_file()]
+    paths = [
+        path
+        for path in (Path(folder) / f"{which}_net_D{suffix}" for suffix in (".safetensors", ".pth"))
+        if path.is_file()
+    ]
     if paths:
         load_weights(model.discriminator, read_checkpoint(paths[0])[0], paths[0])
     else:
@@ -144,8 +168,10 @@ def _lines(path):
 def _read_state(path, device):
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:          # a damaged file makes torch raise nearly anything
-        raise ValueError(f"{path} is damaged ({str(error).splitlines()[0][:100]}); remove it to go on from latest_net_G alone") from error
+    except Exception as error:  # a damaged file makes torch raise nearly anything
+        raise ValueError(
+            f"{path} is damaged ({str(error).splitlines()[0][:100]}); remove it to go on from latest_net_G alone"
+        ) from error
 
 
 def _export_is_whole(folder):
@@ -158,8 +184,12 @@ def _export_is_whole(folder):
 def random_state():
     """The state of every random generator, in types that torch.load reads without running code."""
     _, words, position, *rest = np.random.get_state()
-    return {"torch": torch.get_rng_state(), "python": random.getstate(), "numpy": [torch.from_numpy(words.astype(np.int64)), position, *rest],
-            "gpus": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+    return {
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": [torch.from_numpy(words.astype(np.int64)), position, *rest],
+        "gpus": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
 
 
 def set_random_state(state):

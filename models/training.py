@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from text2cinemagraph.data.checkpoint import dataset_note
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.models.board import Board, Silence
+from text2cinemagraph.models.crew import Crew
+from text2cinemagraph.models.pix2pix import checkpoint_layers, widen_norms
+from text2cinemagraph.models.store import Progress, Store, load_networks
+from text2cinemagraph.options.runtime import hardware
 from torch.utils.data import DataLoader
 
-from data.checkpoint import dataset_note
-from data.files import atomic
-from models.board import Board, Silence
-from models.crew import Crew
-from models.pix2pix import checkpoint_layers, widen_norms
-from models.store import Progress, Store, load_networks
-from options.runtime import hardware
-
-BROKEN = "broken_items.txt"                                       # items that could not be read, and why
+BROKEN = "broken_items.txt"  # items that could not be read, and why
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -48,24 +47,41 @@ class Plan:
 @dataclass
 class Manner:
     """How the networks are computed, shown and continued. Names as in TrainOptions where it has them."""
+
     dtype: str = "fp32"
-    pieces: int = 1                     # gradient_accumulation
-    checkpointing: bool = False         # gradient_checkpointing
+    pieces: int = 1  # gradient_accumulation
+    checkpointing: bool = False  # gradient_checkpointing
     compile: bool = False
-    synchronised: bool = True           # batch statistics over all processes
-    in_order: bool = False              # serial_batches
+    synchronised: bool = True  # batch statistics over all processes
+    in_order: bool = False  # serial_batches
     display_freq: int = 100
     tensorboard: bool = False
     wandb: bool = False
     page: bool = False
     width: int = 512
     stage: str = ""
-    restart: bool = False               # a new stage begins with new optimisers and the full rate, as published
+    restart: bool = False  # a new stage begins with new optimisers and the full rate, as published
     which: str = "latest"
 
 
-def fit(model, dataset, plan, folder, card, batch_size=1, beta1=0.5, device="cpu", seed=0, workers=0, resume=False,
-        print_freq=100, save_latest_freq=2000, save_epoch_freq=25, half=False, manner=None):
+def fit(
+    model,
+    dataset,
+    plan,
+    folder,
+    card,
+    batch_size=1,
+    beta1=0.5,
+    device="cpu",
+    seed=0,
+    workers=0,
+    resume=False,
+    print_freq=100,
+    save_latest_freq=2000,
+    save_epoch_freq=25,
+    half=False,
+    manner=None,
+):
     """Train a Pix2Pix until the plan is over.
 
     dataset: items with .collate and .to, and dataset.set_epoch.   folder: receives latest_net_G.safetensors and its card (and net_D),
@@ -95,8 +111,10 @@ def fit(model, dataset, plan, folder, card, batch_size=1, beta1=0.5, device="cpu
     try:
         _run(store, data, board, progress, (print_freq, save_latest_freq, save_epoch_freq))
     except torch.OutOfMemoryError as error:
-        raise ValueError(f"not enough GPU memory for batchSize={batch_size}; try --dtype bf16, --gradient_accumulation {2 * manner.pieces}, "
-                         "--gradient_checkpointing") from error
+        raise ValueError(
+            f"not enough GPU memory for batchSize={batch_size}; try --dtype bf16, --gradient_accumulation {2 * manner.pieces}, "
+            "--gradient_checkpointing"
+        ) from error
     finally:
         board.close()
     return progress
@@ -140,10 +158,13 @@ def make_board(folder, crew, plan, progress, manner, images):
     if not crew.first:
         return Silence()
     total = None if plan.minutes else images * (plan.niter + plan.niter_decay)
-    return Board(folder, total, progress.images, manner.tensorboard, manner.wandb, manner.page, manner.width, progress.images)
+    return Board(
+        folder, total, progress.images, manner.tensorboard, manner.wandb, manner.page, manner.width, progress.images
+    )
 
 
 # ------------------------------------------------------------------ data and steps
+
 
 class Data:
     """Which items a process sees when. The order depends on seed and epoch alone, not on the number of processes or workers."""
@@ -152,9 +173,11 @@ class Data:
         """batch_size: of all processes.   per_piece: items of one process and piece.   workers: processes that read; 0 = this one."""
         self.dataset, self.batch_size, self.per_piece, self.seed = dataset, batch_size, per_piece, seed
         self.pieces, self.in_order, self.crew, self.workers = manner.pieces, manner.in_order, crew, workers
-        self.steps = len(dataset) // batch_size                     # an incomplete last batch is dropped
+        self.steps = len(dataset) // batch_size  # an incomplete last batch is dropped
         if not self.steps:
-            raise ValueError(f"batchSize={batch_size}, but there are only {len(dataset)} items; use a smaller batchSize")
+            raise ValueError(
+                f"batchSize={batch_size}, but there are only {len(dataset)} items; use a smaller batchSize"
+            )
 
     def rest_of(self, progress):
         """What is left of an epoch: lists of pieces (batches on the device), one list per step."""
@@ -168,15 +191,23 @@ class Data:
 
     def _loader(self, progress):
         on_gpu = self.crew.device.type != "cpu"
-        return DataLoader(self.dataset, batch_sampler=self._batches(progress), num_workers=self.workers, pin_memory=on_gpu,
-                          collate_fn=_collate, prefetch_factor=4 if self.workers else None)
+        return DataLoader(
+            self.dataset,
+            batch_sampler=self._batches(progress),
+            num_workers=self.workers,
+            pin_memory=on_gpu,
+            collate_fn=_collate,
+            prefetch_factor=4 if self.workers else None,
+        )
 
     def _batches(self, progress):
         """Lists of items: this process's part of every batch, piece by piece."""
-        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(self.seed * 100003 + progress.epoch))
+        order = torch.randperm(
+            len(self.dataset), generator=torch.Generator().manual_seed(self.seed * 100003 + progress.epoch)
+        )
         order = torch.arange(len(self.dataset)) if self.in_order else order
-        shares = order[:self.steps * self.batch_size].view(self.steps, self.crew.world, self.pieces, self.per_piece)
-        return shares[progress.batch:, self.crew.rank].flatten(0, 1).tolist()
+        shares = order[: self.steps * self.batch_size].view(self.steps, self.crew.world, self.pieces, self.per_piece)
+        return shares[progress.batch :, self.crew.rank].flatten(0, 1).tolist()
 
 
 def _collate(items):
@@ -210,8 +241,10 @@ class Engine:
         numbers = dict(zip([*sums, "seconds"], means))
         broken = [name for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
-            raise ValueError(f"the loss {broken[0]} is {numbers[broken[0]]}; nothing was saved since: go on from the last save with a lower "
-                             "lr (--continue_train --lr ...), and look for odd values in the data")
+            raise ValueError(
+                f"the loss {broken[0]} is {numbers[broken[0]]}; nothing was saved since: go on from the last save with a lower "
+                "lr (--continue_train --lr ...), and look for odd values in the data"
+            )
         for optimizer in optimizers:
             self.crew.average_gradients(optimizer.param_groups[0]["params"])
         for optimizer in optimizers:
@@ -233,6 +266,7 @@ def _passes(before, now, every):
 
 # ------------------------------------------------------------------ what both scripts say to fit()
 
+
 def folder_of(options):
     """Where a training puts its files."""
     return Path(options.checkpoints_dir) / options.name
@@ -244,8 +278,12 @@ def card_of(options, architecture, dataset, command):
     architecture: the options class whose fields build the network.   command: list of words, the script's and its flags.
     """
     kept = {field.name: getattr(options, field.name) for field in dataclasses.fields(architecture)}
-    return {"options": kept, "command": shlex.join(["python", *command]), "dataset": {**dataset_note(options.dataroot), "items": len(dataset)},
-            "train_options": dataclasses.asdict(options)}
+    return {
+        "options": kept,
+        "command": shlex.join(["python", *command]),
+        "dataset": {**dataset_note(options.dataroot), "items": len(dataset)},
+        "train_options": dataclasses.asdict(options),
+    }
 
 
 def train(model, dataset, card, options, runtime):
@@ -261,22 +299,54 @@ def train(model, dataset, card, options, runtime):
         (folder / BROKEN).unlink(missing_ok=True)
     card["hardware"] = hardware(runtime.device)
     plan = Plan(options.lr, options.niter, options.niter_decay, options.minutes)
-    progress = fit(model, dataset, plan, folder, card, options.batchSize, options.beta1, runtime.device, options.seed,
-                   reading_processes(options.nThreads, runtime.device), options.continue_train, options.print_freq, options.save_latest_freq,
-                   options.save_epoch_freq, options.half, manner_of(options))
+    progress = fit(
+        model,
+        dataset,
+        plan,
+        folder,
+        card,
+        options.batchSize,
+        options.beta1,
+        runtime.device,
+        options.seed,
+        reading_processes(options.nThreads, runtime.device),
+        options.continue_train,
+        options.print_freq,
+        options.save_latest_freq,
+        options.save_epoch_freq,
+        options.half,
+        manner_of(options),
+    )
     if rank == 0:
-        print(f"{progress.images} images in {progress.elapsed / 60:.1f} minutes; weights: {folder}/latest_net_G.safetensors")
+        print(
+            f"{progress.images} images in {progress.elapsed / 60:.1f} minutes; weights: {folder}/latest_net_G.safetensors"
+        )
         lost = (folder / BROKEN).read_text().splitlines() if (folder / BROKEN).is_file() else []
         if lost:
-            print(f"{len(lost)} items could not be read: {', '.join(line.split(':')[0] for line in lost[:10])}"
-                  f"{', ...' if len(lost) > 10 else ''}; why: {folder / BROKEN}")
+            print(
+                f"{len(lost)} items could not be read: {', '.join(line.split(':')[0] for line in lost[:10])}"
+                f"{', ...' if len(lost) > 10 else ''}; why: {folder / BROKEN}"
+            )
 
 
 def manner_of(options):
     """TrainOptions -> Manner."""
-    return Manner(options.dtype, options.gradient_accumulation, options.gradient_checkpointing, options.compile,
-                  not options.as_published, options.serial_batches, options.display_freq, options.tensorboard, options.wandb,
-                  not options.no_html, options.display_winsize, getattr(options, "tr_stage", ""), options.as_published, options.which_epoch)
+    return Manner(
+        options.dtype,
+        options.gradient_accumulation,
+        options.gradient_checkpointing,
+        options.compile,
+        not options.as_published,
+        options.serial_batches,
+        options.display_freq,
+        options.tensorboard,
+        options.wandb,
+        not options.no_html,
+        options.display_winsize,
+        getattr(options, "tr_stage", ""),
+        options.as_published,
+        options.which_epoch,
+    )
 
 
 def reading_processes(asked, device):

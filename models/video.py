@@ -5,48 +5,68 @@ import json
 
 import torch
 import torch.nn.functional as F
-
-from data.checkpoint import load_weights, read_checkpoint
-from models.engines import ENGINES, make_decoder
-from models.euler import displacements, displacements_reversed
-from models.motion import as_key, options_of
-from models.networks import build_video
-from options.train import VideoOptions
-from softmax_splatting import splat_blend
+from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
+from text2cinemagraph.models.engines import ENGINES, make_decoder
+from text2cinemagraph.models.euler import displacements, displacements_reversed
+from text2cinemagraph.models.motion import as_key, options_of
+from text2cinemagraph.models.networks import build_video
+from text2cinemagraph.options.train import VideoOptions
+from text2cinemagraph.softmax_splatting import splat_blend
 
 # The backward picture's share at time u in [0,1) of the loop. "smooth" is the 5th-order smoothstep: flat at both ends.
 BLENDS = {"linear": lambda u: u, "smooth": lambda u: u**3 * (10 + u * (6 * u - 15))}
 HOLES = ("network", "still")
-THIN = 0.15             # of a pixel's own weight: where less landed it is partly a hole; a straggler alone would make a speck
-BELL, REACH = (1.0, 3.0, 4.0, 3.0, 1.0), 2      # two pixels and three, convolved: even over rows that lie two or three apart
-GAP = 0.5               # of a pixel's own weight: where less landed, its neighbours have a say
+THIN = 0.15  # of a pixel's own weight: where less landed it is partly a hole; a straggler alone would make a speck
+BELL, REACH = (
+    (1.0, 3.0, 4.0, 3.0, 1.0),
+    2,
+)  # two pixels and three, convolved: even over rows that lie two or three apart
+GAP = 0.5  # of a pixel's own weight: where less landed, its neighbours have a say
 
 
 class VideoModel:
-    """Makes frames. The picture is encoded once per clip; each frame then costs two Euler steps, a splat and a decoder pass."""
+    """Makes frames. The picture is encoded once per clip; each frame then costs two Euler steps, a splat and a decoder
+    pass.
+    """
 
     def __init__(self, net, options):
-        """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options: VideoOptions."""
+        """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options:
+        VideoOptions.
+        """
         self.net, self.options = net, options
 
-    def frames(self, image, flow, n_frames, blend="linear", keep_detail=False, engine="torch", static_reuse=True,
-               holes="network"):
+    def frames(
+        self,
+        image,
+        flow,
+        n_frames,
+        blend="linear",
+        keep_detail=False,
+        engine="torch",
+        static_reuse=True,
+        holes="network",
+    ):
         """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
 
         image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame at that size.
-        Frame n blends the picture moved forward by n frames with the picture moved back by n_frames - n; the first one's share
-        falls from 1 to 0: evenly ("linear", as published) or slowly at both ends ("smooth"), which keeps most frames crisp and has no
-        kink where the loop closes.
-        keep_detail: what the network loses of the picture at rest (the picture minus its decoded features) is splatted with the
-        features and added to every frame, so that frame 0 is the picture itself; holes are then "still". Not published.
-        holes: where neither direction brings anything (fast or diverging flow): "network", it sees nothing there, as published (often
-        grey); "still", it sees the features of the picture at rest, and gaps of either way are closed (blend_filled).
-        engine: see models/engines.py.   static_reuse: decode once what no frame can change (exact up to rounding; engine torch on a CPU).
-        Memory grows only with the square root of n_frames. Any size.
+        Frame n blends the picture moved forward by n frames with the picture moved back by n_frames - n; the first
+        one's share
+        falls from 1 to 0: evenly ("linear", as published) or slowly at both ends ("smooth"), which keeps most frames
+        crisp and has no kink where the loop closes.
+        keep_detail: what the network loses of the picture at rest (the picture minus its decoded features) is splatted
+        with the features and added to every frame, so that frame 0 is the picture itself; holes are then "still". Not
+        published.
+        holes: where neither direction brings anything (fast or diverging flow): "network", it sees nothing there, as
+        published (often grey); "still", it sees the features of the picture at rest, and gaps of either way are closed
+        (blend_filled).
+        engine: see models/engines.py.   static_reuse: decode once what no frame can change (exact up to rounding;
+        engine torch on a CPU). Memory grows only with the square root of n_frames. Any size.
         """
         height, width = image.shape[-2:]
         if image.shape[0] != 3 or flow.shape != (2, height, width):
-            raise ValueError(f"a picture of {tuple(image.shape)} with flow of {tuple(flow.shape)}; expected [3,H,W] and [2,H,W]")
+            raise ValueError(
+                f"a picture of {tuple(image.shape)} with flow of {tuple(flow.shape)}; expected [3,H,W] and [2,H,W]"
+            )
         if n_frames < 1:
             raise ValueError(f"n_frames={n_frames}; expected 1 or more")
         if blend not in BLENDS:
@@ -55,7 +75,9 @@ class VideoModel:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
         if holes not in HOLES:
             raise ValueError(f"video.holes={holes!r} is unknown; choose one of {', '.join(HOLES)}")
-        return self._frames(image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, holes == "still" or keep_detail)
+        return self._frames(
+            image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, holes == "still" or keep_detail
+        )
 
     @torch.inference_mode()
     def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse, fill):
@@ -64,12 +86,14 @@ class VideoModel:
         image, flow = image.to(device), flow.to(device)
         margin = (0, -width % self.options.multiple, 0, -height % self.options.multiple)
         picture = F.pad(image[None] * 2 - 1, margin, mode="replicate")
-        features, metric = (code.float() for code in self.net.encode(picture.to(dtype, memory_format=torch.channels_last)))
+        features, metric = (
+            code.float() for code in self.net.encode(picture.to(dtype, memory_format=torch.channels_last))
+        )
         depth = features.shape[1]
         decode = make_decoder(self.net.projector, features[0], F.pad(flow, margin) if static_reuse else None, engine)
         if keep_detail:
             features = torch.cat([features, picture - decode(features[0], torch.ones_like(picture[0, :1]))], 1)
-        features = features.contiguous(memory_format=torch.channels_last)      # as the splat reads it
+        features = features.contiguous(memory_format=torch.channels_last)  # as the splat reads it
         importance = self.net.importance(metric)[0, 0]
         # Index (0, n, n_frames - 1) of the original: back by end + 1 - n.
         pairs = zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))
@@ -81,7 +105,9 @@ class VideoModel:
                 blended = blend_filled(features[0], moves, importance)
                 total = torch.ones_like(importance)[None]
             else:
-                blended, total = splat_blend(features[0], *zip(*((displacement, importance * share) for displacement, share in moves)))
+                blended, total = splat_blend(
+                    features[0], *zip(*((displacement, importance * share) for displacement, share in moves))
+                )
             frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
@@ -90,21 +116,26 @@ class VideoModel:
 def blend_filled(rest, moves, importance):
     """The features moved both ways, [C,H,W], without gaps or holes; where nothing lands, the picture at rest.
 
-    Each way is splatted and closed on its own: the rows that one way leaves thin would otherwise be the other way's, a comb of both.
-    rest: [C,H,W], the features before they move.   moves: list of (displacement [2,H,W] in px, share).   importance: [H,W].
+    Each way is splatted and closed on its own: the rows that one way leaves thin would otherwise be the other way's, a
+    comb of both.
+    rest: [C,H,W], the features before they move.   moves: list of (displacement [2,H,W] in px, share).   importance:
+    [H,W].
     """
     blended, cover = 0, torch.zeros_like(importance)
     for displacement, share in moves:
         moved, total = splat_blend(rest, [displacement], [importance])
         moved, covered = close_gaps(moved, total[0] / importance)
         cover += share * covered
-        blended = torch.addcmul(blended, moved, share * covered) if torch.is_tensor(blended) else moved * (share * covered)
-    part = (cover / THIN).clamp(max=1)                                 # the rest of it is the picture at rest
+        blended = (
+            torch.addcmul(blended, moved, share * covered) if torch.is_tensor(blended) else moved * (share * covered)
+        )
+    part = (cover / THIN).clamp(max=1)  # the rest of it is the picture at rest
     return (blended * (part / cover.clamp(min=1e-8))).addcmul_(rest, 1 - part)
 
 
 def close_gaps(moved, landed):
-    """What landed, [C,H,W], and where little did the mean of the 5x5 around it: a flow that pulls pixels apart leaves rows between them.
+    """What landed, [C,H,W], and where little did the mean of the 5x5 around it: a flow that pulls pixels apart leaves
+    rows between them.
 
     landed: [H,W], the weight that landed, 1 = as much as the pixel had itself.
     Returns it and how well the place is covered, [H,W] in [0,1].
@@ -115,8 +146,11 @@ def close_gaps(moved, landed):
     thin = ((landed < GAP) & (around > 0)).nonzero(as_tuple=True)
     if len(thin[0]):
         shifts = torch.cartesian_prod(*(torch.arange(-REACH, REACH + 1, device=landed.device),) * 2)
-        y, x = ((index[:, None] + shifts[:, i]).clamp(0, size - 1) for i, (index, size) in enumerate(zip(thin, landed.shape)))
-        weights = landed[y, x] * bell.flatten()                        # [n,25]
+        y, x = (
+            (index[:, None] + shifts[:, i]).clamp(0, size - 1)
+            for i, (index, size) in enumerate(zip(thin, landed.shape))
+        )
+        weights = landed[y, x] * bell.flatten()  # [n,25]
         pixels = moved.permute(1, 2, 0)
         mean = torch.einsum("nkc,nk->nc", pixels[y, x], weights / weights.sum(1, keepdim=True).clamp(min=1e-8))
         pixels[thin] = torch.lerp(mean, pixels[thin], (landed[thin] / GAP)[:, None])
@@ -130,18 +164,19 @@ def composite(frame, image, mask, feather=2):
     feather: px inside the mask over which the picture fades into the frame, so that no seam shows; 0 = a hard edge.
     """
     share = mask.float()
-    if feather:                                    # of a window centred on a straight edge, half is mask: 0.5..1 becomes 0..1
+    if feather:  # of a window centred on a straight edge, half is mask: 0.5..1 becomes 0..1
         border = F.pad(share[None], (feather,) * 4, mode="replicate")
         share = share * (2 * F.avg_pool2d(border, 2 * feather + 1, 1)[0] - 1).clamp(0, 1)
         near = F.max_pool2d((share >= 1).float(), 2 * feather + 3, 1, feather + 1) > 0
-        share = torch.where(near, share, mask.float())             # what is too thin for a fade moves with a hard edge
+        share = torch.where(near, share, mask.float())  # what is too thin for a fade moves with a hard edge
     return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 
 def load_video_model(folder, options, runtime, which="latest", dtype=torch.float32):
     """The VideoModel kept in a checkpoint folder, folded for inference; the one loaded last stays in memory.
 
-    folder, options, runtime, which: as for load_motion_model, with VideoOptions.   dtype: of the network alone; splatting is float32.
+    folder, options, runtime, which: as for load_motion_model, with VideoOptions.   dtype: of the network alone;
+    splatting is float32.
     """
     return _load(str(folder), as_key(options), runtime, which, dtype)
 

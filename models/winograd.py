@@ -1,20 +1,28 @@
 """3x3 convolution by Winograd's F(4x4, 3x3): a quarter of the multiplications, on a CPU, float32.
 
-A 4x4 tile of the output is made from a 6x6 tile of the input: both are transformed (compiled loops over channels), and in between there
-are 36 matrix products over channels, which are torch's. Numbers differ from the direct convolution's by some 1e-6 of its largest value.
+A 4x4 tile of the output is made from a 6x6 tile of the input: both are transformed (compiled loops over channels), and
+in between there are 36 matrix products over channels, which are torch's. Numbers differ from the direct convolution's
+by some 1e-6 of its largest value.
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, whose matrices these are.
 """
 
 import numpy as np
 import torch
+from text2cinemagraph.softmax_splatting.cpu import compiled, in_slabs
 
-from softmax_splatting.cpu import compiled, in_slabs
-
-TILE = 4                # px of the output; the input's tiles overlap by two
-CHUNK = 256             # tiles per matrix product: 36 * 256 * 128 channels in float32 are 4.7 MB, which stay in the cache
-LEAST = 16              # channels, in and out, from which it is worth its transforms
-FILTER = np.array([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6], [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6],
-                   [0, 0, 1]])
+TILE = 4  # px of the output; the input's tiles overlap by two
+CHUNK = 256  # tiles per matrix product: 36 * 256 * 128 channels in float32 are 4.7 MB, which stay in the cache
+LEAST = 16  # channels, in and out, from which it is worth its transforms
+FILTER = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ]
+)
 
 
 def transformed_weight(weight):
@@ -86,7 +94,9 @@ def _give(tiles, columns, start, out, first, last):
 
 
 class Scratch:
-    """Memory that layers use one after the other, each until the next one asks: grows to the largest, is never given back."""
+    """Memory that layers use one after the other, each until the next one asks: grows to the largest, is never given
+    back.
+    """
 
     def __init__(self):
         self.memory = {}
@@ -102,7 +112,8 @@ class Scratch:
 class Convolution:
     """One layer's 3x3 convolution without padding.
 
-    weight: [Co,Ci,3,3].   shape: (h, w) of the output; inputs have padded_shape(shape), of which the first (h + 2, w + 2) count.
+    weight: [Co,Ci,3,3].   shape: (h, w) of the output; inputs have padded_shape(shape), of which the first (h + 2, w +
+    2) count.
     scratch: Scratch; the result lies in it until the next convolution with the same one.
     """
 
@@ -116,7 +127,10 @@ class Convolution:
         out = self.scratch.array("out", (*self.shape, channels_out))
         for start in range(0, self.count, CHUNK):
             n = min(CHUNK, self.count - start)
-            taken, made = self.scratch.array("taken", (36, n, channels_in)), self.scratch.array("made", (36, n, channels_out))
+            taken, made = (
+                self.scratch.array("taken", (36, n, channels_in)),
+                self.scratch.array("made", (36, n, channels_out)),
+            )
             in_slabs(lambda a, b: _take(x, self.columns, start, taken, a, b), n)  # noqa: B023
             torch.bmm(torch.from_numpy(taken), self.weight, out=torch.from_numpy(made))
             in_slabs(lambda a, b: _give(made, self.columns, start, out, a, b), n)  # noqa: B023

@@ -1,7 +1,8 @@
 """Compiled splat for the CPU: gather by destination, so no two threads ever add to the same pixel.
 
-For every destination pixel the list of what lands on it is built first (CSR: sorted by destination, then by source). Sums run in
-that order, so the result does not depend on the number of threads. Forward only; gradients are the reference's work.
+For every destination pixel the list of what lands on it is built first (CSR: sorted by destination, then by source).
+Sums run in that order, so the result does not depend on the number of threads. Forward only; gradients are the
+reference's work.
 """
 
 import functools
@@ -16,7 +17,7 @@ def compiled(function):
     """numba.njit without the GIL; compiled code is kept on disk where a cache folder can be written."""
     try:
         return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:                           # read-only installation: compile anew in each process
+    except RuntimeError:  # read-only installation: compile anew in each process
         return numba.njit(nogil=True, error_model="numpy")(function)
 
 
@@ -38,7 +39,9 @@ def _corners(flow, corner_x, corner_y, weight, inside):
 
 @compiled
 def _count(corner_x, corner_y, share, inside, height, width, start):
-    """Add to start[d + 1] how many corners land on destination d; corners without a share (of pixels that stand still, three) do not."""
+    """Add to start[d + 1] how many corners land on destination d; corners without a share (of pixels that stand still,
+    three) do not.
+    """
     for i in range(len(inside)):
         if inside[i]:
             for corner in range(4):
@@ -64,8 +67,11 @@ def _fill(corner_x, corner_y, share, inside, source_weight, height, width, curso
                     k = cursor[y * width + x]
                     cursor[y * width + x] = k + 1
                     source[k] = i
-                    weight[k] = source_weight[i] * (share[0, i] if right else 1 - share[0, i]) \
+                    weight[k] = (
+                        source_weight[i]
+                        * (share[0, i] if right else 1 - share[0, i])
                         * (share[1, i] if low else 1 - share[1, i])
+                    )
 
 
 @compiled
@@ -134,7 +140,9 @@ def _pool(threads):
 
 
 def splat_sum(input, flow):
-    """Summation splat of float32 CPU tensors; same as reference.splat_sum. input: [N,C,H,W]; flow: [N,2,H,W]; no gradient."""
+    """Summation splat of float32 CPU tensors; same as reference.splat_sum. input: [N,C,H,W]; flow: [N,2,H,W]; no
+    gradient.
+    """
     n, channels, height, width = input.shape
     rows = input.detach().permute(0, 2, 3, 1).contiguous().numpy().reshape(n, height * width, channels)
     flow = flow.detach().float().contiguous().numpy()
@@ -150,9 +158,15 @@ def splat_blend(features, displacements, weights, eps=1e-8):
     """As softmax_splatting.splat_blend, for float32 CPU tensors. The result is channels-last in memory."""
     channels, height, width = features.shape
     rows = features.detach().permute(1, 2, 0).contiguous().numpy().reshape(-1, channels)
-    start, source, weight = _table([d.detach().contiguous().numpy() for d in displacements],
-                                   [w.detach().contiguous().numpy().reshape(-1) for w in weights], height, width)
+    start, source, weight = _table(
+        [d.detach().contiguous().numpy() for d in displacements],
+        [w.detach().contiguous().numpy().reshape(-1) for w in weights],
+        height,
+        width,
+    )
     out, total = np.empty_like(rows), np.empty(height * width, np.float32)
     eps = np.float32(eps)
     in_slabs(lambda a, b: _gather_mean(start, source, weight, rows, out, total, eps, a, b), height * width)
-    return torch.from_numpy(out).view(height, width, channels).permute(2, 0, 1), torch.from_numpy(total).view(1, height, width)
+    return torch.from_numpy(out).view(height, width, channels).permute(2, 0, 1), torch.from_numpy(total).view(
+        1, height, width
+    )

@@ -10,11 +10,10 @@ import functools
 import numpy as np
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.softmax_splatting import reference
 
-from softmax_splatting import reference
-
-BLOCK = 256                                        # threads per block
-LANES = 16                                         # threads per pixel at most: 16 x 4 channels = the 64 of the video features
+BLOCK = 256  # threads per block
+LANES = 16  # threads per pixel at most: 16 x 4 channels = the 64 of the video features
 OPTIONS = ("--std=c++17",)
 
 _LANDING = r"""
@@ -48,7 +47,9 @@ __device__ inline int target_of(const Landing& to, int corner, int height, int w
 }
 """
 
-_LISTS = _LANDING + r"""
+_LISTS = (
+    _LANDING
+    + r"""
 // What lands on every pixel, as lists: count, [scan], fill, order. Flow field m throws its pixels into image m % images, so
 // that a batch (as many images as fields) and a blend (one image) are the same thing. One thread per source pixel.
 extern "C" __global__ void count_landings(const float* __restrict__ flow, const float* __restrict__ weight, int* count,
@@ -109,6 +110,7 @@ extern "C" __global__ void order_lists(const int* __restrict__ start, Entry* ent
     total[d] = sum;
 }
 """
+)
 
 _STORED = {
     torch.float32: r"""
@@ -139,9 +141,12 @@ __device__ inline Stored narrow(float value) {                          // to ne
         return sign | (__float_as_uint(__uint_as_float(rest) + 0.5f) - 0x3f000000);
     return sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13);
 }
-"""}
+""",
+}
 
-_ROWS = _LANDING + r"""
+_ROWS = (
+    _LANDING
+    + r"""
 struct alignas(4 * sizeof(Stored)) Four { Stored at[4]; };              // four channels, one load
 
 // Thread (x, y) of a block works on pixel y and on every blockDim.x-th group of four channels, beginning with group x: neighbours
@@ -233,6 +238,7 @@ extern "C" __global__ void gather_gradient(const float* __restrict__ flow, const
     part[0] = along_x, part[1] = along_y;
 }
 """
+)
 
 DTYPES = tuple(_STORED)
 SOURCES = {"lists": _LISTS, **{str(dtype).removeprefix("torch."): stored + _ROWS for dtype, stored in _STORED.items()}}
@@ -279,7 +285,9 @@ def compile_kernels(architecture="sm_90"):
             nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *OPTIONS))
             cubins[name] = nvrtc.getCUBIN(program)
         except nvrtc.NVRTCError as error:
-            raise RuntimeError(f"kernels '{name}' do not compile for {architecture}:\n{nvrtc.getProgramLog(program)}") from error
+            raise RuntimeError(
+                f"kernels '{name}' do not compile for {architecture}:\n{nvrtc.getProgramLog(program)}"
+            ) from error
         finally:
             nvrtc.destroyProgram(program)
     return cubins
@@ -294,7 +302,19 @@ class _SplatSum(torch.autograd.Function):
         if deterministic:
             return _image(_gather(*_lists(moves, n), rows), input.shape)
         out = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
-        _launch(_module_of(rows), "scatter_rows", len(rows), _lanes(rows), moves, rows, out, len(rows), _groups(rows), height, width)
+        _launch(
+            _module_of(rows),
+            "scatter_rows",
+            len(rows),
+            _lanes(rows),
+            moves,
+            rows,
+            out,
+            len(rows),
+            _groups(rows),
+            height,
+            width,
+        )
         return _image(out.to(input.dtype), input.shape)
 
     @staticmethod
@@ -304,9 +324,24 @@ class _SplatSum(torch.autograd.Function):
         grad = _rows(grad)
         wants_input, wants_flow, _ = ctx.needs_input_grad
         grad_rows = torch.empty_like(grad) if wants_input else None
-        grad_flow = torch.empty(len(grad), _lanes(grad), 2, dtype=torch.float32, device=grad.device) if wants_flow else None
-        _launch(_module_of(grad), "gather_gradient", len(grad), _lanes(grad),
-                moves, rows, grad, grad_rows, grad_flow, len(grad), _groups(grad), height, width)
+        grad_flow = (
+            torch.empty(len(grad), _lanes(grad), 2, dtype=torch.float32, device=grad.device) if wants_flow else None
+        )
+        _launch(
+            _module_of(grad),
+            "gather_gradient",
+            len(grad),
+            _lanes(grad),
+            moves,
+            rows,
+            grad,
+            grad_rows,
+            grad_flow,
+            len(grad),
+            _groups(grad),
+            height,
+            width,
+        )
         if wants_input:
             grad_rows = _image(grad_rows, ctx.shape)
         if wants_flow:
@@ -324,9 +359,9 @@ def _rows(image):
     """[N,C,H,W] as rows [N*H*W, C rounded up to a multiple of four]; no copy of a channels-last image that fits."""
     n, channels, height, width = image.shape
     rows = image.permute(0, 2, 3, 1)
-    rows = F.pad(rows, (0, -channels % 4)) if channels % 4 else rows           # pad would copy even for nothing
+    rows = F.pad(rows, (0, -channels % 4)) if channels % 4 else rows  # pad would copy even for nothing
     rows = rows.contiguous().view(n * height * width, rows.shape[-1])
-    return rows if rows.data_ptr() % 16 == 0 else rows.clone()         # a view into the middle of a tensor
+    return rows if rows.data_ptr() % 16 == 0 else rows.clone()  # a view into the middle of a tensor
 
 
 def _image(rows, shape):
@@ -407,6 +442,8 @@ def _cupy():
     try:
         import cupy
     except ImportError as error:
-        raise ImportError("The CUDA kernels of softmax_splatting need cupy: pip install cupy-cuda12x (or cupy-cuda13x, "
-                          "after the CUDA version of torch)") from error
+        raise ImportError(
+            "The CUDA kernels of softmax_splatting need cupy: pip install cupy-cuda12x (or cupy-cuda13x, "
+            "after the CUDA version of torch)"
+        ) from error
     return cupy

@@ -3,8 +3,7 @@
 import functools
 
 import torch
-
-from softmax_splatting import reference
+from text2cinemagraph.softmax_splatting import reference
 
 MODES = ("summation", "average", "linear", "softmax")
 
@@ -39,10 +38,12 @@ def splat_blend(features, displacements, weights, eps=1e-8):
     Returns the weighted mean [C,H,W], 0 in holes, and the sum of weights [1,H,W].
     """
     if features.device.type == "cpu" and features.dtype == torch.float32:
-        from softmax_splatting import cpu  # compiled on first use
+        from text2cinemagraph.softmax_splatting import cpu  # compiled on first use
+
         return cpu.splat_blend(features, displacements, weights, eps)
     if _has_kernels(features):
-        from softmax_splatting import kernels
+        from text2cinemagraph.softmax_splatting import kernels
+
         return kernels.splat_blend(features, displacements, weights, eps)
     total = 0
     for displacement, weight in zip(displacements, weights):
@@ -54,17 +55,19 @@ def splat_blend(features, displacements, weights, eps=1e-8):
 def _level(metric):
     """A constant per image, which cancels in the mean: the middle of its metrics, so that exp reaches far both ways."""
     low, high = metric.amin((1, 2, 3), keepdim=True), metric.amax((1, 2, 3), keepdim=True)
-    return torch.maximum((low + high) / 2, high - 60)      # e^60 leaves room for the features and their sum
+    return torch.maximum((low + high) / 2, high - 60)  # e^60 leaves room for the features and their sum
 
 
 def _sum(input, flow):
     """Summation by the fastest backend that can do it."""
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or flow.requires_grad)
     if input.device.type == "cpu" and input.dtype == torch.float32 and not needs_grad:
-        from softmax_splatting import cpu
+        from text2cinemagraph.softmax_splatting import cpu
+
         return cpu.splat_sum(input, flow)
     if _has_kernels(input):
-        from softmax_splatting import kernels
+        from text2cinemagraph.softmax_splatting import kernels
+
         return kernels.splat_sum(input, flow)
     return reference.splat_sum(input, flow)
 
@@ -88,8 +91,9 @@ def _check(input, flow, metric, mode):
         raise ValueError(f"splat mode '{mode}' is unknown; use {', '.join(MODES)}")
     n, _, height, width = input.shape
     if flow.shape != (n, 2, height, width):
-        raise ValueError(f"flow of shape {tuple(flow.shape)} for an input of {tuple(input.shape)}; "
-                         f"expected {(n, 2, height, width)}")
+        raise ValueError(
+            f"flow of shape {tuple(flow.shape)} for an input of {tuple(input.shape)}; expected {(n, 2, height, width)}"
+        )
     needs_metric = mode in ("linear", "softmax")
     if needs_metric and (metric is None or metric.shape != (n, 1, height, width)):
         found = None if metric is None else tuple(metric.shape)

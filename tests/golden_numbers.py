@@ -57,12 +57,12 @@ def windows(value, height, width, step=8):
     """Every window of that size, on a grid of `step` (where a crop lies is not in the files)."""
     for y in range(0, value.shape[-2] - height + 1, step):
         for x in range(0, value.shape[-1] - width + 1, step):
-            yield value[..., y:y + height, x:x + width]
+            yield value[..., y : y + height, x : x + width]
 
 
 def stride_of(file, key):
     """The step of `<key>.stride<step>` and that array."""
-    name, = (name for name in file.files if name.startswith(f"{key}.stride"))
+    (name,) = (name for name in file.files if name.startswith(f"{key}.stride"))
     return int(name.rsplit("stride", 1)[1]), file[name]
 
 
@@ -72,7 +72,7 @@ def check(file, key, value, atol, rtol=0.0):
     for name in file.files:
         if not name.startswith(key + "."):
             continue
-        kind, expected = name[len(key) + 1:], file[name]
+        kind, expected = name[len(key) + 1 :], file[name]
         if kind == "shape":
             assert list(value.shape) == list(expected), name
         elif kind.startswith("stride"):

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from data.animation import ClipWriter, durations, write_animation
-from data.experiment import Experiment
-from data.media import read_video
-from data.summary import summary, write_summary
+from text2cinemagraph.data.animation import ClipWriter, durations, write_animation
+from text2cinemagraph.data.experiment import Experiment
+from text2cinemagraph.data.media import read_video
+from text2cinemagraph.data.summary import summary, write_summary
 
 
 def clip(count=12, side=64):
@@ -18,7 +17,7 @@ def clip(count=12, side=64):
     frames = []
     for n in range(count):
         frame = base.copy()
-        frame[40:56, 3 * n:3 * n + 12] = (250, 220 - 10 * n, 30)
+        frame[40:56, 3 * n : 3 * n + 12] = (250, 220 - 10 * n, 30)
         frames.append(frame)
     return frames
 
@@ -51,7 +50,7 @@ def test_animations_read_back(tmp_path, name):
 def test_durations_keep_step():
     assert durations(6, 30, 10) == [30, 40, 30, 30, 40, 30] and sum(durations(60, 30, 10)) == 2000
     assert durations(4, 25, 10) == [40] * 4
-    assert set(durations(10, 100, 10)) == {20}                     # faster ones are slowed down by browsers
+    assert set(durations(10, 100, 10)) == {20}  # faster ones are slowed down by browsers
 
 
 def test_the_writer_keeps_only_what_is_asked_for(tmp_path):

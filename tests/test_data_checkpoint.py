@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from text2cinemagraph.data.checkpoint import convert, load_weights, network_of, read_checkpoint, save_checkpoint
 from torch import nn
 
-from data.checkpoint import convert, load_weights, network_of, read_checkpoint, save_checkpoint
 from tests.golden_numbers import manifest
 
 
@@ -19,7 +19,9 @@ def small_net():
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one)
+    return one.keys() == other.keys() and all(
+        torch.equal(one[k], other[k]) and one[k].dtype == other[k].dtype for k in one
+    )
 
 
 @pytest.fixture
@@ -74,8 +76,12 @@ def test_safetensors_are_preferred_and_pth_is_read(saved):
 
 
 def test_missing_files_say_what_to_fetch(saved, tmp_path):
-    refused(lambda: read_checkpoint(tmp_path / "motion-pretrained"), "motion-pretrained", "data.fetch authors",
-            "checkpoints/<name>/latest_net_G.pth")
+    refused(
+        lambda: read_checkpoint(tmp_path / "motion-pretrained"),
+        "motion-pretrained",
+        "data.fetch authors",
+        "checkpoints/<name>/latest_net_G.pth",
+    )
     refused(lambda: read_checkpoint(saved[0], "200"), "200_net_G", "it holds: latest")
     (tmp_path / "empty").mkdir()
     refused(lambda: read_checkpoint(tmp_path / "empty"), "latest_net_G.pth", "data.fetch authors")
@@ -110,7 +116,7 @@ def test_damaged_files_give_one_line(saved, name):
     folder, net = saved
     torch.save(net.state_dict(), folder / "latest_net_G.pth")
     data = (folder / name).read_bytes()
-    for bad in (b"", data[:5], data[:len(data) // 2], data[:-1], b"<!DOCTYPE html>" * 30):
+    for bad in (b"", data[:5], data[: len(data) // 2], data[:-1], b"<!DOCTYPE html>" * 30):
         (folder / f"bad{Path(name).suffix}").write_bytes(bad)
         refused(lambda: read_checkpoint(folder / f"bad{Path(name).suffix}"), "bad", "truncated")
     (folder / "bad.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
@@ -134,26 +140,46 @@ def test_load_is_exact_and_all_or_nothing():
 def test_the_likely_cause_is_named():
     net = small_net()
     state = net.state_dict()
-    refused(lambda: load_weights(net, {f"module.{k}": v for k, v in state.items()}, "x"), "'module.'", "convert",
-            "7 missing", "7 unexpected")
+    refused(
+        lambda: load_weights(net, {f"module.{k}": v for k, v in state.items()}, "x"),
+        "'module.'",
+        "convert",
+        "7 missing",
+        "7 unexpected",
+    )
     refused(lambda: load_weights(net, {f"model_ema.{k}": v for k, v in state.items()}, "x"), "EMA")
     refused(lambda: load_weights(net, {"encoder.gblocks.0.a": torch.ones(1)}, "x"), "spadeunet4softmaxsplating")
     wide = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
-    refused(lambda: load_weights(net, wide.state_dict(), "x"), "of another shape", "(8, 3, 3, 3) for (4, 3, 3, 3)", "input_nc")
+    refused(
+        lambda: load_weights(net, wide.state_dict(), "x"),
+        "of another shape",
+        "(8, 3, 3, 3) for (4, 3, 3, 3)",
+        "input_nc",
+    )
     refused(lambda: load_weights(net, {**state, "0.bias": torch.full((4,), float("nan"))}, "x"), "NaN")
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("file, network", [
-    ("netG_spadexattnunetsd", "spadexattnunetsd"), ("netG_spadeunet", "spadeunet"),
-    ("netG_spadeunet4softmaxsplating", "spadeunet4softmaxsplating"), ("netD_video", "a discriminator")])
+@pytest.mark.parametrize(
+    "file, network",
+    [
+        ("netG_spadexattnunetsd", "spadexattnunetsd"),
+        ("netG_spadeunet", "spadeunet"),
+        ("netG_spadeunet4softmaxsplating", "spadeunet4softmaxsplating"),
+        ("netD_video", "a discriminator"),
+    ],
+)
 def test_networks_are_known_by_their_names(file, network):
     assert network_of([entry["name"] for entry in manifest(file)]) == network
 
 
 # ---------------------------------------------------------------- convert
 def motion_like():
-    return {"conv1.weight_orig": torch.randn(32, 6, 4, 4), "conv1.bias": torch.randn(32), "spade_layer8_0.x": torch.randn(2)}
+    return {
+        "conv1.weight_orig": torch.randn(32, 6, 4, 4),
+        "conv1.bias": torch.randn(32),
+        "spade_layer8_0.x": torch.randn(2),
+    }
 
 
 def test_convert_reads_the_options_off_the_tensors(tmp_path):
@@ -170,6 +196,10 @@ def test_convert_reads_the_options_off_the_tensors(tmp_path):
 def test_convert_command(tmp_path):
     torch.save(motion_like(), tmp_path / "latest_net_G.pth")
     command = [sys.executable, "-m", "data.checkpoint", "convert"]
-    done = subprocess.run([*command, str(tmp_path), str(tmp_path / "a.safetensors"), "--netG", "spadeunet", "--half"],
-                          capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [*command, str(tmp_path), str(tmp_path / "a.safetensors"), "--netG", "spadeunet", "--half"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.returncode == 0 and done.stdout.strip().endswith("a.safetensors"), done.stderr

@@ -4,10 +4,16 @@ import random
 
 import pytest
 import torch
-
-from data.datasets import FrameDataset, MotionBatch, MotionDataset, mirror_words, random_hint, read_captions
-from data.flow import write_motion
-from data.media import write_image, write_mask
+from text2cinemagraph.data.datasets import (
+    FrameDataset,
+    MotionBatch,
+    MotionDataset,
+    mirror_words,
+    random_hint,
+    read_captions,
+)
+from text2cinemagraph.data.flow import write_motion
+from text2cinemagraph.data.media import write_image, write_mask
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def test_flow_and_mask_follow_the_picture(root):
         assert item.image.shape == (3, 32, 32) and item.mask.shape == (1, 32, 32) and item.mask.dtype == torch.bool
         rising = bool(item.image[0, 0, -1] > item.image[0, 0, 0])
         flipped.add(not rising)
-        zoom = item.flow[1].mean() / item.image[1].mean()              # 32/48 ... 1.25 of it: flow shrinks with the picture
+        zoom = item.flow[1].mean() / item.image[1].mean()  # 32/48 ... 1.25 of it: flow shrinks with the picture
         assert 0.66 < zoom < 0.84
         sign = 1 if rising else -1
         torch.testing.assert_close(sign * item.flow[0], zoom * item.image[0], atol=0.02, rtol=0)
@@ -67,7 +73,7 @@ def test_broken_items_are_skipped_with_a_word(root):
     data = MotionDataset(root, 32)
     with pytest.warns(UserWarning, match="00001"):
         item = data[1]
-    assert item.image[1].mean() > 0.5 and list(data.broken) == ["00001"]          # the third item came instead
+    assert item.image[1].mean() > 0.5 and list(data.broken) == ["00001"]  # the third item came instead
     with pytest.raises(ValueError, match="leave out --strict"):
         MotionDataset(root, 32, strict=True)[1]
     for k in (0, 2):
@@ -93,7 +99,7 @@ def test_frames_come_in_order_with_their_numbers(root):
         assert 0 <= start < 20 and 40 <= end < 60 and start <= middle < end
         for frame, number in ((item.start, start), (item.middle, middle), (item.end, end)):
             torch.testing.assert_close(frame, torch.full_like(frame, number / 255))
-        assert item.flow[1].mean() == pytest.approx(50 / 255, abs=1e-3)           # crops at full size: px/frame unchanged
+        assert item.flow[1].mean() == pytest.approx(50 / 255, abs=1e-3)  # crops at full size: px/frame unchanged
 
 
 def test_stills_stand(root):

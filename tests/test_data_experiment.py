@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from data.experiment import Experiment
+from text2cinemagraph.data.experiment import Experiment
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "..", "/abs", "a\\b", "x\n"])
@@ -52,7 +51,7 @@ def test_stale_stages_are_known(tmp_path):
     assert e.stale() == ["s3"]
     e.write(mask=torch.ones(1, 4, 4).bool())
     e.note("s4", ("mask_odise",), ("mask",), {})
-    assert e.stale() == ["s3", "s4"]                               # what was made from something out of date is out of date
+    assert e.stale() == ["s3", "s4"]  # what was made from something out of date is out of date
 
 
 def test_an_unwritable_folder_is_named(tmp_path):

@@ -7,8 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
-from data.fetch import SOURCES, Source, complete, download, fetch, main, unpack
+from text2cinemagraph.data.fetch import SOURCES, Source, complete, download, fetch, main, unpack
 
 CONTENT = bytes(range(256)) * 400
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -16,12 +15,18 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 class Handler(BaseHTTPRequestHandler):
     """/file honours ranges, /plain does not, /breaks promises more than it sends, /page is a web page, else 404."""
+
     ranges = []
 
     def do_GET(self):
         start = int(self.headers.get("Range", "bytes=0-").split("=")[1].split("-")[0])
         self.ranges.append(start)
-        body = {"/file": CONTENT, "/plain": CONTENT, "/breaks": CONTENT, "/page": b"<!DOCTYPE html><html>quota</html>"}.get(self.path)
+        body = {
+            "/file": CONTENT,
+            "/plain": CONTENT,
+            "/breaks": CONTENT,
+            "/page": b"<!DOCTYPE html><html>quota</html>",
+        }.get(self.path)
         if body is None:
             return self.send_error(404)
         if self.path != "/plain" and start:
@@ -105,8 +110,17 @@ def test_the_authors_tar_is_unpacked_where_the_configs_look(tmp_path, monkeypatc
             info = tarfile.TarInfo(f"./checkpoints/{name}")
             info.size = 4
             tar.addfile(info, io.BytesIO(b"data"))
-    fake = type("gdown", (), {"download": staticmethod(
-        lambda id, output, resume: open(output, "wb").write(archive.getvalue()) if id == source.url and resume else None)})
+    fake = type(
+        "gdown",
+        (),
+        {
+            "download": staticmethod(
+                lambda id, output, resume: (
+                    open(output, "wb").write(archive.getvalue()) if id == source.url and resume else None
+                )
+            )
+        },
+    )
     monkeypatch.setitem(__import__("sys").modules, "gdown", fake)
     assert fetch(source, tmp_path) and complete(source, tmp_path) and not fetch(source, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(name.split("/")[0] for name in source.needed)

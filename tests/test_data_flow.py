@@ -7,8 +7,7 @@ import lz4.frame
 import numpy as np
 import pytest
 import torch
-
-from data.flow import (
+from text2cinemagraph.data.flow import (
     clamp_flow,
     color_wheel,
     flip_flow,
@@ -20,6 +19,7 @@ from data.flow import (
     write_flow,
     write_motion,
 )
+
 from tests.golden_numbers import GOLDEN, evaluate, load_golden, recipe
 
 
@@ -123,11 +123,19 @@ def test_code_in_files_never_runs(tmp_path, monkeypatch, wrap):
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize("values, message", [
-    (torch.zeros(3, 4, 5), r"expected a flow of shape .* found \(3, 4, 5\)"),
-    (torch.zeros(2, 2, 4, 5), "shape"), (torch.zeros(4, 5), "shape"), (torch.zeros(2, 0, 5), "shape"),
-    (torch.full((2, 4, 5), float("nan")), "finite"), (torch.full((2, 4, 5), float("inf")), "finite"),
-    (torch.zeros(2, 4, 5, dtype=torch.int32), "floating point"), (torch.zeros(2, 4, 5, dtype=torch.bool), "floating point")])
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (torch.zeros(3, 4, 5), r"expected a flow of shape .* found \(3, 4, 5\)"),
+        (torch.zeros(2, 2, 4, 5), "shape"),
+        (torch.zeros(4, 5), "shape"),
+        (torch.zeros(2, 0, 5), "shape"),
+        (torch.full((2, 4, 5), float("nan")), "finite"),
+        (torch.full((2, 4, 5), float("inf")), "finite"),
+        (torch.zeros(2, 4, 5, dtype=torch.int32), "floating point"),
+        (torch.zeros(2, 4, 5, dtype=torch.bool), "floating point"),
+    ],
+)
 def test_what_is_no_flow_is_refused(tmp_path, values, message):
     np.savez(tmp_path / "a.npz", flow=values.numpy())
     torch.save(values, tmp_path / "a.pt")
@@ -147,7 +155,7 @@ def test_damaged_files_give_one_line(tmp_path):
     write_motion(tmp_path / "good.pth", flow)
     for good in list(tmp_path.glob("good.*")):
         data = good.read_bytes()
-        for cut in (b"", data[:3], data[:40], data[:len(data) // 2], data[:-5], b"<!DOCTYPE html>" * 50):
+        for cut in (b"", data[:3], data[:40], data[: len(data) // 2], data[:-5], b"<!DOCTYPE html>" * 50):
             bad = tmp_path / f"bad{good.suffix}"
             bad.write_bytes(cut)
             with pytest.raises(ValueError, match="bad") as error:
@@ -197,7 +205,7 @@ def test_right_is_red_and_rest_is_white():
 
 
 def test_clamp_flow():
-    flow = torch.tensor([3.0, 0.2, 0.0, 4.0, -0.1, 0.0]).view(2, 1, 3)         # (3, 4), (0.2, -0.1), (0, 0)
+    flow = torch.tensor([3.0, 0.2, 0.0, 4.0, -0.1, 0.0]).view(2, 1, 3)  # (3, 4), (0.2, -0.1), (0, 0)
     assert clamp_flow(flow, "component").flatten().tolist() == pytest.approx([1, 0.2, 0, 1, -0.1, 0])
     assert clamp_flow(flow, "magnitude", 2.5).flatten().tolist() == pytest.approx([1.5, 0.2, 0, 2, -0.1, 0])
     assert torch.equal(clamp_flow(flow, "none"), flow)

@@ -1,4 +1,6 @@
-"""From words to an angle to a flow; the original's numbers where it is right, the intended behaviour where it is not."""
+"""From words to an angle to a flow; the original's numbers where it is right, the intended behaviour where it is
+not.
+"""
 
 import json
 import math
@@ -7,8 +9,16 @@ import re
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.data.hint import (
+    DIRECTIONS,
+    blend_hint,
+    blended_hint,
+    cluster_centers,
+    direction_hint,
+    find_direction,
+    sample_angle,
+)
 
-from data.hint import DIRECTIONS, blend_hint, blended_hint, cluster_centers, direction_hint, find_direction, sample_angle
 from tests.golden_numbers import GOLDEN, evaluate, load_golden
 
 # Captions of inference.json where the original's rewritten prompt or its answer is wrong, and what is meant.
@@ -34,9 +44,13 @@ def hint_flows():
 
 
 def discs(text, height, width):
-    """The union of the discs of "(cy*h,cx*w,r) in (.2,.2,7),(...) with ..." as bool [H,W]; everywhere where there is no text."""
+    """The union of the discs of "(cy*h,cx*w,r) in (.2,.2,7),(...) with ..." as bool [H,W]; everywhere where there is no
+    text.
+    """
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    triples = [[float(number) for number in triple.split(",")] for triple in re.findall(r"\(([\d.]+,[\d.]+,[\d.]+)\)", text)]
+    triples = [
+        [float(number) for number in triple.split(",")] for triple in re.findall(r"\(([\d.]+,[\d.]+,[\d.]+)\)", text)
+    ]
     inside = [(y - cy * height) ** 2 + (x - cx * width) ** 2 < r * r for cy, cx, r in triples]
     return torch.stack(inside).any(0) if inside else torch.ones(height, width, dtype=torch.bool)
 
@@ -77,7 +91,7 @@ def test_blended_hint_is_the_originals():
     stride = case["stride"]
     for name, flow in hint_flows().items():
         for k in range(1, 6):
-            mask = (flow.square().sum(0, keepdim=True) > flow.square().sum(0).mean() / 10)
+            mask = flow.square().sum(0, keepdim=True) > flow.square().sum(0).mean() / 10
             assert int(mask.sum()) == golden[f"{name}.mask_count"]
             for kind in ("auto", "n10"):
                 hint = blend_hint(flow, golden[f"{name}.k{k}.{kind}.centers_yx"], mask)[:, ::stride, ::stride]
@@ -92,13 +106,27 @@ def test_blended_hint_is_the_originals():
 # ---------------------------------------------------------------- words
 @pytest.mark.parametrize("phrase", list(DIRECTIONS))
 def test_every_phrase_is_found_whatever_its_spaces_and_case(phrase):
-    for written in (phrase, phrase.upper(), phrase.replace(", ", " , "), phrase.replace(", ", ","), phrase.replace(" ", "  ")):
+    for written in (
+        phrase,
+        phrase.upper(),
+        phrase.replace(", ", " , "),
+        phrase.replace(", ", ","),
+        phrase.replace(" ", "  "),
+    ):
         assert find_direction(f"a river in {written} direction near a mountain") == (phrase, "a river near a mountain")
 
 
-@pytest.mark.parametrize("prompt", [
-    "a mountain in the rain", "a waterfall, upwards", "captain left to right direction", "a river in upwards directions",
-    "a river within downwards direction", ""])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a mountain in the rain",
+        "a waterfall, upwards",
+        "captain left to right direction",
+        "a river in upwards directions",
+        "a river within downwards direction",
+        "",
+    ],
+)
 def test_prompts_without_a_clause_stay_as_they_are(prompt):
     assert find_direction(prompt) == (None, prompt)
 
@@ -141,10 +169,10 @@ def test_a_tiny_mask_gives_no_hint():
 
 def test_blended_hint_of_few_pixels_none_and_a_constant_flow():
     assert not blended_hint(torch.zeros(2, 6, 8), 5).any()
-    flow = torch.zeros(2, 6, 30)                     # far apart for sigma = 6 / 2, so that they do not mix
+    flow = torch.zeros(2, 6, 30)  # far apart for sigma = 6 / 2, so that they do not mix
     flow[:, 1, 2] = torch.tensor([1.0, -2.0])
     flow[:, 4, 26] = torch.tensor([-1.0, 2.0])
-    few = blended_hint(flow, 5)                      # the original saves a file of the wrong shape here
+    few = blended_hint(flow, 5)  # the original saves a file of the wrong shape here
     assert few.shape == flow.shape and torch.allclose(few, flow, atol=1e-5)
     constant = torch.tensor([3.0, 1.0])[:, None, None].expand(2, 20, 30)
     assert torch.allclose(blended_hint(constant, 3), constant, atol=1e-5)

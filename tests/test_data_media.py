@@ -5,9 +5,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-from data.files import atomic, sha256
-from data.media import VideoWriter, read_image, read_mask, read_video, to_uint8, write_image, write_mask
+from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.data.media import (
+    VideoWriter,
+    read_image,
+    read_mask,
+    read_video,
+    to_uint8,
+    write_image,
+    write_mask,
+)
 
 
 def test_every_level_survives_a_round_trip(tmp_path):
@@ -45,9 +52,14 @@ def test_masks_of_every_mode_size_and_polarity(tmp_path):
     mask = torch.zeros(1, 8, 12, dtype=torch.bool)
     mask[:, 2:6, 3:9] = True
     gray = Image.fromarray(mask[0].numpy().astype(np.uint8) * 255)
-    for mode, picture in {"1": gray.convert("1"), "L01": Image.fromarray(mask[0].numpy().astype(np.uint8)), "P": gray.convert("P"),
-                          "RGB": gray.convert("RGB"), "I;16": Image.fromarray(mask[0].numpy().astype(np.uint16) * 65535),
-                          "alpha": Image.merge("RGBA", [gray.point(lambda _: 0)] * 3 + [gray])}.items():
+    for mode, picture in {
+        "1": gray.convert("1"),
+        "L01": Image.fromarray(mask[0].numpy().astype(np.uint8)),
+        "P": gray.convert("P"),
+        "RGB": gray.convert("RGB"),
+        "I;16": Image.fromarray(mask[0].numpy().astype(np.uint16) * 65535),
+        "alpha": Image.merge("RGBA", [gray.point(lambda _: 0)] * 3 + [gray]),
+    }.items():
         picture.save(tmp_path / "m.png")
         assert torch.equal(read_mask(tmp_path / "m.png", (8, 12)), mask), mode
     gray.save(tmp_path / "m.png")
@@ -68,7 +80,7 @@ def test_broken_pictures_are_named(tmp_path, content):
 def test_truncated_picture_is_named(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.jpg")
     whole = (tmp_path / "a.jpg").read_bytes()
-    (tmp_path / "a.jpg").write_bytes(whole[:len(whole) // 2])
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match="a.jpg"):
         read_image(tmp_path / "a.jpg")
 
@@ -79,7 +91,7 @@ def test_video_round_trip(tmp_path):
         for frame in frames:
             video.write(frame)
     back = list(read_video(tmp_path / "v.mp4"))
-    assert len(back) == 10 and back[0].shape == (34, 52, 3)           # odd width gains one column
+    assert len(back) == 10 and back[0].shape == (34, 52, 3)  # odd width gains one column
     assert all(abs(float(b.mean()) - n * 25.5) < 3 for n, b in enumerate(back))
 
 

@@ -6,12 +6,12 @@ import random
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.data.datasets import FrameDataset, MotionDataset
+from text2cinemagraph.data.flow import clamp_flow, read_flow, resize_flow, write_motion
+from text2cinemagraph.data.media import read_image, to_uint8
+from text2cinemagraph.data.published import PublishedWindow, published_window, resize_image, soft_mask
+from text2cinemagraph.models.motion import motion_input
 
-from data.datasets import FrameDataset, MotionDataset
-from data.flow import clamp_flow, read_flow, resize_flow, write_motion
-from data.media import read_image, to_uint8
-from data.published import PublishedWindow, published_window, resize_image, soft_mask
-from models.motion import motion_input
 from tests.golden_numbers import GOLDEN, evaluate, load_golden, stride_of
 
 pytestmark = pytest.mark.golden
@@ -60,6 +60,7 @@ def golden(tmp_path_factory):
 
 def write_png(path, pixels):
     from PIL import Image
+
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.numpy().astype(np.uint8)).save(path)
 
@@ -70,12 +71,25 @@ def compare(file, key, value, atol=0.01):
     assert close.shape == file[key].shape and close.mean() >= 0.999, (key, close.mean())
 
 
-@pytest.mark.parametrize("case, item, hint, masks", [
-    ("motion_test_segmask", 0, False, True), ("motion_test_avgmask", 1, False, False), ("motion_test_hint", 0, True, False)])
+@pytest.mark.parametrize(
+    "case, item, hint, masks",
+    [
+        ("motion_test_segmask", 0, False, True),
+        ("motion_test_avgmask", 1, False, False),
+        ("motion_test_hint", 0, True, False),
+    ],
+)
 def test_whole_pictures(golden, case, item, hint, masks):
     file, facts, root = golden
-    data = MotionDataset(root, facts["recipe"]["fineSize"], mask_path=root.parent / "masks" if masks else "", use_hint=hint,
-                         hints_path=root.parent / "hints" if hint else "", augment=False, as_published=True)
+    data = MotionDataset(
+        root,
+        facts["recipe"]["fineSize"],
+        mask_path=root.parent / "masks" if masks else "",
+        use_hint=hint,
+        hints_path=root.parent / "hints" if hint else "",
+        augment=False,
+        as_published=True,
+    )
     batch = data.read(facts["recipe"]["ids"][item], Scripted(facts["hint_idx_first10"][0]))
     compare(file, f"{case}.label", motion_input(batch.image, batch.mask, batch.hint))
     compare(file, f"{case}.image", batch.flow / 64)
@@ -92,7 +106,9 @@ def crop_and_flip(seed, full, size):
 def test_training_pictures(golden, case):
     file, facts, root = golden
     info, number, hint = facts["recipe"], int(case[-1]), "hint" in case
-    data = MotionDataset(root, info["fineSize"], use_hint=hint, hints_path=root.parent / "hints" if hint else "", as_published=True)
+    data = MotionDataset(
+        root, info["fineSize"], use_hint=hint, hints_path=root.parent / "hints" if hint else "", as_published=True
+    )
     draws = crop_and_flip(3 + number, info["source_hw"], info["fineSize"])
     batch = data.read(info["ids"][number], Scripted(*facts["hint_idx_first10"][:1] if hint else (), *draws))
     compare(file, f"{case}.label", motion_input(batch.image, batch.mask, batch.hint))
@@ -134,11 +150,16 @@ def test_soft_masks():
 
 
 def test_pictures_are_resized_as_published():
-    """Of load_image only the filter is kept: its swapped sides and the resize it leaves out are bugs (docs/fidelity.md)."""
+    """Of load_image only the filter is kept: its swapped sides and the resize it leaves out are bugs
+    (docs/fidelity.md).
+    """
     file, facts = np.load(GOLDEN / "inference.npz"), json.loads((GOLDEN / "inference.json").read_text())
     seed = facts["theta"]["python_random_seeds"][0] // 100
     for name, case in facts["load_image"].items():
-        image = np.round((evaluate(f"image(seed,'load.{name}',(3,{case['source_hw'][0]},{case['source_hw'][1]}))", seed=seed) + 1) * 127.5)
+        image = np.round(
+            (evaluate(f"image(seed,'load.{name}',(3,{case['source_hw'][0]},{case['source_hw'][1]}))", seed=seed) + 1)
+            * 127.5
+        )
         wanted = file[f"load_image.{name}.out"]
         if case["source_hw"] == list(wanted.shape[1:]):
             continue
@@ -161,7 +182,7 @@ def test_the_video_networks_flow():
     size = facts["s5.Motion"]["shape"][-1]
     flow = evaluate(inputs["net_output"].split(", n =")[0], seed=seed, n=size)[0] * 64
     mask = evaluate(inputs["mask"].split("*255")[0], seed=seed).clone()
-    mask[:8, :8] = 0                                                   # 254 counts as "outside" there
+    mask[:8, :8] = 0  # 254 counts as "outside" there
     for case in (key for key in facts if key.startswith("s6.")):
         speed = facts[case].get("speed") or float(case.split("speed")[1])
         side = facts[case]["label_shape"][-1]

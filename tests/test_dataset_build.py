@@ -12,18 +12,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.data.datasets import FrameDataset, MotionBatch, MotionDataset
+from text2cinemagraph.data.flow import read_motion
+from text2cinemagraph.data.media import VideoWriter, read_image, read_video
+from text2cinemagraph.dataset import build_from_videos as build
+from text2cinemagraph.dataset.build_from_videos import Settings, build_from_videos, choose_sides, collect
+from text2cinemagraph.dataset.camera import camera_motion
+from text2cinemagraph.dataset.motion import load_raft, mean_flow, raft_file
+from text2cinemagraph.dataset.videos import find_videos, read_frames
 
-from data.datasets import FrameDataset, MotionBatch, MotionDataset
-from data.flow import read_motion
-from data.media import VideoWriter, read_image, read_video
-from dataset import build_from_videos as build
-from dataset.build_from_videos import Settings, build_from_videos, choose_sides, collect
-from dataset.camera import camera_motion
-from dataset.motion import load_raft, mean_flow, raft_file
-from dataset.videos import find_videos, read_frames
-
-SIZE, BOX = (128, 176), (slice(32, 96), slice(40, 136))         # px; where the texture moves
-VELOCITY = 1.0, 0.5                                             # px/frame, right and down
+SIZE, BOX = (128, 176), (slice(32, 96), slice(40, 136))  # px; where the texture moves
+VELOCITY = 1.0, 0.5  # px/frame, right and down
 SETTINGS = Settings(size=128, validation_share=0.3)
 
 
@@ -33,12 +32,16 @@ def texture(size, seed):
 
 
 def scene(n=60, velocity=VELOCITY, pan=0.0, seed=0):
-    """n frames, uint8 [H,W,3]: a texture moving inside BOX before another one that a camera passes by at `pan` px/frame."""
+    """n frames, uint8 [H,W,3]: a texture moving inside BOX before another one that a camera passes by at `pan`
+    px/frame.
+    """
     height, width = SIZE
     far, near = texture((height, width + 100), seed), texture((2 * height, 2 * width), seed + 1)
     for k in range(n):
         frame = cv2.warpAffine(far, np.float32([[1, 0, -pan * k], [0, 1, 0]]), (width, height))
-        moved = cv2.warpAffine(near, np.float32([[1, 0, velocity[0] * k - 80], [0, 1, velocity[1] * k - 50]]), (width, height))
+        moved = cv2.warpAffine(
+            near, np.float32([[1, 0, velocity[0] * k - 80], [0, 1, velocity[1] * k - 50]]), (width, height)
+        )
         frame[BOX] = moved[BOX]
         yield frame
 
@@ -57,7 +60,7 @@ def videos(tmp_path_factory):
     write_video(folder / "pan.mp4", pan=0.5)
     write_video(folder / "short.mp4", n=20)
     whole = (folder / "lake.mp4").read_bytes()
-    (folder / "cut.mp4").write_bytes(whole[:len(whole) * 2 // 3])
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])
     (folder / "notes.mov").write_bytes(b"no video")
     return folder
 
@@ -76,7 +79,7 @@ def motions(output):
 def test_flow_is_the_known_motion_inside_and_near_nothing_outside(built):
     flow = read_motion(next(built[0].glob("*/river-one_000_motion.pth")))
     assert flow.shape == (2, *SIZE)
-    inside = flow[:, 48:80, 56:120]                             # 16 px from the edge of BOX: outside of Farneback's window
+    inside = flow[:, 48:80, 56:120]  # 16 px from the edge of BOX: outside of Farneback's window
     true = torch.tensor(VELOCITY)[:, None, None]
     assert (inside - true).norm(dim=0).max() < 0.2 * true.norm()
     outside = torch.ones(SIZE, dtype=torch.bool)
@@ -87,10 +90,13 @@ def test_flow_is_the_known_motion_inside_and_near_nothing_outside(built):
 
 def test_layout_and_split_by_video(built):
     output, content = built
-    sides = {side: {path.name.removesuffix("_input.jpg") for path in (output / side).glob("*_input.jpg")} for side in build.SIDES}
+    sides = {
+        side: {path.name.removesuffix("_input.jpg") for path in (output / side).glob("*_input.jpg")}
+        for side in build.SIDES
+    }
     assert sides["train"] | sides["validation"] == {"river-one_000", "river-one_001", "lake_000"}
     assert len({content["sides"]["river-one"], content["sides"]["lake"]}) == 2
-    assert {"river-one_000", "river-one_001"} in sides.values()             # both clips on one side
+    assert {"river-one_000", "river-one_001"} in sides.values()  # both clips on one side
     folder = output / content["sides"]["lake"]
     frames = list(read_video(folder / "lake_000_gt.mp4"))
     stored = [cv2.imread(str(folder / "lake_000_gt" / "images" / f"{n}.png"))[..., ::-1] for n in range(60)]
@@ -122,19 +128,20 @@ def test_camera_numbers():
     def percent(**what):
         return camera_motion([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in scene(**what)])
 
-    assert percent()[0] < 0.1                                   # % of the short side
+    assert percent()[0] < 0.1  # % of the short side
     moved, _ = percent(pan=0.05)
     assert moved == pytest.approx(59 * 0.05 / 128 * 100, rel=0.1)
     frames = [*scene(n=30), *scene(n=30, seed=9)]
-    assert camera_motion([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])[1]          # a cut
+    assert camera_motion([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])[1]  # a cut
     assert camera_motion([np.zeros(SIZE, np.uint8)] * 60) is None
 
 
 def test_telephone_videos_are_turned_upright(videos, tmp_path):
     content = bytearray((videos / "lake.mp4").read_bytes())
-    matrix = content.index(b"tkhd") + 44                        # 40 bytes into the box's content after its 4 flags
-    content[matrix:matrix + 36] = b"".join(v.to_bytes(4, "big", signed=True) for v in
-                                           (0, 1 << 16, 0, -(1 << 16), 0, 0, SIZE[0] << 16, 0, 1 << 30))
+    matrix = content.index(b"tkhd") + 44  # 40 bytes into the box's content after its 4 flags
+    content[matrix : matrix + 36] = b"".join(
+        v.to_bytes(4, "big", signed=True) for v in (0, 1 << 16, 0, -(1 << 16), 0, 0, SIZE[0] << 16, 0, 1 << 30)
+    )
     (tmp_path / "turned.mp4").write_bytes(content)
     plain = next(read_frames(videos / "lake.mp4", 1000))
     assert np.array_equal(next(read_frames(tmp_path / "turned.mp4", 1000)), np.rot90(plain, -1))
@@ -145,7 +152,7 @@ def test_killed_and_resumed_equals_uninterrupted(built, videos, tmp_path):
     process.start()
     while process.is_alive() and not any((tmp_path / "report").glob("*.json")):
         time.sleep(0.01)
-    time.sleep(0.1)                                             # in the middle of the next clip
+    time.sleep(0.1)  # in the middle of the next clip
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("report/*.json")}
@@ -200,17 +207,20 @@ def test_sides():
     grown = choose_sides(sides, [*names, *"abcdefghij"], 0.1, 0)
     assert {**grown, **sides} == grown and sum(side == "validation" for side in grown.values()) == 3
     assert set(choose_sides({}, ["a", "b"], 0.1, 0).values()) == {"train", "validation"}
-    assert choose_sides({}, ["a"], 0.5, 0) == {"a": "train"} and "validation" not in choose_sides({}, names, 0, 0).values()
+    assert (
+        choose_sides({}, ["a"], 0.5, 0) == {"a": "train"} and "validation" not in choose_sides({}, names, 0, 0).values()
+    )
 
 
 def test_raft_runs_with_weights_from_a_file_alone(tmp_path, monkeypatch):
     from torchvision.models.optical_flow import raft_small
+
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="download.pytorch.org/models/raft_large.*--raft_weights"):
         raft_file("")
     weights = tmp_path / "raft.pth"
     torch.manual_seed(0)
-    torch.save(raft_small(weights=None).state_dict(), weights)          # the shape of the computation, not its quality
+    torch.save(raft_small(weights=None).state_dict(), weights)  # the shape of the computation, not its quality
     frames = list(scene(n=3))
     flow = mean_flow(frames, "raft", raft_file(weights))
     assert flow.shape == (2, *SIZE) and flow.isfinite().all()
@@ -219,13 +229,16 @@ def test_raft_runs_with_weights_from_a_file_alone(tmp_path, monkeypatch):
         load_raft(str(weights.with_name("other.pth")))
 
 
-@pytest.mark.parametrize("flags, said", [
-    ([], "no videos in"),
-    (["--flow_method", "lucas"], "expected farneback or raft"),
-    (["--clip_frames", "30"], "expected 60 or more"),
-    (["--validation_share", "1"], "below 1"),
-    (["--max_camera_motion", "nan"], "expected 0 or more"),
-])
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        ([], "no videos in"),
+        (["--flow_method", "lucas"], "expected farneback or raft"),
+        (["--clip_frames", "30"], "expected 60 or more"),
+        (["--validation_share", "1"], "below 1"),
+        (["--max_camera_motion", "nan"], "expected 0 or more"),
+    ],
+)
 def test_mistakes_are_named(flags, said, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["build", "--videos", str(tmp_path), "--output", str(tmp_path / "out"), *flags])
     with pytest.raises(ValueError, match=said):
@@ -245,4 +258,4 @@ def test_facts_of_a_clip_are_kept(built):
     facts = json.loads((built[0] / "report" / "river-one_000.json").read_text())
     assert facts["size"] == list(SIZE) and not facts["refused"]
     assert facts["fastest"] == pytest.approx(np.hypot(*VELOCITY), rel=0.1)
-    assert 0.6 * np.hypot(*VELOCITY) < facts["speed"] < np.hypot(*VELOCITY)         # Farneback's soft edge moves, but slower
+    assert 0.6 * np.hypot(*VELOCITY) < facts["speed"] < np.hypot(*VELOCITY)  # Farneback's soft edge moves, but slower

@@ -4,12 +4,11 @@ import sys
 
 import pytest
 import torch
-
-from data.datasets import read_captions
-from data.media import write_image
-from dataset.generate_captions import clean, generate_captions, load_captioner, main
-from options.cli import run_main
-from options.runtime import make_runtime
+from text2cinemagraph.data.datasets import read_captions
+from text2cinemagraph.data.media import write_image
+from text2cinemagraph.dataset.generate_captions import clean, generate_captions, load_captioner, main
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.runtime import make_runtime
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "river", "lake", "in", "the", "sun", ":"]
 
@@ -18,16 +17,29 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "river", "l
 def model(tmp_path_factory):
     """A BLIP of two narrow layers, saved as the hub's folders are."""
     from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
     folder = tmp_path_factory.mktemp("blip")
     (folder / "vocab.txt").write_text("\n".join(WORDS) + "\n")
-    processor = BlipProcessor(BlipImageProcessor(size={"height": 32, "width": 32}), BertTokenizer(str(folder / "vocab.txt")))
+    processor = BlipProcessor(
+        BlipImageProcessor(size={"height": 32, "width": 32}), BertTokenizer(str(folder / "vocab.txt"))
+    )
     processor.save_pretrained(folder)
     narrow = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
     config = BlipConfig(
-        text_config={**narrow, "vocab_size": len(WORDS), "encoder_hidden_size": 32, "bos_token_id": 5, "sep_token_id": 3,
-                     "eos_token_id": 3, "pad_token_id": 0, "max_position_embeddings": 64},
-        vision_config={**narrow, "image_size": 32, "patch_size": 16}, projection_dim=32)
+        text_config={
+            **narrow,
+            "vocab_size": len(WORDS),
+            "encoder_hidden_size": 32,
+            "bos_token_id": 5,
+            "sep_token_id": 3,
+            "eos_token_id": 3,
+            "pad_token_id": 0,
+            "max_position_embeddings": 64,
+        },
+        vision_config={**narrow, "image_size": 32, "patch_size": 16},
+        projection_dim=32,
+    )
     BlipForConditionalGeneration(config).save_pretrained(folder)
     return folder
 
@@ -71,8 +83,19 @@ def test_missing_and_unsuitable_models_are_one_line(pictures, tmp_path_factory, 
         load_captioner("nobody/nothing", make_runtime("cpu"))
     with pytest.raises(FileNotFoundError, match="no whole model"):
         load_captioner(str(tmp_path_factory.mktemp("empty")), make_runtime("cpu"))
-    monkeypatch.setattr(sys, "argv", ["captions", "--dataroot", str(pictures / "train"), "--output", str(pictures / "my.txt"),
-                                      "--model", str(pictures / "nowhere")])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "captions",
+            "--dataroot",
+            str(pictures / "train"),
+            "--output",
+            str(pictures / "my.txt"),
+            "--model",
+            str(pictures / "nowhere"),
+        ],
+    )
     with pytest.raises(SystemExit) as stopped:
         run_main(main)
     said = capsys.readouterr().err
@@ -81,6 +104,7 @@ def test_missing_and_unsuitable_models_are_one_line(pictures, tmp_path_factory, 
 
 def test_weights_that_lack_something_are_refused(model, tmp_path):
     from safetensors.torch import load_file, save_file
+
     for path in model.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     state = load_file(model / "model.safetensors")

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from data.flow import read_flow, write_motion
-from data.hint import blended_hint
-from dataset.generate_flow_hint import generate_flow_hint, write_hints
+from text2cinemagraph.data.flow import read_flow, write_motion
+from text2cinemagraph.data.hint import blended_hint
+from text2cinemagraph.dataset.generate_flow_hint import generate_flow_hint, write_hints
 
 
 @pytest.fixture
@@ -47,7 +46,21 @@ def test_mistakes_are_named(motions):
 
 
 def test_command_with_two_processes(motions):
-    done = subprocess.run([sys.executable, "dataset/generate_flow_hint.py", "--dataroot", str(motions / "train"), "--save_path",
-                           str(motions / "hints"), "--n_clusters", "1", "--workers", "2"],
-                          capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [
+            sys.executable,
+            "dataset/generate_flow_hint.py",
+            "--dataroot",
+            str(motions / "train"),
+            "--save_path",
+            str(motions / "hints"),
+            "--n_clusters",
+            "1",
+            "--workers",
+            "2",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.returncode == 0 and "2 hints written" in done.stdout, done.stderr

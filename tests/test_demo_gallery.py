@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from text2cinemagraph.demo import gallery
 
-from demo import gallery
-
-QUICK = ["twin_extraction.ddim_steps=4", "twin_generation.feature_injection_threshold=3", "video.n_frames=4", "attn_mask.fallback=true"]
+QUICK = [
+    "twin_extraction.ddim_steps=4",
+    "twin_generation.feature_injection_threshold=3",
+    "video.n_frames=4",
+    "attn_mask.fallback=true",
+]
 
 
 def call(monkeypatch, *words):
@@ -40,9 +44,9 @@ def test_a_gallery_is_made_and_goes_on(monkeypatch, tmp_path):
     for name in page.split('src="')[1:]:
         assert (tmp_path / "out" / name.split('"')[0]).is_file()
     call(monkeypatch, *words, "--twin_prompts", tmp_path / "t.txt", "odise.vocab=water, sky, sea, waterfall")
-    assert len(runs) == 2                                          # nothing to do
+    assert len(runs) == 2  # nothing to do
     record = next((tmp_path / "out").glob("a-sea*/gallery.json"))
-    record.write_text(record.read_text()[:20])                     # torn
+    record.write_text(record.read_text()[:20])  # torn
     call(monkeypatch, *words, "--twin_prompts", tmp_path / "t.txt", "odise.vocab=water, sky, sea, waterfall")
     assert len(runs) == 3
 
@@ -57,6 +61,7 @@ def test_a_failing_prompt_is_told_and_the_others_go_on(monkeypatch, tmp_path, ca
         folder.mkdir(parents=True)
         (folder / "video.mp4").write_bytes(b"")
         made.append(folder)
+
     monkeypatch.setattr(gallery.inference_t2c, "main", run)
     (tmp_path / "p.txt").write_text("a bad one\na good one\n")
     with pytest.raises(ValueError, match="1 of 2 failed: a bad one"):
@@ -66,9 +71,15 @@ def test_a_failing_prompt_is_told_and_the_others_go_on(monkeypatch, tmp_path, ca
     assert json.loads((tmp_path / "out" / "a-bad-one-1" / "gallery.json").read_text())["error"] == "the mask is empty"
 
 
-@pytest.mark.parametrize("words, expected", [
-    (["--prompts", "none.txt"], "none.txt"), (["--prompts", "", "--images", "none"], "none"), (["--prompts", ""], "nothing to make"),
-    (["--config", "none.yaml"], "none.yaml")])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--prompts", "none.txt"], "none.txt"),
+        (["--prompts", "", "--images", "none"], "none"),
+        (["--prompts", ""], "nothing to make"),
+        (["--config", "none.yaml"], "none.yaml"),
+    ],
+)
 def test_mistakes_are_one_line(monkeypatch, tmp_path, words, expected):
     with pytest.raises((ValueError, OSError), match=expected):
         call(monkeypatch, "--output", tmp_path, *words)

@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from data.media import read_image, read_mask, write_image
-from demo.gen_mask import gen_mask, overlay, pictures, report
-from evaluate.finished import Share
-from img2img.segment import EmptyMask
+from text2cinemagraph.data.media import read_image, read_mask, write_image
+from text2cinemagraph.demo.gen_mask import gen_mask, overlay, pictures, report
+from text2cinemagraph.evaluate.finished import Share
+from text2cinemagraph.img2img.segment import EmptyMask
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def lower_half(image):
     mask = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
-    mask[:, image.shape[1] // 2:] = True
+    mask[:, image.shape[1] // 2 :] = True
     return mask
 
 
@@ -35,7 +34,10 @@ def folder(tmp_path):
 
 def test_pictures_are_found_by_id(folder):
     assert {name: path.name for name, path in pictures(folder / "in").items()} == {
-        "1": "1_input.jpg", "2": "2_input.png", "river": "river.PNG"}
+        "1": "1_input.jpg",
+        "2": "2_input.png",
+        "river": "river.PNG",
+    }
     write_image(folder / "in" / "1.png", torch.rand(3, 8, 10))
     with pytest.raises(ValueError, match="1.png and 1_input.jpg .* 1_mask.png"):
         pictures(folder / "in")
@@ -89,12 +91,24 @@ def test_shares_are_disjoint_and_whole(folder):
 def test_killed_in_the_middle_and_restarted(tmp_path):
     """The command of the README over fifty pictures, with the segmenter of this repository."""
     y = torch.linspace(0, 1, 96)[None, :, None]
-    for n in range(50):                                                    # a bright sky over a sea, of fifty tints
-        picture = torch.where(y < 0.45, torch.tensor([0.6, 0.75, 0.95])[:, None, None], torch.tensor([0.1, 0.35, 0.6])[:, None, None])
+    for n in range(50):  # a bright sky over a sea, of fifty tints
+        picture = torch.where(
+            y < 0.45, torch.tensor([0.6, 0.75, 0.95])[:, None, None], torch.tensor([0.1, 0.35, 0.6])[:, None, None]
+        )
         ripples = 0.06 * torch.sin(y * 300 + torch.linspace(0, 40, 128) + n) * (y >= 0.45)
         write_image(tmp_path / "in" / f"{n:02}_input.jpg", (picture + ripples + n / 1000).clamp(0, 1))
-    command = [sys.executable, "demo/gen_mask.py", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
-               "--vocab", "water, waterfall, river, ocean, lake, sea; sky", "--checkpoint", "checkpoints/mini/segmenter"]
+    command = [
+        sys.executable,
+        "demo/gen_mask.py",
+        "--input",
+        str(tmp_path / "in"),
+        "--output",
+        str(tmp_path / "out"),
+        "--vocab",
+        "water, waterfall, river, ocean, lake, sea; sky",
+        "--checkpoint",
+        "checkpoints/mini/segmenter",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -102,7 +116,7 @@ def test_killed_in_the_middle_and_restarted(tmp_path):
         time.sleep(0.02)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    (tmp_path / "out" / f".49_mask.{run.pid}.part.png").write_bytes(b"half a mask")        # what a kill in mid-write leaves
+    (tmp_path / "out" / f".49_mask.{run.pid}.part.png").write_bytes(b"half a mask")  # what a kill in mid-write leaves
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").glob("*_mask.png") if not p.name.startswith(".")}
     assert 5 <= len(before) < 50
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)

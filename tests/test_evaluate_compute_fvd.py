@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from data.media import VideoWriter, read_video, write_image
-from evaluate.backbones import load_backbone
-from evaluate.clips import FRAMES, pair, predicted_clips, read_clip
-from evaluate.compute_fvd import compute_fvd, main
-from evaluate.fvd import distance_of_features
-from options.cli import run_main
+from text2cinemagraph.data.media import VideoWriter, read_video, write_image
+from text2cinemagraph.evaluate.backbones import load_backbone
+from text2cinemagraph.evaluate.clips import FRAMES, pair, predicted_clips, read_clip
+from text2cinemagraph.evaluate.compute_fvd import compute_fvd, main
+from text2cinemagraph.evaluate.fvd import distance_of_features
+from text2cinemagraph.options.cli import run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -76,7 +75,7 @@ def clips(tmp_path_factory):
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """The command in this process: run(*words) -> exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)                                    # where --cache lies by default
+    monkeypatch.chdir(tmp_path)  # where --cache lies by default
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["evaluate/compute_fvd.py", "--device", "cpu", *map(str, words)])
@@ -113,18 +112,34 @@ def fails(run):
 
 
 def flags(folder):
-    return ("--pred_path", folder / "pred", "--gt_path", folder / "gt", "--i3d", folder / "i3d.pt", "--cache", folder / "cache",
-            "--output", folder / "result.json")
+    return (
+        "--pred_path",
+        folder / "pred",
+        "--gt_path",
+        folder / "gt",
+        "--i3d",
+        folder / "i3d.pt",
+        "--cache",
+        folder / "cache",
+        "--output",
+        folder / "result.json",
+    )
 
 
 def test_the_published_command(clips):
-    done = subprocess.run([sys.executable, "evaluate/compute_fvd.py", *map(str, flags(clips)), "--type", "fvd_60"],
-                          capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "evaluate/compute_fvd.py", *map(str, flags(clips)), "--type", "fvd_60"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stderr
     found, text = json.loads(done.stdout), done.stderr
     assert found == json.loads((clips / "result.json").read_text())
-    real, fake = (np.stack([by_hand(clips / side / f"{n:05d}_{end}.mp4") for n in range(6)])
-                  for side, end in (("gt", "gt"), ("pred", "video")))
+    real, fake = (
+        np.stack([by_hand(clips / side / f"{n:05d}_{end}.mp4") for n in range(6)])
+        for side, end in (("gt", "gt"), ("pred", "video"))
+    )
     assert found["value"] == pytest.approx(distance_of_features(real, fake), rel=1e-5)
     assert found["interval_95"][0] <= found["value"] <= found["interval_95"][1]
     assert (found["n"], found["feature_dim"], found["floor"]["n"]) == (6, 12, 3)
@@ -151,13 +166,21 @@ def test_the_two_modes_are_near_and_named(clips, result):
     published, clean = (result(clips, "--type", "fvd_16", "--mode", mode)[0] for mode in ("published", "clean"))
     assert published["resize"] != clean["resize"] and "Pillow" in clean["resize"]
     assert published["value"] != clean["value"] and published["value"] == pytest.approx(clean["value"], rel=0.1)
-    frames = [read_clip(clips / "gt" / "00000_gt.mp4", FRAMES["fvd_16"], mode).astype(float) for mode in ("published", "clean")]
+    frames = [
+        read_clip(clips / "gt" / "00000_gt.mp4", FRAMES["fvd_16"], mode).astype(float)
+        for mode in ("published", "clean")
+    ]
     assert np.abs(frames[0] - frames[1]).mean() < 2
 
 
 def test_a_killed_run_continues_to_the_same_number(clips, tmp_path, monkeypatch):
-    """Killed in the third batch: the first two are not computed again, half a file is not trusted, the number is the same."""
-    backbone, pairing = load_backbone(str(clips / "i3d.pt"), "", "", torch.device("cpu")), pair(clips / "gt", clips / "pred")
+    """Killed in the third batch: the first two are not computed again, half a file is not trusted, the number is the
+    same.
+    """
+    backbone, pairing = (
+        load_backbone(str(clips / "i3d.pt"), "", "", torch.device("cpu")),
+        pair(clips / "gt", clips / "pred"),
+    )
     whole = compute_fvd(pairing, backbone, "fvd_16", cache=tmp_path / "a", batch=2)
     calls, compute = [], backbone.features
 
@@ -174,7 +197,9 @@ def test_a_killed_run_continues_to_the_same_number(clips, tmp_path, monkeypatch)
     assert len(kept) == 4
     kept[0].write_bytes(kept[0].read_bytes()[:50])
     again = compute_fvd(pairing, backbone, "fvd_16", cache=tmp_path / "b", batch=2)
-    assert again == whole and sum(calls) == 2 + 2 + 2 + 2 + 8        # two kept, one of them damaged, one interrupted, four not begun
+    assert (
+        again == whole and sum(calls) == 2 + 2 + 2 + 2 + 8
+    )  # two kept, one of them damaged, one interrupted, four not begun
     compute_fvd(pairing, backbone, "fvd_16", cache=tmp_path / "b", batch=2)
     assert len(calls) == 8
     compute_fvd(pairing, backbone, "fvd_60", cache=tmp_path / "b", batch=6)
@@ -182,7 +207,9 @@ def test_a_killed_run_continues_to_the_same_number(clips, tmp_path, monkeypatch)
 
 
 def test_folders_of_pictures_and_the_original_names(clips, tmp_path):
-    """Lossless frames beside the encoded clip give nearly the same; <id>_input_video.mp4 is found, also in images/ below."""
+    """Lossless frames beside the encoded clip give nearly the same; <id>_input_video.mp4 is found, also in images/
+    below.
+    """
     for n in range(2):
         for t, frame in enumerate(read_video(clips / "gt" / f"{n:05d}_gt.mp4")):
             write_image(tmp_path / "gt" / f"{n:05d}_gt" / "images" / f"{t}.png", frame)
@@ -190,8 +217,10 @@ def test_folders_of_pictures_and_the_original_names(clips, tmp_path):
     pairing = pair(tmp_path / "gt", tmp_path / "pred")
     assert list(pairing.real) == ["00000", "00001"] and pairing.real["00000"].is_dir()
     for mode in ("published", "clean"):
-        stored, encoded = (read_clip(path, FRAMES["fvd_16"], mode).astype(float)
-                           for path in (pairing.real["00000"], clips / "gt" / "00000_gt.mp4"))
+        stored, encoded = (
+            read_clip(path, FRAMES["fvd_16"], mode).astype(float)
+            for path in (pairing.real["00000"], clips / "gt" / "00000_gt.mp4")
+        )
         assert stored.shape == encoded.shape and np.abs(stored - encoded).mean() < 3
     backbone = load_backbone("i3d", clips / "i3d.pt", "", torch.device("cpu"))
     assert compute_fvd(pairing, backbone, "fvd_16", draws=20)["value"] < 0.1
@@ -215,8 +244,18 @@ def test_missing_surplus_unreadable_and_short_clips_are_named(clips, tmp_path, r
     short, unreadable = sorted(found["skipped"].values(), key=lambda reason: "readable" in reason)
     assert "00004_gt.mp4 is not a readable video" in unreadable
     assert "00005_gt.mp4 is too short" in short and "expected 46" in short
-    assert text.count("skipped: ") == 2 and any("1 true clips without a prediction: 00003" in w for w in found["warnings"])
-    arguments = ("--pred_path", tmp_path / "pred", "--gt_path", tmp_path / "gt", "--i3d", tmp_path / "i3d.pt", "--strict")
+    assert text.count("skipped: ") == 2 and any(
+        "1 true clips without a prediction: 00003" in w for w in found["warnings"]
+    )
+    arguments = (
+        "--pred_path",
+        tmp_path / "pred",
+        "--gt_path",
+        tmp_path / "gt",
+        "--i3d",
+        tmp_path / "i3d.pt",
+        "--strict",
+    )
     assert "1 true clips have no prediction: 00003" in fails(*arguments)
     (tmp_path / "gt" / "00003_gt.mp4").unlink()
     assert "00004_gt.mp4 is not a readable video" in fails(*arguments)
@@ -239,7 +278,9 @@ def test_mistakes_are_one_line(clips, tmp_path, fails):
     (tmp_path / "text.pt").write_text("hello")
     assert "no TorchScript file" in fails(*folders, "--i3d", tmp_path / "text.pt")
     assert "does not take rescale" in fails(*folders, "--i3d", script(tmp_path / "plain.pt", Plain()))
-    assert "cannot be called as a video network" in fails(*folders, "--features", script(tmp_path / "wrong.pt", Wrong()))
+    assert "cannot be called as a video network" in fails(
+        *folders, "--features", script(tmp_path / "wrong.pt", Wrong())
+    )
     assert "neither i3d" in fails(*folders, "--features", "r3d_18")
     assert "use torchvision:r3d_18, " in fails(*folders, "--features", "torchvision:resnet18")
     assert "r3d_18" in fails(*folders, "--features", "torchvision:r3d_18", "--weights", tmp_path / "none.pth")
@@ -248,10 +289,13 @@ def test_mistakes_are_one_line(clips, tmp_path, fails):
 
 
 def test_other_networks(clips, tmp_path, result):
-    """Any TorchScript file by its path; torchvision's with a weights file (here of random weights, as a file is a file)."""
+    """Any TorchScript file by its path; torchvision's with a weights file (here of random weights, as a file is a
+    file).
+    """
     found, _ = result(clips, "--features", script(tmp_path / "plain.pt", Plain()))
     assert found["features"] == "plain.pt" and found["feature_dim"] == 5
     from torchvision.models.video import r3d_18
+
     torch.save(r3d_18(weights=None).state_dict(), tmp_path / "r3d.pth")
     backbone = load_backbone("torchvision:r3d_18", "", tmp_path / "r3d.pth", torch.device("cpu"))
     assert backbone.features([np.zeros((4, 224, 224, 3), np.uint8)]).shape == (1, 512)

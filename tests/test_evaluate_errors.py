@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from data.media import VideoWriter, write_mask
-from evaluate.flow_error import angle_error, endpoint_error, flow_error
-from evaluate.loop_error import loop_error, seam_ratio
+from text2cinemagraph.data.media import VideoWriter, write_mask
+from text2cinemagraph.evaluate.flow_error import angle_error, endpoint_error, flow_error
+from text2cinemagraph.evaluate.loop_error import loop_error, seam_ratio
 
 
 def ramp(values, size=(6, 8)):
     """Frames whose left half has these gray levels and whose right half is 100."""
     frames = np.full((len(values), *size, 3), 100, np.uint8)
-    frames[:, :, :size[1] // 2] = np.asarray(values, np.uint8)[:, None, None, None]
+    frames[:, :, : size[1] // 2] = np.asarray(values, np.uint8)[:, None, None, None]
     return frames
 
 
@@ -35,8 +34,14 @@ def test_a_triangle_wave_loops_and_a_ramp_does_not():
 
 def test_all_numbers_of_a_clip():
     found = loop_error(ramp([0, 10, 20, 30, 40]), left(), flow_every=0)
-    assert found == {"frames": 5, "seam_ratio": pytest.approx(4), "seam_ratio_masked": pytest.approx(4),
-                     "motion_inside": pytest.approx(10), "still_max": 0, "still_mean": 0}
+    assert found == {
+        "frames": 5,
+        "seam_ratio": pytest.approx(4),
+        "seam_ratio_masked": pytest.approx(4),
+        "motion_inside": pytest.approx(10),
+        "still_max": 0,
+        "still_mean": 0,
+    }
     wrong = loop_error(ramp([0, 10, 20, 30, 40]), ~left(), flow_every=0)
     assert wrong["still_max"] == 40 and wrong["still_mean"] == pytest.approx(25)
     assert wrong["motion_inside"] == 0 and wrong["seam_ratio_masked"] is None
@@ -69,12 +74,16 @@ def test_estimated_motion_of_a_sliding_pattern():
     mask[:, 12:36, 12:36], velocity[0] = True, 1
     loop = loop_error(sliding(16), mask, velocity, flow_every=2)
     assert loop["motion_speed"] == pytest.approx(1, abs=0.15) and loop["motion_error"] < 0.2
-    assert loop["seam_ratio_flow"] == pytest.approx(1, abs=0.15) and loop["seam_ratio_flow_masked"] == pytest.approx(1, abs=0.15)
+    assert loop["seam_ratio_flow"] == pytest.approx(1, abs=0.15) and loop["seam_ratio_flow_masked"] == pytest.approx(
+        1, abs=0.15
+    )
     assert loop["seam_ratio"] == pytest.approx(1, abs=0.1)
     broken = loop_error(sliding(12), mask, velocity, flow_every=2)
     assert broken["seam_ratio_flow_masked"] > 2 and broken["seam_ratio_masked"] > 2
     frozen, backwards = loop_error(sliding(16, 0), mask, velocity), loop_error(sliding(16, -1), mask, velocity)
-    assert frozen["motion_speed"] == 0 and frozen["motion_error"] == pytest.approx(0.375)    # at most 4 px/frame at 512 px
+    assert frozen["motion_speed"] == 0 and frozen["motion_error"] == pytest.approx(
+        0.375
+    )  # at most 4 px/frame at 512 px
     assert frozen["seam_ratio_flow"] is None and backwards["motion_error"] == pytest.approx(0.375)
 
 
@@ -110,6 +119,16 @@ def test_angles_of_turned_opposite_and_resting_predictions():
     assert angle_error(target, target * 0) is None
     half = torch.where(left(), target, -target)
     found = flow_error(half, target, left())
-    assert found == {"epe": pytest.approx(1), "epe_512": pytest.approx(512 / 6), "angle": pytest.approx(90),
-                     "epe_masked": 0, "epe_512_masked": 0, "angle_masked": 0}
-    assert flow_error(half, target, left() & False)["epe_512_masked"] is None and set(flow_error(half, target)) == {"epe", "epe_512", "angle"}
+    assert found == {
+        "epe": pytest.approx(1),
+        "epe_512": pytest.approx(512 / 6),
+        "angle": pytest.approx(90),
+        "epe_masked": 0,
+        "epe_512_masked": 0,
+        "angle_masked": 0,
+    }
+    assert flow_error(half, target, left() & False)["epe_512_masked"] is None and set(flow_error(half, target)) == {
+        "epe",
+        "epe_512",
+        "angle",
+    }

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from data.checkpoint import save_checkpoint
-from data.flow import write_flow, write_motion
-from data.media import read_video, write_image
-from evaluate.clips import predicted_clips
-from evaluate.finished import Finished, run_on_all, share_of
-from evaluate.index_page import write_index
-from models.networks import build_motion, build_video
-from options.train import MotionOptions, VideoOptions
+from text2cinemagraph.data.checkpoint import save_checkpoint
+from text2cinemagraph.data.flow import write_flow, write_motion
+from text2cinemagraph.data.media import read_video, write_image
+from text2cinemagraph.evaluate.clips import predicted_clips
+from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
+from text2cinemagraph.evaluate.index_page import write_index
+from text2cinemagraph.models.networks import build_motion, build_video
+from text2cinemagraph.options.train import MotionOptions, VideoOptions
 
 ROOT = Path(__file__).resolve().parents[1]
 MOTION = dict(netG="spadeunet", input_nc=6, nf=4, spade_hidden=4, fineSize=256, motion_norm=4.0)
@@ -65,11 +64,19 @@ def test_an_item_is_done_while_nothing_changes(tmp_path):
     assert known() is None
 
 
-@pytest.mark.parametrize("ids, gpus, environment, expected", [
-    ("0", 0, {}, (0, 1, "0")), ("1,2", 4, {}, (0, 1, "1")), ("-1", 4, {}, (0, 1, "-1")),
-    ("0,1", 2, {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4, "1")),
-    ("0,5,1", 2, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2, "1")), ("0", 4, {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2"}, (2, 4, "2")),
-    ("-1", 4, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2, "-1")), ("0", 0, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2, "0"))])
+@pytest.mark.parametrize(
+    "ids, gpus, environment, expected",
+    [
+        ("0", 0, {}, (0, 1, "0")),
+        ("1,2", 4, {}, (0, 1, "1")),
+        ("-1", 4, {}, (0, 1, "-1")),
+        ("0,1", 2, {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}, (3, 4, "1")),
+        ("0,5,1", 2, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2, "1")),
+        ("0", 4, {"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "2"}, (2, 4, "2")),
+        ("-1", 4, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2, "-1")),
+        ("0", 0, {"RANK": "1", "WORLD_SIZE": "2"}, (1, 2, "0")),
+    ],
+)
 def test_shares(monkeypatch, ids, gpus, environment, expected):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
@@ -92,8 +99,10 @@ def test_one_process_per_gpu(monkeypatch, tmp_path):
     """A script that writes down what it was told; the worst exit code comes back."""
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    (tmp_path / "s.py").write_text("import os, sys\nrank = os.environ['RANK']\n"
-                                   f"open(r'{tmp_path}/' + rank, 'w').write(os.environ['WORLD_SIZE'] + sys.argv[1])\nsys.exit(3 * int(rank))\n")
+    (tmp_path / "s.py").write_text(
+        "import os, sys\nrank = os.environ['RANK']\n"
+        f"open(r'{tmp_path}/' + rank, 'w').write(os.environ['WORLD_SIZE'] + sys.argv[1])\nsys.exit(3 * int(rank))\n"
+    )
     command = [str(tmp_path / "s.py"), "x"]
     assert run_on_all("0,1,2", command) == 3
     assert (tmp_path / "0").read_text() == "2x" == (tmp_path / "1").read_text() and not (tmp_path / "2").exists()
@@ -101,12 +110,27 @@ def test_one_process_per_gpu(monkeypatch, tmp_path):
 
 
 def test_index_of_a_results_folder(tmp_path):
-    for name in ("b_input_mask.jpg", "b_input_synthesized_flow_masked.jpg", "a_video.mp4", "b<&_video.mp4", "c_flow.npz"):
+    for name in (
+        "b_input_mask.jpg",
+        "b_input_synthesized_flow_masked.jpg",
+        "a_video.mp4",
+        "b<&_video.mp4",
+        "c_flow.npz",
+    ):
         (tmp_path / "images").mkdir(exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"")
     page = write_index(tmp_path).read_text()
-    assert "3 results" in page and 'src="images/a_video.mp4" loop muted' in page and "b&lt;&amp;" in page and "<&_" not in page
-    assert "synthesized flow masked" in page and page.index("<h2>a</h2>") < page.index("<h2>b</h2>") and "report.html" not in page
+    assert (
+        "3 results" in page
+        and 'src="images/a_video.mp4" loop muted' in page
+        and "b&lt;&amp;" in page
+        and "<&_" not in page
+    )
+    assert (
+        "synthesized flow masked" in page
+        and page.index("<h2>a</h2>") < page.index("<h2>b</h2>")
+        and "report.html" not in page
+    )
 
 
 # ---------------------------------------------------------------- the two scripts
@@ -116,8 +140,13 @@ def folder(tmp_path):
     torch.manual_seed(0)
     for n in range(3):
         write_image(tmp_path / "data" / f"{n:05d}_input.jpg", torch.rand(3, 64, 80))
-        write_motion(tmp_path / "data" / f"{n:05d}_motion.pth", torch.cat([torch.zeros(2, 32, 80), torch.ones(2, 32, 80)], 1))
-    for name, net, options in (("m", build_motion(MotionOptions(**MOTION)), MOTION), ("v", build_video(VideoOptions(**VIDEO)), VIDEO)):
+        write_motion(
+            tmp_path / "data" / f"{n:05d}_motion.pth", torch.cat([torch.zeros(2, 32, 80), torch.ones(2, 32, 80)], 1)
+        )
+    for name, net, options in (
+        ("m", build_motion(MotionOptions(**MOTION)), MOTION),
+        ("v", build_video(VideoOptions(**VIDEO)), VIDEO),
+    ):
         save_checkpoint(tmp_path / name / "latest_net_G.safetensors", net.state_dict(), {"options": options})
     return tmp_path
 
@@ -131,8 +160,20 @@ def load(name):
 
 def run(monkeypatch, folder, name, *words):
     module = load(name)
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--checkpoints_dir", str(folder), "--dataroot", str(folder / "data"), "--results_dir",
-                                      str(folder / "results"), *map(str, words)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            f"{name}.py",
+            "--checkpoints_dir",
+            str(folder),
+            "--dataroot",
+            str(folder / "data"),
+            "--results_dir",
+            str(folder / "results"),
+            *map(str, words),
+        ],
+    )
     module.main()
 
 
@@ -147,7 +188,7 @@ def test_clips_are_still_looped_kept_and_remade(folder, monkeypatch):
     page = (results / "index.html").read_text()
     assert page.count("<video") == 3
     before = {item: path.stat().st_mtime_ns for item, path in clips.items()}
-    (results / "finished" / "00001.json").unlink()                       # as if killed while making this one
+    (results / "finished" / "00001.json").unlink()  # as if killed while making this one
     write_motion(folder / "data" / "00002_motion.pth", torch.ones(2, 64, 80))
     run(monkeypatch, folder, "test_video", *words)
     again = {item: path.stat().st_mtime_ns for item, path in clips.items()}
@@ -171,17 +212,42 @@ def test_two_processes_share_the_pictures(folder, monkeypatch, capsys):
     assert page.count("<section>") == 3 and "synthesized flow masked" in page
     times = {path: path.stat().st_mtime_ns for path in images.iterdir()}
     run(monkeypatch, folder, "test_motion", *words)
-    assert times == {path: path.stat().st_mtime_ns for path in images.iterdir()} and "(3 pictures)" in capsys.readouterr().out
+    assert (
+        times == {path: path.stat().st_mtime_ns for path in images.iterdir()}
+        and "(3 pictures)" in capsys.readouterr().out
+    )
 
 
 def test_torchrun(folder):
     """As a user starts it: two processes, one result each or more, no collision."""
     write_flow(folder / "flow" / "00000_flow.npz", torch.ones(2, 64, 80))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(ROOT / "test_video.py"), "--name", "v",
-               "--n_frames", "4", "--checkpoints_dir", str(folder), "--dataroot", str(folder / "data"), "--results_dir", str(folder / "r"),
-               "--gpu_ids", "-1"]
-    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(ROOT / "test_video.py"),
+        "--name",
+        "v",
+        "--n_frames",
+        "4",
+        "--checkpoints_dir",
+        str(folder),
+        "--dataroot",
+        str(folder / "data"),
+        "--results_dir",
+        str(folder / "r"),
+        "--gpu_ids",
+        "-1",
+    ]
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    }
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(predicted_clips(folder / "r" / "v" / "test_latest")) == 3
-    assert np.all([len(list(read_video(path))) == 4 for path in predicted_clips(folder / "r" / "v" / "test_latest").values()])
+    assert np.all(
+        [len(list(read_video(path))) == 4 for path in predicted_clips(folder / "r" / "v" / "test_latest").values()]
+    )

@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+from text2cinemagraph.evaluate.fvd import (
+    Moments,
+    bootstrap_interval,
+    distance_of_features,
+    frechet_distance,
+    split_half_floor,
+)
 
-from evaluate.fvd import Moments, bootstrap_interval, distance_of_features, frechet_distance, split_half_floor
 from tests.golden_numbers import load_golden, recipe
 
 
@@ -11,27 +17,37 @@ from tests.golden_numbers import load_golden, recipe
 @pytest.mark.parametrize("tag", ["full", "deficient"])
 def test_golden_distance(tag):
     file, made = load_golden("fvd")
-    names = {"seed": made["seed"], "shape": tuple(int(n) for n in file[f"{tag}.shape"]), "float64": np.float64, **vars(recipe())}
+    names = {
+        "seed": made["seed"],
+        "shape": tuple(int(n) for n in file[f"{tag}.shape"]),
+        "float64": np.float64,
+        **vars(recipe()),
+    }
     fake, real = (eval(made[kind].replace("<tag>", tag), names) for kind in ("fake", "real"))
     gaussians = [Moments().add(portion[:7]).add(portion[7:]).gaussian() for portion in (fake, real)]
     expected = float(file[f"{tag}.stable"])
     assert frechet_distance(*gaussians[0], *gaussians[1]) == pytest.approx(expected, rel=1e-7)
     assert distance_of_features(fake, real) == pytest.approx(expected, rel=1e-10)
     assert expected == pytest.approx(float(file[f"{tag}.authors_float64"]), rel=1e-6)
-    assert np.square(gaussians[0][0] - gaussians[1][0]).sum() == pytest.approx(float(file[f"{tag}.mean_term"]), rel=1e-9)
+    assert np.square(gaussians[0][0] - gaussians[1][0]).sum() == pytest.approx(
+        float(file[f"{tag}.mean_term"]), rel=1e-9
+    )
 
 
 def test_gaussians_whose_distance_is_known():
     """Diagonal covariances: the sum of (difference of means)^2 + (difference of deviations)^2."""
     rng = np.random.default_rng(0)
     mean1, mean2, deviation1, deviation2 = rng.normal(size=(4, 12))
-    turn = np.linalg.qr(rng.normal(size=(12, 12)))[0]                  # turning both changes nothing
-    found = frechet_distance(turn @ mean1, turn @ np.diag(deviation1**2) @ turn.T, turn @ mean2,
-                             turn @ np.diag(deviation2**2) @ turn.T)
+    turn = np.linalg.qr(rng.normal(size=(12, 12)))[0]  # turning both changes nothing
+    found = frechet_distance(
+        turn @ mean1, turn @ np.diag(deviation1**2) @ turn.T, turn @ mean2, turn @ np.diag(deviation2**2) @ turn.T
+    )
     expected = np.square(mean1 - mean2).sum() + np.square(np.abs(deviation1) - np.abs(deviation2)).sum()
     assert found == pytest.approx(expected, rel=1e-12)
     assert frechet_distance(mean1, np.eye(12), mean1, np.eye(12)) == pytest.approx(0, abs=1e-12)
-    assert frechet_distance(mean1, np.zeros((12, 12)), mean2, np.zeros((12, 12))) == pytest.approx(np.square(mean1 - mean2).sum())
+    assert frechet_distance(mean1, np.zeros((12, 12)), mean2, np.zeros((12, 12))) == pytest.approx(
+        np.square(mean1 - mean2).sum()
+    )
 
 
 def test_two_dimensions_in_general_position():
@@ -46,7 +62,7 @@ def test_moments_lose_no_digits_beside_a_large_mean():
     features = np.random.default_rng(1).normal(size=(50, 4)) + 1e7
     moments = Moments()
     for start in range(0, 50, 3):
-        moments.add(features[start:start + 3].astype(np.float64))
+        moments.add(features[start : start + 3].astype(np.float64))
     mean, covariance = moments.gaussian()
     np.testing.assert_allclose(mean, features.mean(0), rtol=1e-14)
     np.testing.assert_allclose(covariance, np.cov(features.T), rtol=1e-7)

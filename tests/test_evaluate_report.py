@@ -7,22 +7,23 @@ import sys
 import numpy as np
 import pytest
 import torch
-
-from data.flow import write_flow, write_motion
-from data.media import VideoWriter, write_mask
-from dataset.scene import KINDS, Scene
-from evaluate.measures import MEASURES
-from evaluate.report import items_of, main, measure_all, ranking, summary
-from models.euler import displacements, displacements_reversed
-from options.cli import run_main
-from softmax_splatting import splat_blend
+from text2cinemagraph.data.flow import write_flow, write_motion
+from text2cinemagraph.data.media import VideoWriter, write_mask
+from text2cinemagraph.evaluate.measures import MEASURES
+from text2cinemagraph.evaluate.report import items_of, main, measure_all, ranking, summary
+from text2cinemagraph.mini.scene import KINDS, Scene
+from text2cinemagraph.models.euler import displacements, displacements_reversed
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.softmax_splatting import splat_blend
 
 SIZE = 96
 KINDS_OF_CLIP = ("truth", "splat", "frozen", "shuffled")
 
 
 def splatted(image, flow, count=60):
-    """The plain symmetric splat of colours along the true flow: what a video network starts from.  image: uint8 [H,W,3]."""
+    """The plain symmetric splat of colours along the true flow: what a video network starts from.  image: uint8
+    [H,W,3].
+    """
     picture, one = torch.from_numpy(image).permute(2, 0, 1).float() / 255, torch.ones(image.shape[:2])
     flow = torch.from_numpy(flow)
     for n, moves in enumerate(zip(displacements(flow, count - 1), displacements_reversed(-flow, count))):
@@ -38,7 +39,12 @@ def folder(tmp_path_factory):
         scene, item = Scene(10 + n, kind=kind, size=SIZE), f"{n:05d}"
         truth = list(scene.video())
         shuffled = [truth[i] for i in np.random.default_rng(n).permutation(len(truth))]
-        made = {"truth": truth, "splat": splatted(truth[0], scene.flow), "frozen": [truth[0]] * 60, "shuffled": shuffled}
+        made = {
+            "truth": truth,
+            "splat": splatted(truth[0], scene.flow),
+            "frozen": [truth[0]] * 60,
+            "shuffled": shuffled,
+        }
         write(folder / "gt" / f"{item}_gt.mp4", truth)
         for name, frames in made.items():
             write(folder / name / "images" / f"{item}_video.mp4", frames)
@@ -80,18 +86,31 @@ def test_rows_of_a_frozen_clip(rows):
 
 
 def test_flow_files(folder):
-    (row, *_), _ = (list(found.values()) for found in measure_all(items_of(folder / "flow", folder / "gt", folder / "masks")))
+    (row, *_), _ = (
+        list(found.values()) for found in measure_all(items_of(folder / "flow", folder / "gt", folder / "masks"))
+    )
     assert row["epe_masked"] == pytest.approx(row["epe_masked_at_rest"] / 2, rel=1e-4) and row["angle_masked"] < 0.1
     assert row["epe_512_masked"] == pytest.approx(row["epe_masked"] * 512 / SIZE) and row["epe"] < row["epe_masked"]
     assert "motion_error" not in row
 
 
 def test_the_command_and_its_page(folder, monkeypatch, capsys, tmp_path):
-    result = {"type": "fvd_16", "mode": "published", "features": "i3d", "value": 123.4, "interval_95": [100, 140], "n": 5, "feature_dim": 400,
-              "floor": None, "warnings": ["few clips"]}
+    result = {
+        "type": "fvd_16",
+        "mode": "published",
+        "features": "i3d",
+        "value": 123.4,
+        "interval_95": [100, 140],
+        "n": 5,
+        "feature_dim": 400,
+        "floor": None,
+        "warnings": ["few clips"],
+    }
     (folder / "splat" / "images" / "fvd_16_published.json").write_text(json.dumps(result))
     (folder / "splat" / "finished").mkdir()
-    (folder / "splat" / "finished" / "00000.json").write_text(json.dumps({"numbers": {"still_max": 0.0, "seam_ratio_masked": 1.1}}))
+    (folder / "splat" / "finished" / "00000.json").write_text(
+        json.dumps({"numbers": {"still_max": 0.0, "seam_ratio_masked": 1.1}})
+    )
     for n in (0, 1):
         write_flow(folder / "splat" / "images" / f"{n:05d}_flow.npz", torch.zeros(2, SIZE, SIZE))
     (folder / "splat" / "images" / "77_video.mp4").write_bytes(b"broken")
@@ -102,8 +121,12 @@ def test_the_command_and_its_page(folder, monkeypatch, capsys, tmp_path):
     assert report["items"]["00000"]["still_max_before"] == 0 and report["summary"]["seam_ratio_masked_before"]["n"] == 1
     assert report["ordered_by"] == "motion_difference" and len(report["worst_to_best"]) == 5
     assert any("77_video.mp4 is not a readable video" in note for note in report["notes"])
-    assert page.count("data:image/webp") == 8 and page.count("data:image/jpeg") >= 8 and "<svg" in page and "123" in page
-    assert not re.search(r"""(src|href)=['"](?!data:)""", page.replace("xlink:href=", "xlink=").replace("href=\"#", "")), "needs other files"
+    assert (
+        page.count("data:image/webp") == 8 and page.count("data:image/jpeg") >= 8 and "<svg" in page and "123" in page
+    )
+    assert not re.search(
+        r"""(src|href)=['"](?!data:)""", page.replace("xlink:href=", "xlink=").replace('href="#', "")
+    ), "needs other files"
     assert set(report["summary"]) <= set(MEASURES)
     line = run(monkeypatch, folder / "splat", "--gt_path", folder / "gt", "--strict", code=1) or capsys.readouterr().err
     assert "77_video.mp4 is not a readable video" in line and "leave out --strict" in line
@@ -127,7 +150,11 @@ def test_mistakes_are_one_line(folder, tmp_path):
 
 
 def test_order_of_measures():
-    rows = {"a": {"seam_ratio": 3.0, "psnr": 30.0}, "b": {"seam_ratio": 0.9, "psnr": 20.0}, "c": {"seam_ratio": None, "psnr": 25.0}}
+    rows = {
+        "a": {"seam_ratio": 3.0, "psnr": 30.0},
+        "b": {"seam_ratio": 0.9, "psnr": 20.0},
+        "c": {"seam_ratio": None, "psnr": 25.0},
+    }
     assert ranking(rows) == ("seam_ratio", ["a", "b"]) and ranking({"a": {}}) == (None, ["a"])
     found = summary(rows)
     assert found["psnr"]["worst_id"] == "b" and found["seam_ratio"]["worst"] == 3 and found["seam_ratio"]["n"] == 2

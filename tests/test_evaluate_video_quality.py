@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-
-from evaluate import video_quality
-from evaluate.video_quality import QualityMeter, lpips_missing, psnr, ssim_map
+from text2cinemagraph.evaluate import video_quality
+from text2cinemagraph.evaluate.video_quality import QualityMeter, lpips_missing, psnr, ssim_map
 
 
 def pictures(seed, count=5, size=(32, 40)):
@@ -49,7 +48,11 @@ def test_lpips_is_measured_only_with_weights_at_hand(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert "not measured" in lpips_missing() and "lpips" not in measure(pictures(0), pictures(1))
     monkeypatch.setattr(video_quality, "lpips_missing", lambda: None)
-    monkeypatch.setattr(video_quality, "lpips_network", lambda device: lambda frame, truth: float(np.abs(frame - truth.astype(float)).mean()))
+    monkeypatch.setattr(
+        video_quality,
+        "lpips_network",
+        lambda device: lambda frame, truth: float(np.abs(frame - truth.astype(float)).mean()),
+    )
     mask = np.zeros((32, 40), bool)
     mask[:4] = True
     found = measure(pictures(0), pictures(1), mask)

@@ -11,19 +11,21 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from PIL import Image
+from text2cinemagraph.data.media import to_uint8
+from text2cinemagraph.img2img.attention_mask import AttentionMean, attention_maps, cluster, components, erode, vote
+from text2cinemagraph.img2img.ddim import alpha_pairs, invert, step
+from text2cinemagraph.img2img.diffusion import Diffusion
+from text2cinemagraph.img2img.features import ldm_layer, record
+from text2cinemagraph.img2img.twin import FeaturePlan, artistic, twin
 
-from data.media import to_uint8
-from img2img.attention_mask import AttentionMean, attention_maps, cluster, components, erode, vote
-from img2img.ddim import alpha_pairs, invert, step
-from img2img.diffusion import Diffusion
-from img2img.features import ldm_layer, record
-from img2img.twin import FeaturePlan, artistic, twin
 from tests.golden_numbers import GOLDEN
 
 PNP = GOLDEN / "pnp"
 SLOW = pytest.mark.skipif(not os.environ.get("T2C_SLOW"), reason="hundreds of U-Net calls and more; set T2C_SLOW=1")
 ATTENTION = tuple(ldm_layer("output", i, "attentions") for i in range(4, 12))
-MASK_ATTENTION = tuple(ldm_layer(s, i, "attentions") for s, blocks in (("input", (4, 5)), ("output", (6, 7, 8))) for i in blocks)
+MASK_ATTENTION = tuple(
+    ldm_layer(s, i, "attentions") for s, blocks in (("input", (4, 5)), ("output", (6, 7, 8))) for i in blocks
+)
 
 
 def seed():
@@ -43,7 +45,9 @@ class Untrained(Diffusion):
         return 8
 
     def encode_text(self, prompts):
-        return torch.cat([normal(f"ctx_{p or 'uncond'}", (1, 77, self.unet.config.cross_attention_dim)) for p in prompts])
+        return torch.cat(
+            [normal(f"ctx_{p or 'uncond'}", (1, 77, self.unet.config.cross_attention_dim)) for p in prompts]
+        )
 
     def decode(self, latent):
         return latent
@@ -63,8 +67,10 @@ def diffusion():
         weights["model.diffusion_model." + name] = value
     unet = UNet2DConditionModel(**config)
     unet.load_state_dict(convert_ldm_unet_checkpoint(weights, dict(unet.config)), strict=True)
-    scheduler = DDIMScheduler(num_train_timesteps=1000, beta_start=.00085, beta_end=.012, beta_schedule="scaled_linear")
-    betas = np.linspace(.00085**.5, .012**.5, 1000) ** 2
+    scheduler = DDIMScheduler(
+        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
+    )
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     assert np.allclose(np.cumprod(1 - betas), scheduler.alphas_cumprod, atol=1e-6)
     return Untrained(None, None, None, unet.eval(), torch.from_numpy(np.cumprod(1 - betas)))
 
@@ -84,16 +90,36 @@ def plan(threshold):
 def source(steps, side):
     latents = []
     with torch.no_grad():
-        made = artistic(diffusion(), normal("x_T", (1, 4, side, side)), "source", 5.0, steps, plan(int(steps * .8)),
-                        callback=lambda i, x: latents.append(x))
+        made = artistic(
+            diffusion(),
+            normal("x_T", (1, 4, side, side)),
+            "source",
+            5.0,
+            steps,
+            plan(int(steps * 0.8)),
+            callback=lambda i, x: latents.append(x),
+        )
     return made, torch.cat(latents)
 
 
 def walk(steps, side, features, threshold, negative="source", schedule="linear"):
     latents = []
     with torch.no_grad():
-        twin(diffusion(), normal("x_T", (1, 4, side, side)), "source", "target", negative, 5.0, 7.5, steps, plan(threshold),
-             features, 0.75, schedule, callback=lambda i, x: latents.append(x))
+        twin(
+            diffusion(),
+            normal("x_T", (1, 4, side, side)),
+            "source",
+            "target",
+            negative,
+            5.0,
+            7.5,
+            steps,
+            plan(threshold),
+            features,
+            0.75,
+            schedule,
+            callback=lambda i, x: latents.append(x),
+        )
     return torch.cat(latents)
 
 
@@ -103,7 +129,7 @@ def test_timesteps_and_alphas():
     alphas = diffusion().alphas_cumprod
     for n, table in tables.items():
         if n == "999":
-            continue                                                   # the original's list for inversion, which has its own test
+            continue  # the original's list for inversion, which has its own test
         pairs = alpha_pairs(alphas, int(n))[::-1]
         assert [t for t, _, _ in pairs] == table["timesteps_ascending"], n
         np.testing.assert_allclose([a for _, a, _ in pairs], table["alphas"], rtol=2e-6)
@@ -129,8 +155,10 @@ def test_artistic_image():
 
 
 def near_picture(name, latent):
-    """The file's picture within one level: what the toy decoder of SPEC_PNP section 9 makes of a latent [4,h,w], as we write pictures."""
-    colours = torch.tensor([[.30, .20, .21, -.18], [.19, .29, .17, -.27], [-.16, .19, .26, -.47]])
+    """The file's picture within one level: what the toy decoder of SPEC_PNP section 9 makes of a latent [4,h,w], as we
+    write pictures.
+    """
+    colours = torch.tensor([[0.30, 0.20, 0.21, -0.18], [0.19, 0.29, 0.17, -0.27], [-0.16, 0.19, 0.26, -0.47]])
     made = to_uint8(((0.5 * torch.einsum("oc,chw->ohw", colours, latent) + 1) / 2).clamp(0, 1))
     wanted = np.asarray(Image.open(PNP / f"{name}.png"))
     assert np.abs(np.kron(made, np.ones((8, 8, 1))) - wanted).max() <= 1 and wanted.std() > 50
@@ -142,9 +170,16 @@ def test_picture_of_the_short_run():
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name, threshold, negative, schedule", [
-    ("s2_linear", 8, "source", "linear"), ("s2_constant", 8, "source", "constant"), ("s2_exp", 8, "source", "exp"),
-    ("s2_linear_thr0", 0, "source", "linear"), ("s2_linear_negempty", 8, "", "linear")])
+@pytest.mark.parametrize(
+    "name, threshold, negative, schedule",
+    [
+        ("s2_linear", 8, "source", "linear"),
+        ("s2_constant", 8, "source", "constant"),
+        ("s2_exp", 8, "source", "exp"),
+        ("s2_linear_thr0", 0, "source", "linear"),
+        ("s2_linear_negempty", 8, "", "linear"),
+    ],
+)
 def test_twin(name, threshold, negative, schedule):
     """The bound is far below 0.05, where a strict instead of an inclusive threshold would still pass."""
     expected = np.load(PNP / "sampling_s10.npz")[f"{name}__x"]
@@ -166,9 +201,11 @@ def test_fifty_steps():
     steps = len(file["s1__t"])
     made, latents = source(steps, file["s1__x"].shape[-1])
     np.testing.assert_allclose(latents[file["s1__step"] - 1], file["s1__x"], atol=1e-3)
-    np.testing.assert_allclose(walk(steps, file["s1__x"].shape[-1], made.features, 40)[file["s2__step"] - 1], file["s2__x"], atol=1e-3)
+    np.testing.assert_allclose(
+        walk(steps, file["s1__x"].shape[-1], made.features, 40)[file["s2__step"] - 1], file["s2__x"], atol=1e-3
+    )
     maps, attention = made.attention.mean(), np.load(PNP / "attn_feats.npz")
-    np.testing.assert_allclose(maps.mean(1), attention["s50_A"], atol=2e-6)       # t = 541 counts, t = 561 does not
+    np.testing.assert_allclose(maps.mean(1), attention["s50_A"], atol=2e-6)  # t = 541 counts, t = 561 does not
     np.testing.assert_allclose(maps.flatten(1)[::16, ::7], attention["s50_X_sub"], atol=2e-6)
     near_picture("s50_samples_0", latents[-1])
     near_picture("s50_translations_sample_0", walk(steps, file["s1__x"].shape[-1], made.features, 40)[-1])
@@ -183,7 +220,8 @@ def test_recorded_features():
     context = diffusion().encode_text(["", "source"])
     times = [t for t, _, _ in alpha_pairs(diffusion().alphas_cumprod, steps)]
     layers = tuple(ldm_layer("input", i, "attentions") for i in (1, 2, 4, 5, 7, 8)) + tuple(
-        ldm_layer("output", i, "attentions") for i in range(3, 12))
+        ldm_layer("output", i, "attentions") for i in range(3, 12)
+    )
     names = [f"input_block_{i}" for i in (1, 2, 4, 5, 7, 8)] + [f"output_block_{i}" for i in range(3, 12)]
     resnet = ldm_layer("output", 4, "resnets")
     for t in sorted({int(name.split("__")[0][1:]) for name in file.files}):
@@ -194,13 +232,15 @@ def test_recorded_features():
             heads = diffusion().unet.config.attention_head_dim
             for letter, kept in (("q", seen.queries), ("k", seen.keys)):
                 split = kept[layer].unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1)
-                np.testing.assert_allclose(split[::3, ::7, ::3], file[f"t{t}__{name}_{letter}_sub"], atol=2e-4, err_msg=name)
+                np.testing.assert_allclose(
+                    split[::3, ::7, ::3], file[f"t{t}__{name}_{letter}_sub"], atol=2e-4, err_msg=name
+                )
 
 
 @pytest.mark.golden
 def test_mean_attention():
     file = np.load(PNP / "attn_feats.npz")
-    maps = source(*small())[0].attention.mean()                          # [tokens, 2 * heads, tokens]
+    maps = source(*small())[0].attention.mean()  # [tokens, 2 * heads, tokens]
     np.testing.assert_allclose(maps.flatten(1), file["s10_X"], atol=2e-6)
     np.testing.assert_allclose(maps.mean(1), file["s10_A"], atol=2e-6)
 
@@ -237,8 +277,18 @@ def planted_attention(file):
     mean = AttentionMean((2 * side, 2 * side))
     for block in ("input_block_4", "input_block_5", "output_block_6", "output_block_7", "output_block_8"):
         for t in (1, 281, 541):
-            q, k = (torch.from_numpy(np.float32(4 * embed[file["regions"].ravel()] + 0.5 * np.random.default_rng(
-                [seed(), zlib.crc32(f"{block}_{w}_{t}".encode())]).standard_normal((16, side * side, 16)))) for w in "qk")
+            q, k = (
+                torch.from_numpy(
+                    np.float32(
+                        4 * embed[file["regions"].ravel()]
+                        + 0.5
+                        * np.random.default_rng([seed(), zlib.crc32(f"{block}_{w}_{t}".encode())]).standard_normal(
+                            (16, side * side, 16)
+                        )
+                    )
+                )
+                for w in "qk"
+            )
             mean.add(*(x.view(2, 8, side * side, 16).transpose(1, 2).flatten(2) for x in (q, k)), 8)
     return mean
 
@@ -251,15 +301,17 @@ def test_planted_clusters():
     np.testing.assert_allclose(mean.mean().flatten(1)[::64, ::97], file["feat_sub"], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(mean.mean().mean(1)[::8, ::8], file["aff_sub"], rtol=1e-4, atol=1e-7)
     rows = mean.mean().flatten(1)
-    np.testing.assert_allclose(rows[[0, 517]], file["feat_rows"], rtol=1e-3, atol=1e-7)      # kept in half precision
-    np.testing.assert_allclose([rows.double().mean(), rows.double().std()], [file["feat_mean"], file["feat_std"]], rtol=1e-5)
+    np.testing.assert_allclose(rows[[0, 517]], file["feat_rows"], rtol=1e-3, atol=1e-7)  # kept in half precision
+    np.testing.assert_allclose(
+        [rows.double().mean(), rows.double().std()], [file["feat_mean"], file["feat_std"]], rtol=1e-5
+    )
     maps, grid = attention_maps(mean.tensors())
     assert grid == (side, side)
     odise = torch.from_numpy(file["odise"] == 255)[None]
     for kind, letter, k, iterations in (("kmeans", "k", 5, 2), ("spectral", "s", 5, 0)):
         labels = cluster(maps, grid, 5, kind, seed=0)
         pairs = set(zip(labels.ravel().tolist(), file["regions"].ravel().tolist()))
-        assert len(pairs) == 5                                         # the regions, up to their numbers
+        assert len(pairs) == 5  # the regions, up to their numbers
         mask = vote(components(labels), odise, 0.7)
         assert torch.equal(mask[0], torch.from_numpy(file[f"{letter}_mask"] > 0)), kind
         assert torch.equal(erode(mask, k, iterations)[0], torch.from_numpy(file[f"{letter}_er"] > 0)), kind
@@ -270,7 +322,7 @@ def test_planted_clusters():
 def test_vote_and_erosion(which):
     file = np.load(PNP / "s4_tail.npz")
     odise = torch.from_numpy(file["odise"] == 255)[None]
-    segments = components(file[f"{which}_labels"], background=0)       # the original's rule for id 0
+    segments = components(file[f"{which}_labels"], background=0)  # the original's rule for id 0
     assert len(set(zip(segments.ravel().tolist(), file[f"{which}_cc"].ravel().tolist()))) == segments.max() + 1
     masks = [name for name in file.files if name.startswith(f"{which}_th") and name.endswith("_mask")]
     assert masks
@@ -285,7 +337,9 @@ def test_vote_and_erosion(which):
 @pytest.mark.golden
 @pytest.mark.parametrize("which", ["noisy", "noisy2", "many256"])
 def test_more_segments_than_eight_bits_hold(which):
-    """Everywhere but in the segments whose number overflows in the original (it keeps them, whatever lies under them)."""
+    """Everywhere but in the segments whose number overflows in the original (it keeps them, whatever lies under
+    them).
+    """
     file = np.load(PNP / "s4_tail.npz")
     segments = components(file[f"{which}_labels"], background=0)
     mask = vote(segments, torch.from_numpy(file["odise"] == 255)[None], 0.7)[0].numpy()
@@ -293,7 +347,7 @@ def test_more_segments_than_eight_bits_hold(which):
     overflown = np.kron(segments, np.ones((factor, factor), int)) >= 255
     wanted = file[f"{which}_mask"] > 0
     assert overflown.any() and np.array_equal(mask[~overflown], wanted[~overflown]) and wanted[overflown].all()
-    away = erode(torch.from_numpy(overflown)[None].logical_not(), 3, 1)[0].numpy()         # no overflown pixel within reach
+    away = erode(torch.from_numpy(overflown)[None].logical_not(), 3, 1)[0].numpy()  # no overflown pixel within reach
     assert np.array_equal(erode(torch.from_numpy(mask)[None], 3, 1)[0].numpy()[away], file[f"{which}_er"][away] > 0)
 
 

@@ -9,16 +9,23 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from text2cinemagraph.img2img.attention_mask import (
+    AttentionMean,
+    cluster,
+    clusters_picture,
+    components,
+    erode,
+    resize_labels,
+    vote,
+)
+from text2cinemagraph.img2img.ddim import alpha_pairs, invert, step, timesteps
+from text2cinemagraph.img2img.diffusion import Diffusion, load_diffusion
+from text2cinemagraph.img2img.features import inject, ldm_layer, record
+from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
+from text2cinemagraph.img2img.segment import parse_vocabulary, segment
+from text2cinemagraph.img2img.twin import negative_weights
+from text2cinemagraph.options.runtime import make_runtime
 from transformers import CLIPTextConfig, CLIPTextModel
-
-from img2img.attention_mask import AttentionMean, cluster, clusters_picture, components, erode, resize_labels, vote
-from img2img.ddim import alpha_pairs, invert, step, timesteps
-from img2img.diffusion import Diffusion, load_diffusion
-from img2img.features import inject, ldm_layer, record
-from img2img.prompts import load_nouns, twin_prompt
-from img2img.segment import parse_vocabulary, segment
-from img2img.twin import negative_weights
-from options.runtime import make_runtime
 
 ATTENTION, RESNET = "up_blocks.1.attentions.0", "up_blocks.0.resnets.1"
 
@@ -26,16 +33,28 @@ ATTENTION, RESNET = "up_blocks.1.attentions.0", "up_blocks.0.resnets.1"
 @pytest.fixture(scope="module")
 def unet():
     torch.manual_seed(0)
-    return UNet2DConditionModel(sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
-                                down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), cross_attention_dim=16,
-                                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=4, norm_num_groups=8).eval()
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        cross_attention_dim=16,
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=4,
+        norm_num_groups=8,
+    ).eval()
 
 
 def call(unet, seed, rows=2):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        return unet(torch.randn(1, 4, 8, 8, generator=generator).expand(rows, -1, -1, -1), 5,
-                    torch.randn(rows, 3, 16, generator=generator)).sample
+        return unet(
+            torch.randn(1, 4, 8, 8, generator=generator).expand(rows, -1, -1, -1),
+            5,
+            torch.randn(rows, 3, 16, generator=generator),
+        ).sample
 
 
 def hooks(unet):
@@ -58,7 +77,9 @@ def test_rows_choose_whose_features_a_row_gets(unet):
     with inject(unet, seen, rows=(1, 1, 0)), record(unet, (), ("up_blocks.1.resnets.1",)) as got:
         call(unet, 1, rows=3)
     before = seen.resnets["up_blocks.1.resnets.1"]
-    assert torch.equal(got.resnets["up_blocks.1.resnets.1"], before[[1, 1, 0]]) and not torch.equal(before[0], before[1])
+    assert torch.equal(got.resnets["up_blocks.1.resnets.1"], before[[1, 1, 0]]) and not torch.equal(
+        before[0], before[1]
+    )
     assert hooks(unet) == 0
 
 
@@ -85,20 +106,26 @@ def test_timesteps():
         with pytest.raises(ValueError, match=f"ddim_steps={n}"):
             timesteps(n)
     alphas = torch.linspace(0.999, 0.01, 1000)
-    assert [(a, b) for _, a, b in alpha_pairs(alphas, 3)] == [(alphas[a].item(), alphas[b].item()) for a, b in ((667, 334), (334, 1), (1, 0))]
+    assert [(a, b) for _, a, b in alpha_pairs(alphas, 3)] == [
+        (alphas[a].item(), alphas[b].item()) for a, b in ((667, 334), (334, 1), (1, 0))
+    ]
 
 
 def test_inversion_undoes_sampling_for_a_gaussian():
-    """For data N(0, s^2) the best noise prediction is linear in x, and DDIM's path is known: both directions follow it."""
+    """For data N(0, s^2) the best noise prediction is linear in x, and DDIM's path is known: both directions
+    follow it.
+    """
     alphas, s2 = torch.linspace(0.9999, 0.01, 1000).double(), 0.25
+
     def predict(x, t):
         return x * (1 - alphas[t]) ** 0.5 / (alphas[t] * s2 + 1 - alphas[t])
+
     x0 = torch.tensor([0.3, -0.7]).double()
     noise = invert(predict, x0, alphas, 999)
     x = noise
     for t in range(999, 0, -1):
         x = step(x, predict(x, t), float(alphas[t]), float(alphas[t - 1]))
-    assert torch.allclose(x, x0, rtol=1e-2)                          # first-order steps: exact only in the limit
+    assert torch.allclose(x, x0, rtol=1e-2)  # first-order steps: exact only in the limit
     assert torch.allclose(noise, x0 / s2**0.5 * (alphas[999] * s2 + 1 - alphas[999]) ** 0.5, rtol=2e-2)
     with pytest.raises(ValueError, match="999"):
         invert(predict, x0, alphas, 50)
@@ -116,7 +143,7 @@ def test_negative_weights():
 def planted(side=8, tokens=4):
     """Queries and keys of three regions that look only at themselves."""
     regions = np.zeros((side, side), int)
-    regions[:, side // 2:], regions[side // 2:, :2] = 1, 2
+    regions[:, side // 2 :], regions[side // 2 :, :2] = 1, 2
     vectors = 6 * torch.eye(3)[torch.from_numpy(regions.ravel())]
     return regions, vectors.repeat(2, 1, 1)
 
@@ -124,7 +151,7 @@ def planted(side=8, tokens=4):
 @pytest.mark.parametrize("kind", ["kmeans", "spectral"])
 def test_planted_regions_come_back(kind):
     regions, vectors = planted()
-    mean = AttentionMean((16, 16))                                     # a latent twice as fine as the attention
+    mean = AttentionMean((16, 16))  # a latent twice as fine as the attention
     mean.add(vectors, vectors, 1)
     mean.add(vectors, vectors, 1)
     assert mean.tensors()["grid"].tolist() == [8, 8]
@@ -145,7 +172,7 @@ def test_attention_of_unlike_layers_is_refused():
 def test_every_cluster_is_split_into_its_pieces():
     labels = np.array([[0, 0, 1, 0], [1, 1, 2, 0], [2, 1, 1, 0]])
     pieces = components(labels)
-    assert pieces.max() + 1 == 5                                       # two of 0, one of 1 (it touches itself diagonally), two of 2
+    assert pieces.max() + 1 == 5  # two of 0, one of 1 (it touches itself diagonally), two of 2
     assert components(labels, background=0).max() + 1 == 4
 
 
@@ -160,7 +187,7 @@ def test_more_segments_than_a_byte_can_count():
 def test_vote_and_combine():
     segments = np.array([[0, 0, 1, 1]] * 4)
     mask = torch.zeros(1, 8, 8, dtype=torch.bool)
-    mask[:, :6, :4] = True                                             # three quarters of segment 0
+    mask[:, :6, :4] = True  # three quarters of segment 0
     assert vote(segments, mask, 0.75)[0, :, :4].all() and not vote(segments, mask, 0.75)[0, :, 4:].any()
     assert not vote(segments, mask, 0.76).any()
     assert torch.equal(vote(segments, mask, 0.7, "intersection"), mask)
@@ -178,9 +205,15 @@ def test_clusters_have_colours_of_their_own():
     assert picture.shape == (3, 30, 40) and len(picture.flatten(1).T.unique(dim=0)) == 12
 
 
-@pytest.mark.parametrize("prompt, start", [
-    ("a large waterfall falling from hills during sunset in the style of Leonid Afremov", "waterfall, sunset, "),
-    ("Rivers and lakes", "rivers, lakes, "), ("a wave in the style of the sea", "wave, "), ("a red car", "nature, ")])
+@pytest.mark.parametrize(
+    "prompt, start",
+    [
+        ("a large waterfall falling from hills during sunset in the style of Leonid Afremov", "waterfall, sunset, "),
+        ("Rivers and lakes", "rivers, lakes, "),
+        ("a wave in the style of the sea", "wave, "),
+        ("a red car", "nature, "),
+    ],
+)
 def test_twin_prompt(prompt, start):
     assert twin_prompt(prompt, load_nouns("dataset/nouns.json")).startswith(start)
     assert twin_prompt(prompt, ["x"]) == "nature, bright, realistic, photography, 4k, 8k"
@@ -207,15 +240,43 @@ def folder(tmp_path_factory, unet):
     """A diffusers folder of Stable Diffusion 1.x's kind, tiny and untrained."""
     folder = tmp_path_factory.mktemp("diffusion")
     torch.manual_seed(1)
-    vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-                        norm_num_groups=4, latent_channels=4)
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=6, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-                                        max_position_embeddings=8, bos_token_id=0, eos_token_id=1, pad_token_id=1))
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+        latent_channels=4,
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=6,
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=8,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+    )
     for name, part in {"unet": unet, "vae": vae, "text_encoder": text}.items():
         part.save_pretrained(folder / name)
-    write(folder / "scheduler/scheduler_config.json", _class_name="PNDMScheduler", beta_start=0.00085, beta_end=0.012,
-          beta_schedule="scaled_linear", num_train_timesteps=1000, skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
-    write(folder / "tokenizer/vocab.json", **{w: i for i, w in enumerate(("<|startoftext|>", "<|endoftext|>", "a", "b", "a</w>", "b</w>"))})
+    write(
+        folder / "scheduler/scheduler_config.json",
+        _class_name="PNDMScheduler",
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    write(
+        folder / "tokenizer/vocab.json",
+        **{w: i for i, w in enumerate(("<|startoftext|>", "<|endoftext|>", "a", "b", "a</w>", "b</w>"))},
+    )
     (folder / "tokenizer/merges.txt").write_text("#version: 0.2\n")
     write(folder / "tokenizer/tokenizer_config.json", model_max_length=8, tokenizer_class="CLIPTokenizer")
     return folder
@@ -249,10 +310,16 @@ def test_noise_from_velocity(unet):
     x, epsilon = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     a = alphas[500].item()
     x0 = (x - (1 - a) ** 0.5 * epsilon) / a**0.5
+
     def network(x, t, context):
         return SimpleNamespace(sample=(a**0.5 * epsilon - (1 - a) ** 0.5 * x0).expand(len(context), -1, -1, -1))
+
     network.dtype = torch.float32
-    assert torch.allclose(Diffusion(None, None, None, network, alphas, "v_prediction").predict_noise(x, 500, context)[1], epsilon, atol=1e-5)
+    assert torch.allclose(
+        Diffusion(None, None, None, network, alphas, "v_prediction").predict_noise(x, 500, context)[1],
+        epsilon,
+        atol=1e-5,
+    )
 
 
 def damage(folder, name, change):
@@ -261,11 +328,15 @@ def damage(folder, name, change):
     save_file(weights, folder / name, metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("part, change, said", [
-    ("text_encoder/model", lambda w: w.pop(sorted(w)[0]), "text_encoder/ do not fit .1 missing"),
-    ("unet/diffusion_pytorch_model", lambda w: w.pop("conv_in.bias"), "1 missing, such as conv_in.bias"),
-    ("unet/diffusion_pytorch_model", lambda w: w.update(other=torch.zeros(1)), "1 unexpected, such as other"),
-    ("vae/diffusion_pytorch_model", lambda w: w.update({"quant_conv.bias": torch.zeros(3)}), "quant_conv.bias")])
+@pytest.mark.parametrize(
+    "part, change, said",
+    [
+        ("text_encoder/model", lambda w: w.pop(sorted(w)[0]), "text_encoder/ do not fit .1 missing"),
+        ("unet/diffusion_pytorch_model", lambda w: w.pop("conv_in.bias"), "1 missing, such as conv_in.bias"),
+        ("unet/diffusion_pytorch_model", lambda w: w.update(other=torch.zeros(1)), "1 unexpected, such as other"),
+        ("vae/diffusion_pytorch_model", lambda w: w.update({"quant_conv.bias": torch.zeros(3)}), "quant_conv.bias"),
+    ],
+)
 def test_weights_that_do_not_fit_are_refused(folder, tmp_path, part, change, said):
     broken = copied(folder, tmp_path)
     damage(broken, f"{part}.safetensors", change)
@@ -277,11 +348,15 @@ def copied(folder, target):
     return shutil.copytree(folder, target / "copy")
 
 
-@pytest.mark.parametrize("name, text, said", [
-    ("text_encoder/model.safetensors", "version https://git-lfs.github.com/spec/v1\n", "cannot be loaded"),
-    ("vae/config.json", '{"_class_name": "AutoencoderTiny"}', "AutoencoderTiny, expected AutoencoderKL"),
-    ("scheduler/scheduler_config.json", '{"prediction_type": "sample"}', "'sample', expected epsilon"),
-    ("tokenizer/vocab.json", None, "vocab.json")])
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("text_encoder/model.safetensors", "version https://git-lfs.github.com/spec/v1\n", "cannot be loaded"),
+        ("vae/config.json", '{"_class_name": "AutoencoderTiny"}', "AutoencoderTiny, expected AutoencoderKL"),
+        ("scheduler/scheduler_config.json", '{"prediction_type": "sample"}', "'sample', expected epsilon"),
+        ("tokenizer/vocab.json", None, "vocab.json"),
+    ],
+)
 def test_a_damaged_folder_is_refused(folder, tmp_path, name, text, said):
     broken = copied(folder, tmp_path)
     (broken / name).unlink() if text is None else (broken / name).write_text(text)

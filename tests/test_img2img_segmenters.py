@@ -1,4 +1,6 @@
-"""s3's door and its backends: labels and words, tiny random models of every kind through their own processors, `auto`, user's mistakes."""
+"""s3's door and its backends: labels and words, tiny random models of every kind through their own processors, `auto`,
+user's mistakes.
+"""
 
 import json
 from types import SimpleNamespace
@@ -7,18 +9,24 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-
-from img2img import segment as door
-from img2img import segmenters
-from img2img.odise_package import masks_of, odise_package
-from img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
-from img2img.segmenters import match_labels
-from options.runtime import make_runtime
+from text2cinemagraph.img2img import segment as door
+from text2cinemagraph.img2img import segmenters
+from text2cinemagraph.img2img.odise_package import masks_of, odise_package
+from text2cinemagraph.img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
+from text2cinemagraph.img2img.segmenters import match_labels
+from text2cinemagraph.options.runtime import make_runtime
 
 LABELS = {0: "sky", 1: "sea", 2: "tree"}
 RUNTIME = make_runtime("cpu")
-SWIN = dict(image_size=64, patch_size=4, embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=2,
-            out_features=["stage1", "stage2", "stage3", "stage4"])
+SWIN = dict(
+    image_size=64,
+    patch_size=4,
+    embed_dim=8,
+    depths=[1] * 4,
+    num_heads=[1] * 4,
+    window_size=2,
+    out_features=["stage1", "stage2", "stage3", "stage4"],
+)
 
 
 # ---------------------------------------------------------------- words
@@ -37,12 +45,15 @@ def test_words_find_labels():
 @pytest.fixture
 def red_is_sky(monkeypatch):
     """A model that calls red "sky", green "sea" and the rest "tree", at a size and a scale of its own."""
+
     def model(pixel_values):
         return SimpleNamespace(logits=20 * torch.nn.functional.avg_pool2d(pixel_values, 4))
 
     def processor(images, return_tensors):
         pictures = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2) / 255
-        return hf.BatchFeature({"pixel_values": torch.nn.functional.interpolate(pictures, (32, 64)), "other": torch.zeros(1)})
+        return hf.BatchFeature(
+            {"pixel_values": torch.nn.functional.interpolate(pictures, (32, 64)), "other": torch.zeros(1)}
+        )
 
     model.config = SimpleNamespace(id2label=LABELS, model_type="any")
     monkeypatch.setattr(segmenters, "_load", lambda *_: (model, processor))
@@ -77,42 +88,95 @@ def test_segmentation_of_planted_colours(red_is_sky):
 def tokenizer(folder):
     """CLIP's tokenizer with letters for words."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = ["<|startoftext|>", "<|endoftext|>", "!", *"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
+    words = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        "!",
+        *"abcdefghijklmnopqrstuvwxyz",
+        *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz"),
+    ]
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return hf.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
 
 
 def segformer(folder):
-    config = hf.SegformerConfig(depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8, id2label=LABELS)
+    config = hf.SegformerConfig(
+        depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8, id2label=LABELS
+    )
     hf.SegformerForSemanticSegmentation(config).save_pretrained(folder)
     hf.SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
 
 
 def mask2former(folder):
     config = hf.Mask2FormerConfig(
-        backbone_config=hf.SwinConfig(**SWIN), feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=16,
-        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16, num_queries=5, id2label=LABELS)
+        backbone_config=hf.SwinConfig(**SWIN),
+        feature_size=32,
+        mask_feature_size=32,
+        hidden_dim=32,
+        encoder_feedforward_dim=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        dim_feedforward=16,
+        num_queries=5,
+        id2label=LABELS,
+    )
     hf.Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
     hf.Mask2FormerImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}).save_pretrained(folder)
 
 
 def oneformer(folder):
     config = hf.OneFormerConfig(
-        backbone_config=hf.SwinConfig(**SWIN), num_queries=6, hidden_dim=32, mask_dim=32, conv_dim=32, encoder_feedforward_dim=16,
-        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16, query_dec_layers=1, text_encoder_width=16,
-        text_encoder_context_length=16, text_encoder_num_layers=1, text_encoder_vocab_size=60, task_seq_len=16, id2label=LABELS,
-        is_training=False)
+        backbone_config=hf.SwinConfig(**SWIN),
+        num_queries=6,
+        hidden_dim=32,
+        mask_dim=32,
+        conv_dim=32,
+        encoder_feedforward_dim=16,
+        encoder_layers=1,
+        decoder_layers=2,
+        num_attention_heads=2,
+        dim_feedforward=16,
+        query_dec_layers=1,
+        text_encoder_width=16,
+        text_encoder_context_length=16,
+        text_encoder_num_layers=1,
+        text_encoder_vocab_size=60,
+        task_seq_len=16,
+        id2label=LABELS,
+        is_training=False,
+    )
     hf.OneFormerForUniversalSegmentation(config).save_pretrained(folder)
-    (folder / "classes.json").write_text(json.dumps({str(i): {"name": name, "isthing": 0} for i, name in LABELS.items()}))
-    pictures = hf.OneFormerImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}, repo_path=str(folder),
-                                          class_info_file="classes.json", num_labels=3, num_text=4)
-    hf.OneFormerProcessor(pictures, tokenizer(folder / "words"), max_seq_length=16, task_seq_length=16).save_pretrained(folder)
+    (folder / "classes.json").write_text(
+        json.dumps({str(i): {"name": name, "isthing": 0} for i, name in LABELS.items()})
+    )
+    pictures = hf.OneFormerImageProcessor(
+        size={"shortest_edge": 64, "longest_edge": 128},
+        repo_path=str(folder),
+        class_info_file="classes.json",
+        num_labels=3,
+        num_text=4,
+    )
+    hf.OneFormerProcessor(pictures, tokenizer(folder / "words"), max_seq_length=16, task_seq_length=16).save_pretrained(
+        folder
+    )
 
 
 def eomt(folder):
-    config = hf.EomtConfig(hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=32, image_size=64, patch_size=8,
-                           num_blocks=2, num_queries=5, num_upscale_blocks=1, num_register_tokens=1, id2label=LABELS)
+    config = hf.EomtConfig(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=64,
+        patch_size=8,
+        num_blocks=2,
+        num_queries=5,
+        num_upscale_blocks=1,
+        num_register_tokens=1,
+        id2label=LABELS,
+    )
     hf.EomtForUniversalSegmentation(config).save_pretrained(folder)
     hf.EomtImageProcessor(size={"shortest_edge": 64, "longest_edge": None}, do_split_image=True).save_pretrained(folder)
 
@@ -124,7 +188,9 @@ def test_models_with_labels(make, tmp_path):
     make(tmp_path)
     image = torch.rand(3, 50, 90)
     with torch.inference_mode():
-        masks, scores, unmatched = segmenters.transformers_labels(image, [["sea"], ["sky"], ["forest"]], tmp_path, RUNTIME)
+        masks, scores, unmatched = segmenters.transformers_labels(
+            image, [["sea"], ["sky"], ["forest"]], tmp_path, RUNTIME
+        )
     assert list(masks) == ["sea", "sky", "forest"] and not unmatched
     together = torch.stack(list(masks.values())).sum(0)
     assert together.shape == (1, 50, 90) and (together == 1).all()
@@ -137,6 +203,7 @@ def test_models_with_labels(make, tmp_path):
 
 def test_a_lost_weight_is_named(tmp_path):
     from safetensors.torch import load_file, save_file
+
     segformer(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     weights.pop("decode_head.classifier.bias")
@@ -146,34 +213,77 @@ def test_a_lost_weight_is_named(tmp_path):
 
 
 def clipseg(folder):
-    text = dict(vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, max_position_embeddings=16,
-                bos_token_id=0, eos_token_id=1, pad_token_id=1)
-    vision = dict(hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8)
-    config = hf.CLIPSegConfig(text_config=text, vision_config=vision, projection_dim=16, extract_layers=[0, 1, 2], reduce_dim=8,
-                              decoder_num_attention_heads=2, decoder_intermediate_size=16)
+    text = dict(
+        vocab_size=60,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    vision = dict(
+        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8
+    )
+    config = hf.CLIPSegConfig(
+        text_config=text,
+        vision_config=vision,
+        projection_dim=16,
+        extract_layers=[0, 1, 2],
+        reduce_dim=8,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    )
     hf.CLIPSegForImageSegmentation(config).save_pretrained(folder)
-    hf.CLIPSegProcessor(hf.ViTImageProcessor(size={"height": 32, "width": 32}), tokenizer(folder / "words")).save_pretrained(folder)
+    hf.CLIPSegProcessor(
+        hf.ViTImageProcessor(size={"height": 32, "width": 32}), tokenizer(folder / "words")
+    ).save_pretrained(folder)
 
 
 def sam3(folder):
     small = dict(hidden_size=16, num_attention_heads=2, intermediate_size=16)
-    backbone = dict(**small, model_type="sam3_vit_model", num_hidden_layers=2, image_size=56, patch_size=14, window_size=2,
-                    global_attn_indexes=[1], pretrain_image_size=28)
+    backbone = dict(
+        **small,
+        model_type="sam3_vit_model",
+        num_hidden_layers=2,
+        image_size=56,
+        patch_size=14,
+        window_size=2,
+        global_attn_indexes=[1],
+        pretrain_image_size=28,
+    )
     config = hf.Sam3Config(
-        vision_config=dict(backbone_config=backbone, fpn_hidden_size=16, backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]]),
-        text_config=dict(**small, vocab_size=60, projection_dim=16, num_hidden_layers=1, max_position_embeddings=32, bos_token_id=0,
-                         eos_token_id=1, pad_token_id=1),
-        geometry_encoder_config=dict(**small, num_layers=1), detr_encoder_config=dict(**small, num_layers=1),
-        detr_decoder_config=dict(**small, num_layers=1, num_queries=4), mask_decoder_config=dict(hidden_size=16, num_attention_heads=2))
+        vision_config=dict(
+            backbone_config=backbone, fpn_hidden_size=16, backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]]
+        ),
+        text_config=dict(
+            **small,
+            vocab_size=60,
+            projection_dim=16,
+            num_hidden_layers=1,
+            max_position_embeddings=32,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        ),
+        geometry_encoder_config=dict(**small, num_layers=1),
+        detr_encoder_config=dict(**small, num_layers=1),
+        detr_decoder_config=dict(**small, num_layers=1, num_queries=4),
+        mask_decoder_config=dict(hidden_size=16, num_attention_heads=2),
+    )
     hf.Sam3Model(config).save_pretrained(folder)
-    hf.Sam3Processor(hf.Sam3ImageProcessor(size={"height": 56, "width": 56}), tokenizer(folder / "words")).save_pretrained(folder)
+    hf.Sam3Processor(
+        hf.Sam3ImageProcessor(size={"height": 56, "width": 56}), tokenizer(folder / "words")
+    ).save_pretrained(folder)
 
 
 @pytest.mark.parametrize("make, run", [(clipseg, segmenters.clipseg), (sam3, segmenters.sam3)])
 def test_models_of_any_word(make, run, tmp_path, monkeypatch):
     torch.manual_seed(0)
     make(tmp_path)
-    monkeypatch.setattr(segmenters, "LIKELY", 0.0)                         # untrained: let everything count
+    monkeypatch.setattr(segmenters, "LIKELY", 0.0)  # untrained: let everything count
     with torch.inference_mode():
         masks, scores, unmatched = run(torch.rand(3, 40, 60), [["sea", "lake"], ["sky"]], tmp_path, RUNTIME)
     assert list(masks) == ["sea", "sky"] and unmatched == []
@@ -201,14 +311,14 @@ def test_auto_takes_what_is_here_and_says_what_to_fetch(tmp_path, monkeypatch):
     segformer(tmp_path / "checkpoints" / "segmenter")
     assert choose_backend("auto", "") == ("transformers", "checkpoints/segmenter")
     (tmp_path / "checkpoints" / "odise").mkdir()
-    assert choose_backend("auto", "")[0] == "transformers"                 # an empty folder is no model
+    assert choose_backend("auto", "")[0] == "transformers"  # an empty folder is no model
     (tmp_path / "checkpoints" / "odise" / "odise_label_coco_50e-b67d2efc.pth").touch()
     assert choose_backend("auto", "") == ("odise", "checkpoints/odise")
     assert choose_backend("auto", "checkpoints/clipseg") == ("clipseg", "checkpoints/clipseg")
     assert choose_backend("sam3", "") == ("sam3", "checkpoints/sam3")
     with pytest.raises(ValueError, match="choose auto, odise, odise-package, sam3"):
         choose_backend("oddise", "")
-    for name in ("odise", "sam3", "clipseg"):                              # what is missing is said, with what to fetch
+    for name in ("odise", "sam3", "clipseg"):  # what is missing is said, with what to fetch
         with pytest.raises((FileNotFoundError, ValueError), match="fetch|download"):
             segment(torch.rand(3, 32, 32), "sea", name, "checkpoints/nothing", RUNTIME)
 
@@ -223,5 +333,7 @@ def test_the_package_adapter():
     with pytest.raises(ImportError, match="requirements-odise.txt"):
         odise_package(torch.rand(3, 8, 8), [["sea"]], "", RUNTIME)
     panoptic = torch.tensor([[0, 1], [2, 3]])
-    masks, scores, _ = masks_of(panoptic, [{"id": 1, "category_id": 0}, {"id": 3, "category_id": 0}], [["sea", "lake"], ["sky"]])
+    masks, scores, _ = masks_of(
+        panoptic, [{"id": 1, "category_id": 0}, {"id": 3, "category_id": 0}], [["sea", "lake"], ["sky"]]
+    )
     assert masks["sea"][0].tolist() == [[False, True], [False, True]] and scores == {"sea": 1.0, "sky": 0.0}

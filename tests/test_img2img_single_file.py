@@ -1,4 +1,6 @@
-"""Stable Diffusion 1.x in one file: the same numbers as the diffusers folder; what is refused, and what is ignored in it."""
+"""Stable Diffusion 1.x in one file: the same numbers as the diffusers folder; what is refused, and what is ignored in
+it.
+"""
 
 import json
 import os
@@ -8,10 +10,10 @@ import types
 import pytest
 import torch
 from safetensors.torch import save_file
+from text2cinemagraph.img2img.diffusion import load_diffusion
+from text2cinemagraph.img2img.single_file import UNET, UNET_EMA
+from text2cinemagraph.options.runtime import make_runtime
 
-from img2img.diffusion import load_diffusion
-from img2img.single_file import UNET, UNET_EMA
-from options.runtime import make_runtime
 from tests.golden_numbers import GOLDEN
 
 LDM, TEXT = "backbone.feature_extractor.ldm_extractor.ldm.ldm.", "cond_stage_model.transformer."
@@ -25,7 +27,11 @@ def state():
     names = {name.removeprefix(LDM): shape for name, shape in shapes.items()}
     names = {name.replace(TEXT, f"{TEXT}text_model."): shape for name, shape in names.items()}
     torch.manual_seed(0)
-    return {name: torch.randn(shape) * 0.05 for name, shape in names.items() if name.startswith((UNET, "first_stage_model.", TEXT))}
+    return {
+        name: torch.randn(shape) * 0.05
+        for name, shape in names.items()
+        if name.startswith((UNET, "first_stage_model.", TEXT))
+    }
 
 
 @pytest.fixture
@@ -67,8 +73,11 @@ def test_ckpt_safetensors_and_folder_are_one_model(state, folder):
     for name in ("unet", "vae", "text_encoder", "tokenizer"):
         getattr(from_ckpt, name).save_pretrained(folder / "diffusers" / name)
     (folder / "diffusers" / "scheduler").mkdir()
-    (folder / "diffusers" / "scheduler" / "scheduler_config.json").write_text(json.dumps(
-        {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}))
+    (folder / "diffusers" / "scheduler" / "scheduler_config.json").write_text(
+        json.dumps(
+            {"_class_name": "DDIMScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        )
+    )
     for source in (folder / "sd-v1-4.safetensors", folder / "diffusers"):
         other = predicted(load_diffusion(str(source), RUNTIME))
         torch.testing.assert_close(other[1], picture)
@@ -76,9 +85,15 @@ def test_ckpt_safetensors_and_folder_are_one_model(state, folder):
 
 
 def test_the_plain_weights_are_taken_unless_the_averaged_ones_are_asked_for(state, folder):
-    averaged = {UNET_EMA + name.removeprefix("model.").replace(".", ""): 2 * t for name, t in state.items() if name.startswith(UNET)}
+    averaged = {
+        UNET_EMA + name.removeprefix("model.").replace(".", ""): 2 * t
+        for name, t in state.items()
+        if name.startswith(UNET)
+    }
     save_lightning(folder / "both.ckpt", {**state, **averaged, "model_ema.decay": torch.tensor(0.99)})
-    plain, ema = (load_diffusion(str(folder / "both.ckpt"), RUNTIME, choice).unet.conv_in.weight for choice in (False, True))
+    plain, ema = (
+        load_diffusion(str(folder / "both.ckpt"), RUNTIME, choice).unet.conv_in.weight for choice in (False, True)
+    )
     assert torch.equal(plain, state[f"{UNET}input_blocks.0.0.weight"]) and torch.equal(ema, 2 * plain)
     save_lightning(folder / "plain.ckpt", state)
     with pytest.raises(ValueError, match="no averaged weights.*ema=false"):
@@ -104,8 +119,12 @@ def test_what_is_no_such_file_is_refused_in_a_line(state, folder, monkeypatch):
     save_file({"conv1.weight": torch.zeros(3)}, folder / "other.safetensors")
     lacking = {name: t for name, t in state.items() if "output_blocks.5" not in name}
     save_file({name: t.contiguous() for name, t in lacking.items()}, folder / "lacking.safetensors")
-    for name, word in (("evil.ckpt", "more than tensors"), ("half.ckpt", "truncated"), ("other.safetensors", "no U-Net"),
-                       ("lacking.safetensors", "cannot be loaded")):
+    for name, word in (
+        ("evil.ckpt", "more than tensors"),
+        ("half.ckpt", "truncated"),
+        ("other.safetensors", "no U-Net"),
+        ("lacking.safetensors", "cannot be loaded"),
+    ):
         with pytest.raises(ValueError, match=word) as error:
             load_diffusion(str(folder / name), RUNTIME)
         assert "\n" not in str(error.value)

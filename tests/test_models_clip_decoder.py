@@ -1,23 +1,27 @@
-"""The decoder of a clip: the network's own numbers, on whole frames and on the rectangle that can change; every engine."""
+"""The decoder of a clip: the network's own numbers, on whole frames and on the rectangle that can change; every
+engine.
+"""
 
 import os
 
 import pytest
 import torch
+from text2cinemagraph.mini.scene import Scene
+from text2cinemagraph.models.clip_decoder import ClipDecoder, Rect, moving_rect
+from text2cinemagraph.models.engines import make_decoder
+from text2cinemagraph.models.euler import displacements
+from text2cinemagraph.models.networks import build_video
+from text2cinemagraph.models.video import VideoModel, load_video_model
+from text2cinemagraph.options.runtime import DTYPES, make_runtime
+from text2cinemagraph.options.train import VideoOptions
+from text2cinemagraph.softmax_splatting import splat_blend
 
-from dataset.scene import Scene
-from models.clip_decoder import ClipDecoder, Rect, moving_rect
-from models.engines import make_decoder
-from models.euler import displacements
-from models.networks import build_video
-from models.video import VideoModel, load_video_model
-from options.runtime import DTYPES, make_runtime
-from options.train import VideoOptions
-from softmax_splatting import splat_blend
-
-SMALL = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 16, 8, 8, 3],
-             decoder_resample=["none", "Down", "Down", "Up", "Up", "none"])
-H, W = 144, 176         # px; a moving pixel reaches some forty pixels through the decoder
+SMALL = dict(
+    encoder_channels=[8, 8, 13],
+    decoder_channels=[12, 16, 16, 8, 8, 3],
+    decoder_resample=["none", "Down", "Down", "Up", "Up", "none"],
+)
+H, W = 144, 176  # px; a moving pixel reaches some forty pixels through the decoder
 
 
 def small_net(seed=0, **options):
@@ -27,7 +31,9 @@ def small_net(seed=0, **options):
     net = build_video(options).train()
     with torch.no_grad():
         for _ in range(3):
-            net(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.randn(1, 2, 32, 32), torch.tensor([[0, 2, 5]]))
+            net(
+                torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32), torch.randn(1, 2, 32, 32), torch.tensor([[0, 2, 5]])
+            )
     return net.eval().fold(), options
 
 
@@ -39,7 +45,7 @@ def frame_of(net, features, flow, n, back):
 
 def patch_of_flow(y, x, height, width, speed=1.3):
     flow = torch.zeros(2, H, W)
-    flow[0, y:y + height, x:x + width], flow[1, y:y + height, x:x + width] = speed, -0.4 * speed
+    flow[0, y : y + height, x : x + width], flow[1, y : y + height, x : x + width] = speed, -0.4 * speed
     return flow
 
 
@@ -57,7 +63,7 @@ def test_only_what_can_change_is_computed_and_nothing_differs(patch, threads):
         wanted = net.projector(blended[None], (total > 0).float()[None])[0]
         torch.testing.assert_close(whole(blended, total), wanted, atol=1e-5, rtol=0)
         torch.testing.assert_close(part(blended, total), wanted, atol=1e-5, rtol=0)
-    holes = torch.rand(1, H, W) > 0.3                                    # and with many holes, everywhere
+    holes = torch.rand(1, H, W) > 0.3  # and with many holes, everywhere
     wanted = net.projector((features * holes)[None], holes.float()[None])[0]
     torch.testing.assert_close(whole(features * holes, holes.float()), wanted, atol=1e-5, rtol=0)
 
@@ -76,11 +82,13 @@ def test_a_clip_is_the_same_with_and_without_static_reuse():
 @torch.no_grad()
 @pytest.mark.parametrize("side", [1, 30, 50, 60, 70, 80])
 def test_a_change_that_reaches_the_edges_on_its_way(side):
-    """From one pixel to all of the picture: some of the last blocks work on their whole grid, the first ones on a part."""
+    """From one pixel to all of the picture: some of the last blocks work on their whole grid, the first ones on a
+    part.
+    """
     net, options = small_net()
     model, image = VideoModel(net, options), torch.rand(3, 96, 96)
     flow = torch.zeros(2, 96, 96)
-    flow[:, 48 - side // 2:49 + side // 2, 48 - side // 2:49 + side // 2] = 0.4
+    flow[:, 48 - side // 2 : 49 + side // 2, 48 - side // 2 : 49 + side // 2] = 0.4
     frames = [list(model.frames(image, flow, 5, static_reuse=reuse)) for reuse in (True, False)]
     for one, other in zip(*frames):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
@@ -96,7 +104,7 @@ def test_the_rectangle_holds_everything_that_moves():
     for displacement in [*displacements(flow, 20), *displacements(-flow, 20)]:
         moved, _ = splat_blend(features, (displacement,), (torch.ones(40, 50),))
         changed = ((moved - features).abs() > 1e-6).any(0)
-        changed[rect.y0:rect.y1, rect.x0:rect.x1] = False
+        changed[rect.y0 : rect.y1, rect.x0 : rect.x1] = False
         assert not changed.any()
     assert rect.area < 40 * 50
 
@@ -104,14 +112,24 @@ def test_the_rectangle_holds_everything_that_moves():
 def test_rectangles():
     grid = (64, 96)
     assert vars(Rect(3, 5, 0, 96).grown(2, grid)) == dict(y0=1, y1=7, x0=0, x1=96)
-    for y0, y1 in ((0, 1), (3, 4), (4, 5), (6, 9), (63, 64)):              # pooling: which cells see rows y0..y1
+    for y0, y1 in ((0, 1), (3, 4), (4, 5), (6, 9), (63, 64)):  # pooling: which cells see rows y0..y1
         touched = [j for j in range(32) if any(y0 <= row < y1 for row in range(2 * j - 1, 2 * j + 2))]
         pooled = Rect(y0, y1, 0, 96).pooled(grid)
         assert pooled.y0 <= touched[0] and touched[-1] < pooled.y1 <= touched[-1] + 2
 
 
-@pytest.mark.parametrize("engine", ["openvino", pytest.param("compile", marks=pytest.mark.skipif(
-    not os.environ.get("T2C_SLOW"), reason="torch.compile takes minutes and a C++ compiler; set T2C_SLOW=1"))])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "openvino",
+        pytest.param(
+            "compile",
+            marks=pytest.mark.skipif(
+                not os.environ.get("T2C_SLOW"), reason="torch.compile takes minutes and a C++ compiler; set T2C_SLOW=1"
+            ),
+        ),
+    ],
+)
 @torch.no_grad()
 def test_engines_give_the_same_frames(engine):
     if engine == "openvino":
@@ -130,7 +148,7 @@ def test_half_precision_stays_near():
     exact = list(VideoModel(net, options).frames(image, flow, 3))
     net.to(torch.bfloat16)
     for one, other in zip(VideoModel(net, options).frames(image, flow, 3), exact):
-        assert 10 * torch.log10(1 / (one - other).square().mean()) > 40    # dB
+        assert 10 * torch.log10(1 / (one - other).square().mean()) > 40  # dB
 
 
 @pytest.mark.parametrize("kind", ["bf16", "fp16"])
@@ -138,10 +156,12 @@ def test_half_precision_stays_near_on_trained_weights(kind):
     """40 dB and more on the network of this repository, on a landscape and its flow."""
     scene = Scene(3, kind="river", size=96)
     image, flow = torch.from_numpy(scene.image).float().permute(2, 0, 1).contiguous(), torch.from_numpy(scene.flow)
-    exact, near = (load_video_model("checkpoints/mini/video", None, make_runtime("cpu"), dtype=DTYPES[each]).frames(image, flow, 5)
-                   for each in ("fp32", kind))
+    exact, near = (
+        load_video_model("checkpoints/mini/video", None, make_runtime("cpu"), dtype=DTYPES[each]).frames(image, flow, 5)
+        for each in ("fp32", kind)
+    )
     errors = [(one - other.float()).square().mean().item() for one, other in zip(exact, near)]
-    assert 1e-9 < max(errors) < 1e-4                                       # the worst frame; 1e-4 of 1 is 40 dB
+    assert 1e-9 < max(errors) < 1e-4  # the worst frame; 1e-4 of 1 is 40 dB
 
 
 def test_unknown_engines_are_told():

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.models.euler import displacement_maps, displacements, displacements_reversed, integrate
 
-from models.euler import displacement_maps, displacements, displacements_reversed, integrate
 from tests.golden_numbers import evaluate, load_golden, recipe
 
 
@@ -16,13 +16,13 @@ def test_a_constant_field_moves_n_times_its_velocity():
     moved, visible = integrate(velocity, [8])
     assert torch.equal(moved[0, :, 2:, :26], torch.tensor([4.0, -2.0])[:, None, None].expand(2, 18, 26))
     assert not visible[0, 0, :2].any() and not visible[0, 0, :, 26:].any() and visible[0, 0, 2:, :26].all()
-    assert (moved[0][:, ~visible[0, 0]] == 31).all()                           # max(H,W)+1: a splat drops it
+    assert (moved[0][:, ~visible[0, 0]] == 31).all()  # max(H,W)+1: a splat drops it
 
 
 def test_a_rotation_stays_near_its_circle():
     velocity = torch.from_numpy(recipe().vortex((1, 2, 65, 65), 0.02))
     moved, _ = integrate(velocity, [40])
-    angle, x = torch.tensor(0.02 * 40), 10.0                                   # the pixel 10 px right of the centre
+    angle, x = torch.tensor(0.02 * 40), 10.0  # the pixel 10 px right of the centre
     expected = torch.stack([x * angle.cos() - x, x * angle.sin()])
     assert (moved[0, :, 32, 42] - expected).norm() < 0.5
 
@@ -32,7 +32,7 @@ def test_each_batch_element_has_its_own_time_and_zero_steps_do_nothing():
     together, visible = integrate(velocity, torch.tensor([0, 3, 7]))
     assert together[0].abs().max() == 0 and visible[0].all()
     for i, n in enumerate((0, 3, 7)):
-        assert torch.equal(together[i:i + 1], integrate(velocity[i:i + 1], [n])[0])
+        assert torch.equal(together[i : i + 1], integrate(velocity[i : i + 1], [n])[0])
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 10, 16, 17])
@@ -43,7 +43,9 @@ def test_all_maps_of_a_clip_equal_integration_from_the_start(n):
     for k in range(n + 1):
         assert torch.equal(maps[k], integrate(velocity[None], [k])[0][0])
     backwards = list(displacements_reversed(velocity, n))
-    assert len(backwards) == n + 1 and torch.equal(torch.stack(backwards[::-1]), torch.stack(list(displacements(velocity, n))))
+    assert len(backwards) == n + 1 and torch.equal(
+        torch.stack(backwards[::-1]), torch.stack(list(displacements(velocity, n)))
+    )
 
 
 @pytest.mark.golden

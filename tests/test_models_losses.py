@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-
-from models import losses
-from models.pix2pix import MotionTask, Pix2Pix, VideoTask
-from options.train import MotionOptions
+from text2cinemagraph.models import losses
+from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, VideoTask
+from text2cinemagraph.options.train import MotionOptions
 
 
 def test_epe_is_the_mean_length():
@@ -15,7 +14,10 @@ def test_epe_is_the_mean_length():
 
 
 def test_gan_looks_at_the_last_map_only():
-    verdicts = [[torch.full((1, 2, 2, 2), 9.0), torch.full((1, 1, 2, 2), 0.5)], [torch.zeros(1, 2, 2, 2), torch.ones(1, 1, 2, 2)]]
+    verdicts = [
+        [torch.full((1, 2, 2, 2), 9.0), torch.full((1, 1, 2, 2), 0.5)],
+        [torch.zeros(1, 2, 2, 2), torch.ones(1, 1, 2, 2)],
+    ]
     assert losses.gan(verdicts, True) == pytest.approx(0.25)
     assert losses.gan(verdicts, False) == pytest.approx(1.25)
 
@@ -24,7 +26,7 @@ def test_feature_matching_ignores_the_verdict_and_leaves_real_alone():
     real = [[torch.ones(1, 1, 2, 2, requires_grad=True) for _ in range(5)] for _ in range(2)]
     fake = [[torch.full((1, 1, 2, 2), 3.0, requires_grad=True) for _ in range(5)] for _ in range(2)]
     loss = losses.feature_matching(fake, real)
-    assert loss.item() == pytest.approx(8.0)               # 2 scales x 4 maps x |3 - 1| x 1/2
+    assert loss.item() == pytest.approx(8.0)  # 2 scales x 4 maps x |3 - 1| x 1/2
     loss.backward()
     assert real[0][0].grad is None and fake[0][0].grad is not None and fake[0][-1].grad is None
 
@@ -42,7 +44,8 @@ def test_vgg_weights_shallow_and_deep_layers():
 
 
 def test_motion_task_speaks_the_networks_units():
-    from data.datasets import MotionBatch
+    from text2cinemagraph.data.datasets import MotionBatch
+
     options = MotionOptions(netG="spadeunet", input_nc=6, motion_norm=4.0)
     flow = torch.full((1, 2, 8, 8), 2.0)
     batch = MotionBatch(torch.ones(1, 3, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool), flow, flow, [""])

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.data.checkpoint import save_checkpoint
+from text2cinemagraph.models.motion import MotionModel, load_motion_model, motion_input, pad_to_multiple
+from text2cinemagraph.models.networks import build_motion
+from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.options.train import MotionOptions
 from torch import nn
 
-from data.checkpoint import save_checkpoint
-from models.motion import MotionModel, load_motion_model, motion_input, pad_to_multiple
-from models.networks import build_motion
-from options.runtime import make_runtime
-from options.train import MotionOptions
 from tests.golden_numbers import GOLDEN, evaluate, stride_of
 
 SMALL = dict(netG="spadeunet", nf=4, spade_hidden=4, fineSize=256)
@@ -40,7 +40,7 @@ def test_golden_s5(key):
     seed, (_, channels, size, _) = info["theta"]["python_random_seeds"][0] // 100, info[f"{key}.label_shape"]
     twin = evaluate(info["s5_inputs"]["twin"].split("->")[0], seed=seed, u8=lambda x: np.round((x + 1) * 127.5)) / 255
     mask = evaluate(info["s5_inputs"]["mask"].split("*255")[0], seed=seed)[None] > 0.5
-    mask[:, :8, :8] = False                                                    # 254 of 255 counts as no mask
+    mask[:, :8, :8] = False  # 254 of 255 counts as no mask
     output = evaluate(info["s5_inputs"]["net_output"].split(", n =")[0], seed=seed, n=size)
     model = model_of(output, input_nc=channels, fineSize=size)
     hint = torch.zeros(2, size, size) if channels == 6 else None
@@ -49,7 +49,7 @@ def test_golden_s5(key):
     np.testing.assert_allclose(flow[None, :, ::step, ::step] / 64, wanted, atol=1e-6)
     step, label = stride_of(file, f"{key}.label")
     label = label[:, :4].copy()
-    label[:, 3, 0, 0] = 0                                                      # the corner again
+    label[:, 3, 0, 0] = 0  # the corner again
     np.testing.assert_allclose(model.net.label[:, :4, ::step, ::step], label, atol=1e-5)
 
 
@@ -58,7 +58,7 @@ def test_flow_is_in_pixels_of_the_picture_and_zero_outside_the_mask():
     mask[:, 50:] = True
     model = model_of(0.01)
     flow = model.predict(torch.rand(3, 100, 150), mask)
-    assert model.net.label.shape == (1, 4, 256, 256)                           # 64 x 96, padded
+    assert model.net.label.shape == (1, 4, 256, 256)  # 64 x 96, padded
     torch.testing.assert_close(flow[:, 50:], torch.full((2, 50, 150), 0.64 * 100 / 64))
     assert flow[:, :50].abs().max() == 0
 
@@ -68,7 +68,7 @@ def test_hint_is_normalised_once():
     model = model_of(input_nc=6)
     model.predict(image, mask, hint=torch.stack([torch.full((128, 128), 64.0), torch.zeros(128, 128)]))
     label = model.net.label[0, :, :64, :64]
-    assert torch.allclose(label[4], torch.tensor(0.5)) and label[5].abs().max() == 0      # half the size, half the px/frame
+    assert torch.allclose(label[4], torch.tensor(0.5)) and label[5].abs().max() == 0  # half the size, half the px/frame
     assert label[:3].min() >= -1 and label[:3].min() < 0
     whole = motion_input(image, mask, torch.ones(2, 128, 128), 64)
     torch.testing.assert_close(whole[:3], image * 2 - 1)
@@ -84,10 +84,12 @@ def test_padding_mirrors_where_it_can():
 
 def test_errors_name_what_is_missing():
     image, mask = torch.rand(3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool)
-    for model, arguments, word in ((model_of(netG="spadexattnunetsd"), {}, "no text was given"),
-                                   (model_of(netG="spadexattnunetsd"), {"text": "a river"}, "text_encoder_path"),
-                                   (model_of(input_nc=6), {}, "hint"),
-                                   (model_of(input_nc=6), {"hint": torch.zeros(2, 9, 9)}, r"expected \(2, 64, 64\)")):
+    for model, arguments, word in (
+        (model_of(netG="spadexattnunetsd"), {}, "no text was given"),
+        (model_of(netG="spadexattnunetsd"), {"text": "a river"}, "text_encoder_path"),
+        (model_of(input_nc=6), {}, "hint"),
+        (model_of(input_nc=6), {"hint": torch.zeros(2, 9, 9)}, r"expected \(2, 64, 64\)"),
+    ):
         with pytest.raises(ValueError, match=word) as error:
             model.predict(image, mask, **arguments)
         assert "\n" not in str(error.value)
@@ -98,7 +100,7 @@ def test_load_with_card_ignores_the_options_given(tmp_path):
     save_checkpoint(tmp_path / "latest_net_G.safetensors", net.state_dict(), {"options": {**SMALL, "lr": 1e-4}})
     model = load_motion_model(tmp_path, MotionOptions(), runtime)
     assert model.options == MotionOptions(**SMALL) and not model.net.training
-    assert load_motion_model(tmp_path, MotionOptions(), runtime) is model      # the last one stays
+    assert load_motion_model(tmp_path, MotionOptions(), runtime) is model  # the last one stays
     flow = model.predict(torch.rand(3, 100, 70), torch.ones(1, 100, 70, dtype=torch.bool))
     assert flow.shape == (2, 100, 70) and flow.isfinite().all() and flow.abs().max() > 0
 
@@ -114,29 +116,45 @@ def test_load_the_authors_bare_file(tmp_path):
 def small_text_encoder(folder, width=32, length=12):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
+
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "a": 2, "river": 3, "sky": 4}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>", eos_token="<pad>",
-                            model_max_length=length).save_pretrained(folder / "tokenizer")
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", unk_token="<unk>", eos_token="<pad>", model_max_length=length
+    ).save_pretrained(folder / "tokenizer")
     torch.manual_seed(0)
-    CLIPTextModel(CLIPTextConfig(vocab_size=8, hidden_size=width, intermediate_size=width, num_hidden_layers=1,
-                                 num_attention_heads=2, max_position_embeddings=length, eos_token_id=0)).save_pretrained(folder / "text_encoder")
+    CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=8,
+            hidden_size=width,
+            intermediate_size=width,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=length,
+            eos_token_id=0,
+        )
+    ).save_pretrained(folder / "text_encoder")
 
 
 def test_a_network_that_reads(tmp_path):
     pytest.importorskip("transformers")
-    options = dict(netG="spadexattnunetsd", nf=32, spade_hidden=4, context_dim=32, fineSize=64, text_encoder_path="text")
+    options = dict(
+        netG="spadexattnunetsd", nf=32, spade_hidden=4, context_dim=32, fineSize=64, text_encoder_path="text"
+    )
     torch.manual_seed(0)
     net = build_motion(MotionOptions(**options))
     save_checkpoint(tmp_path / "latest_net_G.safetensors", net.state_dict(), {"options": options})
     with pytest.raises(FileNotFoundError, match="text_encoder_path"):
         load_motion_model(tmp_path, None, make_runtime("cpu"))
     small_text_encoder(tmp_path / "text")
-    model = load_motion_model(tmp_path, None, make_runtime("cpu"))             # the path is relative to the checkpoint
+    model = load_motion_model(tmp_path, None, make_runtime("cpu"))  # the path is relative to the checkpoint
     image, mask = torch.rand(3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool)
     river, sky = (model.predict(image, mask, text) for text in ("a river", "a sky"))
     assert not torch.equal(river, sky) and torch.equal(river, model.predict(image, mask, "a river"))
     pictures = [image, torch.rand(3, 64, 64), torch.rand(3, 64, 96)]
-    cases = [(picture, torch.ones(1, *picture.shape[1:], dtype=torch.bool), text, None) for picture, text in zip(pictures, ("a river", "a sky", "a river"))]
+    cases = [
+        (picture, torch.ones(1, *picture.shape[1:], dtype=torch.bool), text, None)
+        for picture, text in zip(pictures, ("a river", "a sky", "a river"))
+    ]
     for case, flow in zip(cases, model.predict_all(cases)):
         torch.testing.assert_close(flow, model.predict(*case), atol=1e-4, rtol=1e-4)

@@ -3,19 +3,29 @@
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.models.clip_decoder import ClipDecoder
+from text2cinemagraph.models.euler import integrate
+from text2cinemagraph.models.layers import SPADE, PartialConv2d, initialise, resize_condition
+from text2cinemagraph.models.networks import (
+    DIFFUSION_BLOCKS,
+    build_discriminator,
+    build_motion,
+    build_video,
+    up_as_mask,
+)
+from text2cinemagraph.options.train import MotionOptions, VideoOptions
 
-from models.clip_decoder import ClipDecoder
-from models.euler import integrate
-from models.layers import SPADE, PartialConv2d, initialise, resize_condition
-from models.networks import DIFFUSION_BLOCKS, build_discriminator, build_motion, build_video, up_as_mask
-from options.train import MotionOptions, VideoOptions
 from tests.golden_numbers import check, evaluate, load_golden, load_recipe, manifest, recipe, stride_of
 
-MINI_VIDEO = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"])
+MINI_VIDEO = dict(
+    encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"]
+)
 
 
 def watch_stages(net, file, prefix):
-    """Compare the summary of every module's output with the golden one while the network runs; returns the set of those seen."""
+    """Compare the summary of every module's output with the golden one while the network runs; returns the set of those
+    seen.
+    """
     seen, calls = set(), {}
 
     def compare(name, output):
@@ -34,14 +44,17 @@ def watch_stages(net, file, prefix):
 
 # ------------------------------------------------------------------ golden numbers
 
+
 @pytest.mark.golden
 @torch.no_grad()
 def test_golden_spadeunet():
     file, info = load_golden("netG_spadeunet")
-    net = load_recipe(build_motion(MotionOptions(netG="spadeunet", input_nc=6, no_tanh=info["no_tanh"])), info["net"], info["seed"])
+    net = load_recipe(
+        build_motion(MotionOptions(netG="spadeunet", input_nc=6, no_tanh=info["no_tanh"])), info["net"], info["seed"]
+    )
     seen = watch_stages(net, file, "")
     check(file, "out", net(evaluate(info["label"], seed=info["seed"])), 1e-4)
-    assert len(seen) == 29                                                     # 16 convolutions, 13 SPADEs
+    assert len(seen) == 29  # 16 convolutions, 13 SPADEs
 
 
 @pytest.mark.golden
@@ -52,7 +65,7 @@ def test_golden_xattn():
     seen = watch_stages(net, file, "")
     context = evaluate(info["context"], seed=info["seed"])
     check(file, "out", net(evaluate(info["label"], seed=info["seed"]), context), 1e-4)
-    assert len(seen) == 38                                                     # and 9 attention blocks
+    assert len(seen) == 38  # and 9 attention blocks
 
 
 @pytest.mark.golden
@@ -92,8 +105,8 @@ def test_golden_video(case, folded):
     alpha = (1 - (middle - first) / (last - first + 1))[:, None, None, None]
     blended, mask = net.blend(codes["start"], codes["end"], ahead, back, alpha)
     step, expected = stride_of(file, f"{case}.blended")
-    error = np.abs(blended.numpy()[:, ::8, ::step, ::step] - expected)         # isolated pixels of tiny weight may differ
-    assert np.sqrt((error ** 2).mean()) < 1e-3 * np.sqrt((expected ** 2).mean()) and (error < 1e-3).mean() > 0.999
+    error = np.abs(blended.numpy()[:, ::8, ::step, ::step] - expected)  # isolated pixels of tiny weight may differ
+    assert np.sqrt((error**2).mean()) < 1e-3 * np.sqrt((expected**2).mean()) and (error < 1e-3).mean() > 0.999
     assert abs(1 - mask.mean().item() - float(file[f"{case}.hole_fraction"])) < 1e-6
 
     seen = watch_stages(net, file, f"{case}.")
@@ -102,7 +115,7 @@ def test_golden_video(case, folded):
     error = np.abs(out[..., ::step, ::step] - expected)
     assert error.max() < 1e-3 and (error < 1e-4).mean() > 0.999
     assert len(seen) == 16
-    for i in range(len(out) if folded else 0):                                 # and the decoder of clips
+    for i in range(len(out) if folded else 0):  # and the decoder of clips
         made = ClipDecoder(net.projector, blended[i])(blended[i], mask[i])
         error = np.abs(made.numpy()[..., ::step, ::step] - expected[i])
         assert error.max() < 1e-3 and (error < 1e-4).mean() > 0.999
@@ -114,21 +127,28 @@ def test_golden_train_mode(name):
     """Batch statistics, power iterations (twice where the encoder runs twice) and running averages."""
     file, info = load_golden(name)
     video = name == "train_video"
-    net = build_video(VideoOptions(z_max="batch")) if video else build_motion(MotionOptions(netG="spadeunet", input_nc=6))
+    net = (
+        build_video(VideoOptions(z_max="batch")) if video else build_motion(MotionOptions(netG="spadeunet", input_nc=6))
+    )
     with torch.no_grad():
         load_recipe(net, info["netG"]["manifest"], info["netG"]["weights_seed"]).train()
         label = evaluate(info["label"], seed=info["seed"], B=info["B"], H=info["H"], W=info["W"])
         fake = net(*label.split([3, 3, 2], 1), torch.tensor(info["index"])) if video else net(label)
     check(file, "fake", fake, 1e-3)
     for buffer, expected in zip(file["buffers_after.names"], file["buffers_after.summary"]):
-        np.testing.assert_allclose(recipe().summary(net.state_dict()[buffer]), expected, rtol=1e-4, atol=1e-5, err_msg=buffer)
+        np.testing.assert_allclose(
+            recipe().summary(net.state_dict()[buffer]), expected, rtol=1e-4, atol=1e-5, err_msg=buffer
+        )
 
 
 # ------------------------------------------------------------------ small networks of the same classes
 
+
 @pytest.mark.parametrize("netG, size", [("spadeunet", 256), ("spadexattnunetsd", 64)])
 def test_small_motion_networks_train(netG, size):
-    options = MotionOptions(netG=netG, input_nc=6, nf=32 if netG != "spadeunet" else 8, spade_hidden=16, context_dim=24, heads=4)
+    options = MotionOptions(
+        netG=netG, input_nc=6, nf=32 if netG != "spadeunet" else 8, spade_hidden=16, context_dim=24, heads=4
+    )
     net = initialise(build_motion(options))
     assert options.multiple == (256 if netG == "spadeunet" else 64)
     x, context = torch.randn(2, 6, size, size), torch.randn(2, 5, 24)
@@ -148,7 +168,7 @@ def test_small_video_network_trains_and_is_finite_before_training():
     assert out.shape == picture.shape
     out.mean().backward()
     unused = {name for name, p in net.named_parameters() if p.grad is None}
-    assert all(".conv_b." in name for name in unused), unused                   # kept only for the published names
+    assert all(".conv_b." in name for name in unused), unused  # kept only for the published names
 
 
 def test_z_max_agrees_for_one_picture_and_isolates_pictures_of_a_batch():
@@ -176,11 +196,17 @@ def test_attention_is_imported_from_either_naming_of_stable_diffusion():
     frozen = {name for name, p in net.named_parameters() if not p.requires_grad}
     assert frozen == set(mapping["frozen_parameters"]) == set(net.frozen_parameters())
 
-    renamed = {theirs.replace(old, new): tensor for new, old in DIFFUSION_BLOCKS.values()
-               for theirs, tensor in original.items() if theirs.startswith(old + ".")}
+    renamed = {
+        theirs.replace(old, new): tensor
+        for new, old in DIFFUSION_BLOCKS.values()
+        for theirs, tensor in original.items()
+        if theirs.startswith(old + ".")
+    }
     other = build_motion(options)
     other.import_attention(renamed)
-    assert all(torch.equal(other.state_dict()[ours], net.state_dict()[ours]) for ours in mapping["ldm_to_netG"].values())
+    assert all(
+        torch.equal(other.state_dict()[ours], net.state_dict()[ours]) for ours in mapping["ldm_to_netG"].values()
+    )
     renamed.pop("mid_block.attentions.0.norm.weight")
     with pytest.raises(ValueError, match="mid_block.attentions.0.norm.weight is missing"):
         other.import_attention(renamed)
@@ -199,6 +225,7 @@ def test_the_diffusers_names_hold_the_published_shapes():
 
 
 # ------------------------------------------------------------------ layers with known answers
+
 
 def test_up_as_mask_keeps_channel_three_sharp():
     larger = up_as_mask(torch.eye(4).expand(1, 5, 4, 4))
@@ -229,8 +256,12 @@ def test_partial_convolution_equals_one_mask_per_channel():
 
 
 def test_options_say_what_does_not_fit():
-    for wrong, word in (({"nf": 33}, "multiple of 32"), ({"netG": "unet"}, "spadeunet"), ({"input_nc": 5}, "4, 6"),
-                        ({"use_prompts": False}, "caption")):
+    for wrong, word in (
+        ({"nf": 33}, "multiple of 32"),
+        ({"netG": "unet"}, "spadeunet"),
+        ({"input_nc": 5}, "4, 6"),
+        ({"use_prompts": False}, "caption"),
+    ):
         with pytest.raises(ValueError, match=word):
             MotionOptions(**wrong)
     with pytest.raises(ValueError, match="as many Up as Down"):

@@ -7,27 +7,32 @@ import os
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.data.checkpoint import read_checkpoint
+from text2cinemagraph.data.datasets import FrameBatch, MotionBatch
+from text2cinemagraph.models.losses import VGGLoss
+from text2cinemagraph.models.networks import build_discriminator, build_motion, build_video
+from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, VideoTask, start_weights
+from text2cinemagraph.models.store import adam
+from text2cinemagraph.models.training import Engine, Plan, fit
+from text2cinemagraph.options.train import MotionOptions, VideoOptions
 from torch import nn
 
-from data.checkpoint import read_checkpoint
-from data.datasets import FrameBatch, MotionBatch
-from models.losses import VGGLoss
-from models.networks import build_discriminator, build_motion, build_video
-from models.pix2pix import MotionTask, Pix2Pix, VideoTask, start_weights
-from models.store import adam
-from models.training import Engine, Plan, fit
-from options.train import MotionOptions, VideoOptions
 from tests.golden_numbers import check, evaluate, load_golden, load_recipe, manifest, recipe
 
 SMALL = dict(netG="spadeunet", nf=4, spade_hidden=4, motion_norm=4.0)
-SMALL_VIDEO = dict(encoder_channels=[8, 8, 9], decoder_channels=[8, 3], decoder_resample=["none", "none"], norm_G="batch")
+SMALL_VIDEO = dict(
+    encoder_channels=[8, 8, 9], decoder_channels=[8, 3], decoder_resample=["none", "none"], norm_G="batch"
+)
 
 
 # ------------------------------------------------------------------ golden numbers
 
+
 def golden_motion(info):
     label = evaluate(info["label"], seed=info["seed"], **{k: info[k] for k in "BHW"})
-    real = evaluate("m=mask(seed,'train.mask',(B,1,H,W));" + info["real"], seed=info["seed"], **{k: info[k] for k in "BHW"})
+    real = evaluate(
+        "m=mask(seed,'train.mask',(B,1,H,W));" + info["real"], seed=info["seed"], **{k: info[k] for k in "BHW"}
+    )
     options = MotionOptions(netG="spadexattnunetsd" if info["context"] else "spadeunet", input_nc=label.shape[1])
     task = MotionTask(build_motion(options), options)
     if info["context"]:
@@ -48,6 +53,7 @@ def golden_video(info):
 
 def golden_vgg(entry):
     from torchvision.models import vgg19
+
     features = vgg19().features
     own = features.state_dict()
     for each in manifest(entry["manifest"]):
@@ -57,14 +63,28 @@ def golden_vgg(entry):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("name", ["directional", "video", pytest.param("xattn", marks=[pytest.mark.slow, pytest.mark.skipif(
-    not os.environ.get("T2C_SLOW"), reason="320 million parameters and their moments; set T2C_SLOW=1")])])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "directional",
+        "video",
+        pytest.param(
+            "xattn",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    not os.environ.get("T2C_SLOW"), reason="320 million parameters and their moments; set T2C_SLOW=1"
+                ),
+            ],
+        ),
+    ],
+)
 def test_golden_step(name):
     """Losses, output, gradients and buffers of one step, and the losses after it, are the original's."""
     file, info = load_golden(f"train_{name}")
     task, batch, losses = (golden_video if name == "video" else golden_motion)(info)
     load_recipe(task.net, info["netG"]["manifest"], info["netG"]["weights_seed"])
-    if name == "xattn":                                          # frozen from the start in the original, whatever they hold
+    if name == "xattn":  # frozen from the start in the original, whatever they hold
         for frozen in task.net.frozen_parameters():
             task.net.get_parameter(frozen).requires_grad_(False)
     names = manifest(info["netD"]["manifest"])
@@ -94,7 +114,9 @@ def test_golden_step(name):
         compare_gradients(module, file[f"{kind}.names"], file[f"{kind}.norm"], within)
     if "buffers_after.names" in file.files:
         for key, row in zip(file["buffers_after.names"], file["buffers_after.summary"]):
-            np.testing.assert_allclose(recipe().summary(buffers[str(key)].numpy()), row, rtol=1e-4, atol=4e-5, err_msg=str(key))
+            np.testing.assert_allclose(
+                recipe().summary(buffers[str(key)].numpy()), row, rtol=1e-4, atol=4e-5, err_msg=str(key)
+            )
     for key in (key for key in file.files if key.startswith("adam_step_mean_abs.")):
         parameter = key.split(".", 1)[1]
         step = (task.net.get_parameter(parameter) - before[parameter]).abs().mean().item()
@@ -107,14 +129,24 @@ def test_golden_step(name):
             assert value.item() == pytest.approx(after[key], rel=1e-3), key
 
 
-# Before these the golden gradients of train_xattn are not the derivative of its own losses, which we meet: along our gradient of
-# dconv4.weight (norm 41.624 in float64) finite differences give 41.616, the file says 35.144.
-LAST_LAYERS = ("dconv5", "dconv6", "dconv7", "dconv8", "spade_layer.", "spade_layer2_1", "spade_layer4_1", "spade_layer8_7",
-               "attn_output_block_1")
+# Before these the golden gradients of train_xattn are not the derivative of its own losses, which we meet: along our
+# gradient of dconv4.weight (norm 41.624 in float64) finite differences give 41.616, the file says 35.144.
+LAST_LAYERS = (
+    "dconv5",
+    "dconv6",
+    "dconv7",
+    "dconv8",
+    "spade_layer.",
+    "spade_layer2_1",
+    "spade_layer4_1",
+    "spade_layer8_7",
+    "attn_output_block_1",
+)
 
 
 def compare_gradients(module, names, norms, within):
-    """Norms above a thousandth of the largest agree; smaller ones are rounding (biases before a norm); -1 is no gradient.
+    """Norms above a thousandth of the largest agree; smaller ones are rounding (biases before a norm); -1 is no
+    gradient.
 
     within: only names that start so.
     """
@@ -130,6 +162,7 @@ def compare_gradients(module, names, norms, within):
 
 
 # ------------------------------------------------------------------ the loop, on toys
+
 
 class Toy(torch.utils.data.Dataset):
     """Batches of flow that a small convolution can learn."""
@@ -209,7 +242,7 @@ def test_going_on_is_as_if_never_stopped(tmp_path, gan):
                 raise Interrupt
             return super().__getitem__(index)
 
-    broken = toy(gan)                                            # stops in epoch 3, after a save in the middle of it
+    broken = toy(gan)  # stops in epoch 3, after a save in the middle of it
     with pytest.raises(Interrupt):
         fit(broken, Fragile(), Plan(1e-3, 2, 2), tmp_path / "broken", {}, batch_size=2, save_latest_freq=4)
     resumed, dataset = toy(gan), Toy()
@@ -231,13 +264,23 @@ def test_files_and_card(tmp_path):
     model = toy()
     fit(model, Toy(), Plan(1e-3, 2, 1), tmp_path, {"options": SMALL}, batch_size=4, print_freq=8, save_epoch_freq=2)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names >= {"latest_net_G.safetensors", "latest_net_G.json", "2_net_G.safetensors", "train_state.pt", "loss_log.txt"}
+    assert names >= {
+        "latest_net_G.safetensors",
+        "latest_net_G.json",
+        "2_net_G.safetensors",
+        "train_state.pt",
+        "loss_log.txt",
+    }
     state_dict, card = read_checkpoint(tmp_path)
-    assert_equal({f"task.net.{key}": value for key, value in state_dict.items()},
-                 {key: value for key, value in weights(model).items() if key.startswith("task.net.")})
+    assert_equal(
+        {f"task.net.{key}": value for key, value in state_dict.items()},
+        {key: value for key, value in weights(model).items() if key.startswith("task.net.")},
+    )
     assert card["options"] == SMALL and card["trained"]["steps"] == 6 and card["trained"]["images"] == 24
     lines = (tmp_path / "loss_log.txt").read_text().splitlines()
-    assert len(lines) == 3 and all(word in lines[0] for word in ("G_GAN:", "G_GAN_Feat:", "G_EPE:", "D_real:", "D_fake:"))
+    assert len(lines) == 3 and all(
+        word in lines[0] for word in ("G_GAN:", "G_GAN_Feat:", "G_EPE:", "D_real:", "D_fake:")
+    )
     json.dumps(card)
 
 
@@ -248,7 +291,9 @@ def test_half_precision_is_for_the_export_only(tmp_path):
     own = model.generator.state_dict()
     assert not torch.equal(exported["conv.weight"], own["conv.weight"])
     torch.testing.assert_close(exported["conv.weight"], own["conv.weight"], atol=1e-3, rtol=1e-3)
-    assert torch.equal(torch.load(tmp_path / "train_state.pt", weights_only=True)["generator"]["conv.weight"], own["conv.weight"])
+    assert torch.equal(
+        torch.load(tmp_path / "train_state.pt", weights_only=True)["generator"]["conv.weight"], own["conv.weight"]
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_save(tmp_path):
@@ -258,6 +303,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_save(tmp_path):
             if self.epoch == 2:
                 item.flow[0, 0, 0] = math.nan
             return item
+
     with pytest.raises(ValueError, match="G_EPE is nan") as error:
         fit(toy(False), Odd(), Plan(1e-3, 5, 0), tmp_path, {}, batch_size=4, save_epoch_freq=1)
     assert "\n" not in str(error.value)
@@ -300,6 +346,7 @@ def test_the_critic_learns_from_its_own_loss_only():
 
 # ------------------------------------------------------------------ plans and first weights
 
+
 def test_published_schedule():
     plan = Plan(2e-4, 100, 100)
     assert [plan.rate(epoch, 0) for epoch in (1, 100, 101)] == [2e-4] * 3
@@ -309,7 +356,9 @@ def test_published_schedule():
 
 def test_time_budget():
     plan = Plan(1e-3, minutes=10)
-    assert plan.rate(1, 0) == 1e-3 and plan.rate(7, 300) == pytest.approx(5e-4) and plan.rate(1, 600) == pytest.approx(0)
+    assert (
+        plan.rate(1, 0) == 1e-3 and plan.rate(7, 300) == pytest.approx(5e-4) and plan.rate(1, 600) == pytest.approx(0)
+    )
     assert plan.over(1, 600) and not plan.over(1000, 599)
 
 
@@ -321,7 +370,9 @@ def test_first_weights():
     assert all(torch.equal(value, net.get_parameter(key)) for key, value in before.items())
     start_weights(net, "normal")
     assert net.spade_layer8_0.mlp_gamma.weight.std().item() == pytest.approx(0.02, rel=0.1)
-    assert torch.equal(net.conv4.weight_orig, before["conv4.weight_orig"])      # spectral ones keep torch's, as on the authors' GPU
+    assert torch.equal(
+        net.conv4.weight_orig, before["conv4.weight_orig"]
+    )  # spectral ones keep torch's, as on the authors' GPU
     assert all(torch.equal(value, net.get_parameter(key)) for key, value in before.items() if key.endswith("bias"))
 
 

@@ -14,28 +14,39 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from text2cinemagraph.data.checkpoint import save_checkpoint
+from text2cinemagraph.data.flow import write_motion
+from text2cinemagraph.data.media import read_image, write_image, write_mask
+from text2cinemagraph.mini.procedural import Job, generate
+from text2cinemagraph.models.networks import DIFFUSION_BLOCKS, build_motion
+from text2cinemagraph.options.cli import read_command
+from text2cinemagraph.options.train import FORMER, MotionOptions, MotionTrain, VideoTrain
 
-from data.checkpoint import save_checkpoint
-from data.flow import write_motion
-from data.media import read_image, write_image, write_mask
-from dataset.procedural import Job, generate
-from models.networks import DIFFUSION_BLOCKS, build_motion
-from options.cli import read_command
-from options.train import FORMER, MotionOptions, MotionTrain, VideoTrain
 from tests.test_scripts_folder import ROOT, script
 
-WORDS = ROOT / "checkpoints" / "mini" / "motion"                   # a small tokenizer and text encoder
+WORDS = ROOT / "checkpoints" / "mini" / "motion"  # a small tokenizer and text encoder
 COMMON = "--gpu_ids 0,1,2,3 --no_instance --label_nc 0 "
-MOTION = (COMMON + "--input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 --norm instance --dataset_name motion --motion_norm 64.0 "
-          "--netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss --use_prompts --use_mask --mask_path data/masks "
-          "--captions_file ./captions.txt")
-DIRECTION = (COMMON + "--input_nc 6 --output_nc 2 --fineSize 512 --batchSize 16 --norm sync:spectral_instance --dataset_name motion "
-             "--motion_norm 64.0 --netG spadeunet --dataroot data/train --no_vgg_loss --use_epe_loss --use_mask --mask_path data/masks "
-             "--use_hint --hints_path data/hints")
-VIDEO = (COMMON + "--input_nc 8 --output_nc 3 --fineSize 512 --batchSize 16 --norm_G sync:spectral_instance --dataset_name frame "
-         "--netG spadeunet4softmaxsplating --dataroot data/train --use_l1_loss --frames_basepath data/train ")
-PREDICT = ("--phase train --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 --batchSize 1 --netG spadexattnunetsd "
-           "--dataroot data/train --use_mask --use_prompts --captions_file ./captions.txt")
+MOTION = (
+    COMMON
+    + "--input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 --norm instance --dataset_name motion --motion_norm 64.0 "
+    "--netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss --use_prompts --use_mask --mask_path data/masks "
+    "--captions_file ./captions.txt"
+)
+DIRECTION = (
+    COMMON
+    + "--input_nc 6 --output_nc 2 --fineSize 512 --batchSize 16 --norm sync:spectral_instance --dataset_name motion "
+    "--motion_norm 64.0 --netG spadeunet --dataroot data/train --no_vgg_loss --use_epe_loss --use_mask --mask_path data/masks "
+    "--use_hint --hints_path data/hints"
+)
+VIDEO = (
+    COMMON
+    + "--input_nc 8 --output_nc 3 --fineSize 512 --batchSize 16 --norm_G sync:spectral_instance --dataset_name frame "
+    "--netG spadeunet4softmaxsplating --dataroot data/train --use_l1_loss --frames_basepath data/train "
+)
+PREDICT = (
+    "--phase train --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 --batchSize 1 --netG spadexattnunetsd "
+    "--dataroot data/train --use_mask --use_prompts --captions_file ./captions.txt"
+)
 SMALL = "--fineSize 64 --batchSize 2 --niter 1 --niter_decay 0 --ndf 4 --n_layers_D 2 --save_epoch_freq 1 --print_freq 2 --max_dataset_size 2 "
 SMALL_MOTION = f"{SMALL} --nf 32 --heads 2 --context_dim 96 --spade_hidden 4 --text_encoder_path {WORDS} "
 SMALL_VIDEO = f'{SMALL} --encoder_channels "[8, 8, 9]" --decoder_channels "[8, 3]" --decoder_resample "[none, none]" '
@@ -79,14 +90,24 @@ def test_every_training_command_as_printed(folder, monkeypatch, capsys):
     call(monkeypatch, "train_motion", f"--name motion {MOTION} {SMALL_MOTION}")
     said = capsys.readouterr().out
     assert "nothing follows from it here: --no_instance, --label_nc, --dataset_name" in said.replace("\n", " ")
-    assert "training on the CPU" in said and "masks of data/masks, as at test time" in said and "attention blocks start at random" in said
+    assert (
+        "training on the CPU" in said
+        and "masks of data/masks, as at test time" in said
+        and "attention blocks start at random" in said
+    )
     call(monkeypatch, "train_video", f"--name video {VIDEO} --tr_stage stage1 {SMALL_VIDEO}")
     assert "no VGG loss: set --vgg_weights" in capsys.readouterr().out
-    call(monkeypatch, "test_motion", f"--name motion {PREDICT} --which_epoch 1 --gpu_ids -1 --text_encoder_path {WORDS}")
+    call(
+        monkeypatch, "test_motion", f"--name motion {PREDICT} --which_epoch 1 --gpu_ids -1 --text_encoder_path {WORDS}"
+    )
     flows = Path("results/motion/train_1/images")
     assert torch.load(flows / "00003_Motion.pt", weights_only=True).shape == (1, 2, 64, 80)
-    call(monkeypatch, "train_video", f"--name video --continue_train {VIDEO} --tr_stage stage2 --motion_basepath {flows} --motion_norm 64.0 "
-                                     f"{SMALL_VIDEO} --niter 2")
+    call(
+        monkeypatch,
+        "train_video",
+        f"--name video --continue_train {VIDEO} --tr_stage stage2 --motion_basepath {flows} --motion_norm 64.0 "
+        f"{SMALL_VIDEO} --niter 2",
+    )
     assert trained("video")["trained"]["steps"] == 2 and trained("motion")["options"]["nf"] == 32
     look_around(Path("checkpoints"))
 
@@ -94,16 +115,32 @@ def test_every_training_command_as_printed(folder, monkeypatch, capsys):
 def look_around(root):
     """The files of a training, as the original's users know them, and TensorBoard's."""
     names = {path.name for path in (root / "video").iterdir()}
-    assert names >= {"iter.txt", "opt.txt", "loss_log.txt", "latest_net_G.safetensors", "1_net_G.safetensors", "1_net_D.safetensors", "web"}
+    assert names >= {
+        "iter.txt",
+        "opt.txt",
+        "loss_log.txt",
+        "latest_net_G.safetensors",
+        "1_net_G.safetensors",
+        "1_net_D.safetensors",
+        "web",
+    }
     assert (root / "video" / "iter.txt").read_text() == "3\n0\n"
     options = (root / "motion" / "opt.txt").read_text().splitlines()
-    assert options[0] == "------------ Options -------------" and options[-1].startswith("-------------- End") and "niter: 1" in options
+    assert (
+        options[0] == "------------ Options -------------"
+        and options[-1].startswith("-------------- End")
+        and "niter: 1" in options
+    )
     page = (root / "video" / "web" / "index.html").read_text()
     assert page.index("epoch [2]") < page.index("epoch [1]")
     for label in ("start_image", "end_image", "generated_image", "real_flow"):
-        assert f"images/epoch001_{label}.jpg" in page and (root / "video" / "web" / "images" / f"epoch002_{label}.jpg").is_file()
+        assert (
+            f"images/epoch001_{label}.jpg" in page
+            and (root / "video" / "web" / "images" / f"epoch002_{label}.jpg").is_file()
+        )
     assert {path.name for path in (root / "motion" / "web" / "images").iterdir()} == {
-        f"epoch001_{label}.jpg" for label in ("input_image", "mask", "real_flow", "synthesized_flow")}
+        f"epoch001_{label}.jpg" for label in ("input_image", "mask", "real_flow", "synthesized_flow")
+    }
     assert list((root / "motion" / "logs").glob("events.*"))
 
 
@@ -115,13 +152,21 @@ def test_the_direction_command_as_printed_and_as_published(folder, monkeypatch, 
     call(monkeypatch, "train_motion", f"--name direction {DIRECTION} {small} --as_published --tensorboard false")
     assert "masks come from the true flow, as published" in capsys.readouterr().out
     log = Path("checkpoints/direction/loss_log.txt").read_text()
-    assert re.match(r"\(epoch: 1, iters: 2, time: \d+\.\d+\) G_GAN: \d+\.\d+ G_GAN_Feat: \d+\.\d+ G_EPE: \d+\.\d+ D_real: \d+\.\d+ D_fake:", log)
-    assert Path("checkpoints/direction/web/images/epoch001_hint_flow.jpg").is_file() and not Path("checkpoints/direction/logs").exists()
+    assert re.match(
+        r"\(epoch: 1, iters: 2, time: \d+\.\d+\) G_GAN: \d+\.\d+ G_GAN_Feat: \d+\.\d+ G_EPE: \d+\.\d+ D_real: \d+\.\d+ D_fake:",
+        log,
+    )
+    assert (
+        Path("checkpoints/direction/web/images/epoch001_hint_flow.jpg").is_file()
+        and not Path("checkpoints/direction/logs").exists()
+    )
 
 
 def test_flags_of_the_original_that_say_nothing(monkeypatch, capsys):
     flags = " ".join(f"--{name} 1" for name in FORMER)
-    monkeypatch.setattr(sys, "argv", ["train_video.py", *shlex.split(f"--name x {flags} --tf_log --verbose --norm instance")])
+    monkeypatch.setattr(
+        sys, "argv", ["train_video.py", *shlex.split(f"--name x {flags} --tf_log --verbose --norm instance")]
+    )
     assert read_command(VideoTrain, "").name == "x"
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and all(f"--{name}" in said for name in FORMER)
@@ -142,11 +187,14 @@ def test_help_says_what_every_flag_does(kind, monkeypatch, capsys):
 
 
 def test_tokenizer_path_is_the_text_encoders(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["x", "--captions_file", "c", "--tokenizer_path", "sd", "--text_encoder_path", "sd"])
+    monkeypatch.setattr(
+        sys, "argv", ["x", "--captions_file", "c", "--tokenizer_path", "sd", "--text_encoder_path", "sd"]
+    )
     assert read_command(MotionTrain, "").text_encoder_path == "sd"
 
 
 # ------------------------------------------------------------------ attention from Stable Diffusion
+
 
 def diffusion_unet(form):
     """Write what a small Stable Diffusion's U-Net would hold of ours, all 0.01, in one of the forms; the path to give, and the file."""
@@ -156,8 +204,12 @@ def diffusion_unet(form):
         if name.startswith("attn_"):
             block, leaf = name.split(".", 1)
             source[f"{DIFFUSION_BLOCKS[block][form == 'ckpt']}.{leaf}"] = torch.full_like(value, 0.01)
-    path = {"model folder": "sd/unet/diffusion_pytorch_model.safetensors", "unet folder": "sd/diffusion_pytorch_model.safetensors",
-            "safetensors": "sd/unet.safetensors", "ckpt": "sd/sd-v1-4.ckpt"}[form]
+    path = {
+        "model folder": "sd/unet/diffusion_pytorch_model.safetensors",
+        "unet folder": "sd/diffusion_pytorch_model.safetensors",
+        "safetensors": "sd/unet.safetensors",
+        "ckpt": "sd/sd-v1-4.ckpt",
+    }[form]
     Path(path).parent.mkdir(parents=True)
     if form == "ckpt":
         torch.save({"state_dict": source, "global_step": 7}, path)
@@ -185,7 +237,9 @@ def test_attention_from_every_form_of_stable_diffusion(tmp_path, monkeypatch, ca
 def test_frozen_attention_stays_frozen(folder, monkeypatch):
     """Through training, saving and going on."""
     given, _ = diffusion_unet("ckpt")
-    line = f"--name motion {MOTION} {SMALL_MOTION} --attention_weights {given} --gan false --no_html --tensorboard false"
+    line = (
+        f"--name motion {MOTION} {SMALL_MOTION} --attention_weights {given} --gan false --no_html --tensorboard false"
+    )
     call(monkeypatch, "train_motion", line)
     call(monkeypatch, "train_motion", f"{line} --continue_train --niter 2")
     state = torch.load("checkpoints/motion/train_state.pt", weights_only=True)
@@ -202,6 +256,7 @@ def test_attention_that_is_not_there(folder, monkeypatch):
 
 # ------------------------------------------------------------------ broken data
 
+
 class Harm:
     """A pickle that would run a command."""
 
@@ -213,11 +268,15 @@ def test_broken_items_are_reported_and_nothing_runs(folder, monkeypatch, capsys)
     """Truncated jpg, hostile pickle, missing frame; gray, transparent and odd-sized pictures are fine."""
     root = Path("data/train")
     shrink = (root / "00000_input.jpg").read_bytes()
-    (root / "00000_input.jpg").write_bytes(shrink[:len(shrink) // 2])
+    (root / "00000_input.jpg").write_bytes(shrink[: len(shrink) // 2])
     (root / "00001_motion.pth").write_bytes(lz4.frame.compress(pickle.dumps(Harm())))
     for n in range(1, 60):
         (root / "00002_gt" / "images" / f"{n}.png").unlink()
-    odd = {"00004": np.full((67, 91), 90, np.uint8), "00005": np.full((64, 80, 4), 120, np.uint8), "00006": np.full((71, 65, 3), 200, np.uint8)}
+    odd = {
+        "00004": np.full((67, 91), 90, np.uint8),
+        "00005": np.full((64, 80, 4), 120, np.uint8),
+        "00006": np.full((71, 65, 3), 200, np.uint8),
+    }
     for item, pixels in odd.items():
         Image.fromarray(pixels).save(root / f"{item}_input.png")
         write_motion(root / f"{item}_motion.pth", torch.ones(2, *pixels.shape[:2]))
@@ -227,11 +286,17 @@ def test_broken_items_are_reported_and_nothing_runs(folder, monkeypatch, capsys)
     call(monkeypatch, "train_motion", f"--name motion {flags} {small} --gan false --nThreads 2 --tensorboard false")
     assert "2 items could not be read: 0000" in capsys.readouterr().out and not Path("harmed").exists()
     report = Path("checkpoints/motion/broken_items.txt").read_text()
-    assert re.search("00000: .*not a readable image", report) and re.search("00001: .*only a plain numpy array is allowed", report)
+    assert re.search("00000: .*not a readable image", report) and re.search(
+        "00001: .*only a plain numpy array is allowed", report
+    )
     assert len(report.splitlines()) == 2
     with pytest.warns(UserWarning, match="item 00002 is skipped"):
-        call(monkeypatch, "train_video", f"--name video {VIDEO} {SMALL_VIDEO.replace('--max_dataset_size 2', '')} --niter 2 --gan false --no_html "
-                                         "--tensorboard false")
+        call(
+            monkeypatch,
+            "train_video",
+            f"--name video {VIDEO} {SMALL_VIDEO.replace('--max_dataset_size 2', '')} --niter 2 --gan false --no_html "
+            "--tensorboard false",
+        )
     report = Path("checkpoints/video/broken_items.txt").read_text()
     assert re.search("00002: no image at .*00002_gt", report) and "00001: " in report and not Path("harmed").exists()
     with pytest.raises(ValueError, match="item 0000.*leave out --strict"):
@@ -250,13 +315,21 @@ def scenes(tmp_path_factory):
 def test_every_shipped_configuration_trains(scenes, tmp_path, monkeypatch, config):
     monkeypatch.chdir(ROOT)
     kind, train = "video" if "video" in config.stem else "motion", scenes / "train"
-    own = (f"--stills '[{scenes}/train_styled]'" if kind == "video" else f"--mask_path {scenes}/train_masks"
-           + (f" --captions_file {scenes}/train_metadata.jsonl" if "direction" not in config.stem else ""))
-    call(monkeypatch, f"train_{kind}", f"--config {config} --name t --checkpoints_dir {tmp_path} --dataroot {train} {own} --minutes 0.01 --batchSize 4 "
-                                       "--threads 1 --gpu_ids -1")
+    own = (
+        f"--stills '[{scenes}/train_styled]'"
+        if kind == "video"
+        else f"--mask_path {scenes}/train_masks"
+        + (f" --captions_file {scenes}/train_metadata.jsonl" if "direction" not in config.stem else "")
+    )
+    call(
+        monkeypatch,
+        f"train_{kind}",
+        f"--config {config} --name t --checkpoints_dir {tmp_path} --dataroot {train} {own} --minutes 0.01 --batchSize 4 "
+        "--threads 1 --gpu_ids -1",
+    )
     card = json.loads((tmp_path / "t" / "latest_net_G.json").read_text())
     assert card["trained"]["steps"] >= 1
-    if "direction" in config.stem:                                 # how long a hint made from words should be, measured
+    if "direction" in config.stem:  # how long a hint made from words should be, measured
         assert 0.01 < card["options"]["hint_speed"] < 5
 
 
@@ -264,7 +337,11 @@ def test_going_on_with_a_shipped_network_in_its_own_folder(scenes, tmp_path, mon
     """Its text encoder lies where it would be copied to."""
     monkeypatch.chdir(ROOT)
     shutil.copytree(ROOT / "checkpoints" / "mini" / "motion", tmp_path / "motion")
-    call(monkeypatch, "train_motion", f"--config configs/train_motion_mini.yaml --name motion --checkpoints_dir {tmp_path} --text_encoder_path "
-         f"{tmp_path}/motion --dataroot {scenes}/train --mask_path {scenes}/train_masks --captions_file {scenes}/train_metadata.jsonl "
-         "--minutes 0.01 --batchSize 4 --threads 1 --gpu_ids -1")
+    call(
+        monkeypatch,
+        "train_motion",
+        f"--config configs/train_motion_mini.yaml --name motion --checkpoints_dir {tmp_path} --text_encoder_path "
+        f"{tmp_path}/motion --dataroot {scenes}/train --mask_path {scenes}/train_masks --captions_file {scenes}/train_metadata.jsonl "
+        "--minutes 0.01 --batchSize 4 --threads 1 --gpu_ids -1",
+    )
     assert (tmp_path / "motion" / "text_encoder" / "model.safetensors").is_file()

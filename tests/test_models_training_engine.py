@@ -1,4 +1,6 @@
-"""The engine: many processes equal one, half precision, pieces, checkpointing; what is saved survives a kill and a full disk."""
+"""The engine: many processes equal one, half precision, pieces, checkpointing; what is saved survives a kill and a full
+disk.
+"""
 
 import os
 import signal
@@ -9,20 +11,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from text2cinemagraph.data.checkpoint import read_checkpoint
+from text2cinemagraph.data.datasets import FrameBatch
+from text2cinemagraph.models import crew
+from text2cinemagraph.models.networks import build_motion, build_video
+from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, VideoTask, checkpoint_layers, start_critic, widen_norms
+from text2cinemagraph.models.store import Store
+from text2cinemagraph.models.training import Engine, Manner, Plan, fit
+from text2cinemagraph.options.train import MotionOptions, VideoOptions, VideoTrain
 from torch import nn
-
-from data.checkpoint import read_checkpoint
-from data.datasets import FrameBatch
-from models import crew
-from models.networks import build_motion, build_video
-from models.pix2pix import MotionTask, Pix2Pix, VideoTask, checkpoint_layers, start_critic, widen_norms
-from models.store import Store
-from models.training import Engine, Manner, Plan, fit
-from options.train import MotionOptions, VideoOptions, VideoTrain
 
 ROOT = Path(__file__).resolve().parents[1]
 WORDS = dict(netG="spadexattnunetsd", nf=32, heads=2, context_dim=8, spade_hidden=4, motion_norm=4.0)
-FRAMES = dict(encoder_channels=[8, 8, 9], decoder_channels=[8, 8, 3], decoder_resample=["none", "Down", "Up"], noise_dim=4)
+FRAMES = dict(
+    encoder_channels=[8, 8, 9], decoder_channels=[8, 8, 3], decoder_resample=["none", "Down", "Up"], noise_dim=4
+)
 
 
 class Clips(torch.utils.data.Dataset):
@@ -40,7 +43,9 @@ class Clips(torch.utils.data.Dataset):
     def __getitem__(self, index):
         draw = torch.Generator().manual_seed(index)
         start, middle, end = torch.rand(3, 3, 16, 16, generator=draw)
-        return FrameBatch(start, middle, end, torch.randn(2, 16, 16, generator=draw) / 4, torch.tensor([3, 10 + index, 50]))
+        return FrameBatch(
+            start, middle, end, torch.randn(2, 16, 16, generator=draw) / 4, torch.tensor([3, 10 + index, 50])
+        )
 
 
 def small_video(gan=True):
@@ -59,34 +64,58 @@ def train_small(folder, model=None, **more):
 
 # ------------------------------------------------------------------ many processes
 
+
 def test_two_processes_equal_one_with_the_double_batch(tmp_path):
     """Also the statistics of the norms: they are those of the whole batch."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    shared = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
-              "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    runs = [subprocess.Popen([sys.executable, __file__, str(tmp_path / "two")], cwd=ROOT, stderr=subprocess.PIPE, text=True,
-                             env={**shared, "RANK": str(k), "LOCAL_RANK": str(k)}) for k in range(2)]
+    shared = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+        "OMP_NUM_THREADS": "1",
+    }
+    runs = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(tmp_path / "two")],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**shared, "RANK": str(k), "LOCAL_RANK": str(k)},
+        )
+        for k in range(2)
+    ]
     alone = train_small(tmp_path / "one")
     errors = [run.communicate(timeout=240)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
     one, two = (torch.load(tmp_path / name / "train_state.pt", weights_only=True) for name in ("one", "two"))
     compare_states(one, two, alone)
     losses = [numbers((tmp_path / name / "loss_log.txt").read_text()) for name in ("one", "two")]
-    assert len(losses[0]) == 10 and losses[0] == pytest.approx(losses[1], abs=1.5e-4)      # four digits are written
+    assert len(losses[0]) == 10 and losses[0] == pytest.approx(losses[1], abs=1.5e-4)  # four digits are written
 
 
 def compare_states(one, two, model, within=1e-5):
-    """Weights and statistics of two states agree, but where the true gradient is 0 (biases before a norm): Adam steps along its noise."""
-    for kind, network, optimizer in zip(("generator", "discriminator"), (model.generator, model.discriminator), one["optimizers"]):
+    """Weights and statistics of two states agree, but where the true gradient is 0 (biases before a norm): Adam steps
+    along its noise.
+    """
+    for kind, network, optimizer in zip(
+        ("generator", "discriminator"), (model.generator, model.discriminator), one["optimizers"]
+    ):
         names, different = [name for name, _ in network.named_parameters()], 0
         pushed = {names[i]: moments["exp_avg_sq"] > 1e-11 for i, moments in optimizer["state"].items()}
         for name, value in one[kind].items():
             differs = (two[kind][name] - value).abs() > within
             different += differs.sum()
-            assert name.endswith("stored_mean") or not (differs & pushed.get(name, torch.ones_like(differs))).any(), name
-        assert different < 0.02 * sum(value.numel() for value in one[kind].values())   # biases, and the means that follow them
+            assert name.endswith("stored_mean") or not (differs & pushed.get(name, torch.ones_like(differs))).any(), (
+                name
+            )
+        assert different < 0.02 * sum(
+            value.numel() for value in one[kind].values()
+        )  # biases, and the means that follow them
 
 
 def numbers(log):
@@ -96,13 +125,25 @@ def numbers(log):
 
 def test_gpu_ids_start_one_process_each(monkeypatch, capsys):
     started = []
-    monkeypatch.setattr(crew.subprocess, "run", lambda command, env: started.append((command, env)) or subprocess.CompletedProcess([], 3))
+    monkeypatch.setattr(
+        crew.subprocess,
+        "run",
+        lambda command, env: started.append((command, env)) or subprocess.CompletedProcess([], 3),
+    )
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert crew.spread("0,2", ["train.py", "--name", "x"]) == 3
     command, env = started[0]
-    assert command[1:] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py", "--name", "x"]
+    assert command[1:] == [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "train.py",
+        "--name",
+        "x",
+    ]
     assert env["CUDA_VISIBLE_DEVICES"] == "0,2"
     assert crew.spread("1", []) is None and crew.spread("-1", []) is None
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
@@ -118,8 +159,11 @@ def test_a_batch_is_shared_evenly(tmp_path):
 
 # ------------------------------------------------------------------ precision and memory
 
+
 def test_pieces_equal_the_whole_batch(tmp_path):
-    """Where no statistics run over the batch: the norms keep theirs. Spectral layers are left out, they iterate once per piece."""
+    """Where no statistics run over the batch: the norms keep theirs. Spectral layers are left out, they iterate once
+    per piece.
+    """
     options = VideoTrain(**FRAMES, norm_G="batch", freeze_norm=True, fineSize=16, ndf=4, n_layers_D=2)
     states = []
     for pieces in (1, 4):
@@ -136,7 +180,9 @@ def test_half_precision_trains(tmp_path, dtype):
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     train_small(tmp_path / "full")
     full, half = (numbers((folder / "loss_log.txt").read_text()) for folder in (tmp_path / "full", tmp_path))
-    assert full[:5] == pytest.approx(half[:5], rel=0.02, abs=0.01)      # of the first step; the scaler may then refuse a step
+    assert full[:5] == pytest.approx(
+        half[:5], rel=0.02, abs=0.01
+    )  # of the first step; the scaler may then refuse a step
     state = torch.load(tmp_path / "train_state.pt", weights_only=True)
     assert bool(state["scaler"]) == (dtype == "fp16")
 
@@ -152,7 +198,7 @@ def test_wide_norms_have_the_same_statistics():
     widen_norms(net, synchronised=False)
     torch.testing.assert_close(block(x, mask)[0], before, atol=1e-4, rtol=1e-4)
     with torch.autocast("cpu", torch.float16):
-        block.bn_noise1((300 * x).half(), mask)                        # squares that float16 cannot hold
+        block.bn_noise1((300 * x).half(), mask)  # squares that float16 cannot hold
     assert block.bn_noise1.statistics.stored_var.isfinite().all()
 
 
@@ -189,12 +235,20 @@ def test_the_text_network_under_the_engine(tmp_path):
             item = super().__getitem__(index)
             return type(item)(*(v.repeat(1, 4, 4) if torch.is_tensor(v) else v for v in vars(item).values()))
 
-    fit(Pix2Pix(task, None, use_epe=True), Large(4), Plan(1e-3, 1, 0), tmp_path, {}, batch_size=4,
-        manner=Manner("bf16", 2, checkpointing=True))
+    fit(
+        Pix2Pix(task, None, use_epe=True),
+        Large(4),
+        Plan(1e-3, 1, 0),
+        tmp_path,
+        {},
+        batch_size=4,
+        manner=Manner("bf16", 2, checkpointing=True),
+    )
     assert read_checkpoint(tmp_path)[1]["trained"]["steps"] == 1
 
 
 # ------------------------------------------------------------------ what is saved
+
 
 class Killed(Clips):
     """Kills its process with signal 9 in the middle of writing: the second save of train_state.pt has written half."""
@@ -208,8 +262,9 @@ class Killed(Clips):
             saves.append(path)
             if len(saves) == 2:
                 data = Path(path).read_bytes()
-                Path(path).write_bytes(data[:len(data) // 2])
+                Path(path).write_bytes(data[: len(data) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
+
         torch.save = half
 
 
@@ -218,8 +273,14 @@ def test_killed_in_the_middle_of_a_save_and_resumed(tmp_path):
     plan = dict(batch_size=2, save_epoch_freq=1)
     whole = small_video()
     fit(whole, Clips(), Plan(1e-3, 1, 2), tmp_path / "whole", {}, **plan)
-    done = subprocess.run([sys.executable, __file__, str(tmp_path / "killed"), "kill", str(torch.get_num_threads())], cwd=ROOT, capture_output=True, text=True, timeout=240,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, __file__, str(tmp_path / "killed"), "kill", str(torch.get_num_threads())],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
     assert list((tmp_path / "killed").glob(".train_state*")) and read_checkpoint(tmp_path / "killed")[0]
     assert (tmp_path / "killed" / "iter.txt").read_text() == "2\n0\n"
@@ -242,7 +303,9 @@ def test_a_full_disk_stops_with_the_last_save_in_place(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match=r"No space left on device; the save before this one is whole \(epoch, images: 3 0\); make room") as error:
+    with pytest.raises(
+        OSError, match=r"No space left on device; the save before this one is whole \(epoch, images: 3 0\); make room"
+    ) as error:
         fit(small_video(), Clips(), Plan(1e-3, 4, 0), tmp_path, {}, batch_size=4, resume=True)
     assert "\n" not in str(error.value)
     assert (tmp_path / "train_state.pt").read_bytes() == before and not list(tmp_path.glob(".*"))
@@ -257,7 +320,9 @@ def test_weights_torn_from_their_card_are_written_again(tmp_path):
         read_checkpoint(tmp_path)
     model = small_video()
     fit(model, Clips(), Plan(1e-3, 2, 0), tmp_path, {}, batch_size=4, resume=True)
-    assert torch.equal(read_checkpoint(tmp_path)[0]["encoder.gblocks.0.ch_a.2.bias"], model.generator.encoder.gblocks[0].ch_a[2].bias)
+    assert torch.equal(
+        read_checkpoint(tmp_path)[0]["encoder.gblocks.0.ch_a.2.bias"], model.generator.encoder.gblocks[0].ch_a[2].bias
+    )
 
 
 def test_a_damaged_state_is_named(tmp_path):
@@ -270,8 +335,14 @@ def test_a_damaged_state_is_named(tmp_path):
 def test_networks_alone_begin_with_new_optimisers(tmp_path, capsys):
     """As the original goes on, and from its files."""
     first = train_small(tmp_path, save_epoch_freq=1)
-    assert {path.name for path in tmp_path.iterdir()} >= {"1_net_G.safetensors", "1_net_D.safetensors", "latest_net_D.safetensors"}
-    progress = fit(small_video(), Clips(), Plan(1e-3, 3, 0), tmp_path, {}, batch_size=4, resume=True, manner=Manner(which="1"))
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "1_net_G.safetensors",
+        "1_net_D.safetensors",
+        "latest_net_D.safetensors",
+    }
+    progress = fit(
+        small_video(), Clips(), Plan(1e-3, 3, 0), tmp_path, {}, batch_size=4, resume=True, manner=Manner(which="1")
+    )
     assert progress.epoch == 4 and progress.steps == 2 and "going on in epoch 2" in capsys.readouterr().out
     old = tmp_path / "old"
     old.mkdir()
@@ -280,12 +351,16 @@ def test_networks_alone_begin_with_new_optimisers(tmp_path, capsys):
     (old / "iter.txt").write_text("201\n0\n")
     second = small_video()
     progress = fit(second, Clips(), Plan(1e-3, 150, 50), old, {}, batch_size=4, resume=True)
-    assert progress.epoch == 201 and torch.equal(second.state_dict()["discriminator.scale0_layer0.0.bias"],
-                                                 first.state_dict()["discriminator.scale0_layer0.0.bias"])
+    assert progress.epoch == 201 and torch.equal(
+        second.state_dict()["discriminator.scale0_layer0.0.bias"],
+        first.state_dict()["discriminator.scale0_layer0.0.bias"],
+    )
 
 
 def test_stage_two_begins_as_published(tmp_path):
-    """As published the rate starts again and falls from the first epoch, and the moments are new; by default all goes on."""
+    """As published the rate starts again and falls from the first epoch, and the moments are new; by default all goes
+    on.
+    """
     train_small(tmp_path, manner=Manner(stage="stage1"))
     for restart in (True, False):
         plan = Plan(1e-3, 1, 10)
@@ -299,7 +374,7 @@ def test_stage_two_begins_as_published(tmp_path):
 
 if __name__ == "__main__":
     if sys.argv[2:3] == ["kill"]:
-        torch.set_num_threads(int(sys.argv[3]))                    # sums differ in their last bits with other numbers of threads
+        torch.set_num_threads(int(sys.argv[3]))  # sums differ in their last bits with other numbers of threads
         fit(small_video(), Killed(), Plan(1e-3, 1, 2), sys.argv[1], {}, batch_size=2, save_epoch_freq=1)
     else:
         train_small(sys.argv[1])

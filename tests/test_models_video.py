@@ -2,15 +2,25 @@
 
 import pytest
 import torch
+from text2cinemagraph.data.checkpoint import save_checkpoint
+from text2cinemagraph.models.networks import build_video
+from text2cinemagraph.models.video import (
+    BLENDS,
+    GAP,
+    THIN,
+    VideoModel,
+    blend_filled,
+    close_gaps,
+    composite,
+    load_video_model,
+)
+from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.options.train import VideoOptions
+from text2cinemagraph.softmax_splatting import splat_blend
 
-from data.checkpoint import save_checkpoint
-from models.networks import build_video
-from models.video import BLENDS, GAP, THIN, VideoModel, blend_filled, close_gaps, composite, load_video_model
-from options.runtime import make_runtime
-from options.train import VideoOptions
-from softmax_splatting import splat_blend
-
-SMALL = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"])
+SMALL = dict(
+    encoder_channels=[8, 8, 13], decoder_channels=[12, 16, 8, 3], decoder_resample=["none", "Down", "Up", "none"]
+)
 
 
 def small_net(seed=0, **options):
@@ -31,7 +41,9 @@ def test_frames_equal_the_network_called_frame_by_frame(resample, folded):
     image, flow, count = torch.rand(3, 24, 32), swirl(24, 32), 7
     picture = image[None] * 2 - 1
     with torch.no_grad():
-        expected = [(net(picture, picture, flow[None], torch.tensor([[0, n, count - 1]]))[0] + 1) / 2 for n in range(count)]
+        expected = [
+            (net(picture, picture, flow[None], torch.tensor([[0, n, count - 1]]))[0] + 1) / 2 for n in range(count)
+        ]
     frames = list(VideoModel(net.fold() if folded else net, options).frames(image, flow, count))
     assert len(frames) == count
     for n, (frame, wanted) in enumerate(zip(frames, expected)):
@@ -46,7 +58,7 @@ def test_nothing_moves_without_flow_and_the_loop_closes():
     for frame in frames[1:]:
         torch.testing.assert_close(frame, frames[0], atol=1e-5, rtol=0)
     moving = list(VideoModel(net, options).frames(image, 0.01 * swirl(16, 24), 40))
-    step = (moving[0] - moving[-1]).abs().mean()                               # from the last frame back to the first
+    step = (moving[0] - moving[-1]).abs().mean()  # from the last frame back to the first
     assert step < 2 * max((a - b).abs().mean() for a, b in zip(moving, moving[1:]))
 
 
@@ -60,7 +72,7 @@ def test_any_size(size):
 def test_frames_come_one_at_a_time_and_errors_at_once():
     net, options = small_net()
     model = VideoModel(net, options)
-    frame = next(iter(model.frames(torch.rand(3, 16, 16), swirl(16, 16), 10 ** 3)))
+    frame = next(iter(model.frames(torch.rand(3, 16, 16), swirl(16, 16), 10**3)))
     assert not frame.requires_grad
     image = torch.rand(3, 16, 16)
     for arguments, word in (((image, swirl(8, 8), 3), "expected"), ((image, swirl(16, 16), 0), "n_frames")):
@@ -96,7 +108,7 @@ def test_blending_is_symmetric_and_smooth_is_flat_at_the_seam():
     net, options = small_net()
     model, image, flow = VideoModel(net, options), torch.rand(3, 16, 24), 0.3 * swirl(16, 24)
     linear, smooth = (list(model.frames(image, flow, 8, blend)) for blend in ("linear", "smooth"))
-    torch.testing.assert_close(linear[0], smooth[0])                           # frame 0 is the picture alone
+    torch.testing.assert_close(linear[0], smooth[0])  # frame 0 is the picture alone
     assert (linear[1] - smooth[1]).abs().max() > 1e-4
     with pytest.raises(ValueError, match="abrupt"):
         model.frames(image, flow, 8, "abrupt")
@@ -107,20 +119,20 @@ def test_kept_detail_makes_frame_0_the_picture():
     model, image, flow = VideoModel(net.fold(), options), torch.rand(3, 16, 24), 0.3 * swirl(16, 24)
     frames = list(model.frames(image, flow, 6, keep_detail=True))
     torch.testing.assert_close(frames[0], image, atol=1e-4, rtol=0)
-    assert (next(model.frames(image, flow, 6)) - image).abs().max() > 0.05     # this untrained network alone loses a lot
-    assert (frames[3] - image).abs().mean() > 0.01                             # and it does move
+    assert (next(model.frames(image, flow, 6)) - image).abs().max() > 0.05  # this untrained network alone loses a lot
+    assert (frames[3] - image).abs().mean() > 0.01  # and it does move
 
 
 def test_holes_show_the_picture_at_rest_and_stragglers_hardly_count():
     """A picture of ones that moves out to the right over features that were 0, 1, 2, ... at rest."""
     rest, own = torch.arange(8.0).expand(1, 8, 8).contiguous(), torch.full((8, 8), 2.0)
     moved = torch.zeros(2, 8, 8)
-    moved[0] = 4                                                             # columns 0..3 are left behind
+    moved[0] = 4  # columns 0..3 are left behind
     blended = blend_filled(rest, [(moved, 1.0)], own)
-    torch.testing.assert_close(blended[0, 0, :2], rest[0, 0, :2])            # a hole: the picture at rest, but for its rim
-    torch.testing.assert_close(blended[0, 0, 4:], rest[0, 0, :4])            # what landed
+    torch.testing.assert_close(blended[0, 0, :2], rest[0, 0, :2])  # a hole: the picture at rest, but for its rim
+    torch.testing.assert_close(blended[0, 0, 4:], rest[0, 0, :4])  # what landed
     torch.testing.assert_close(blend_filled(rest, [(0 * moved, 0.3), (0 * moved, 0.7)], own), rest)
-    moved[0] = 4 - THIN / 18                                                 # of one column a straggler: 0.15 / 18 of its weight in column 3
+    moved[0] = 4 - THIN / 18  # of one column a straggler: 0.15 / 18 of its weight in column 3
     torch.testing.assert_close(blend_filled(rest, [(moved, 1.0)], own)[0, 0, :2], rest[0, 0, :2], atol=0.05, rtol=0)
 
 
@@ -128,11 +140,13 @@ def test_gaps_take_the_mean_of_what_is_near():
     landed = torch.tensor([[1.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, GAP / 2, 1.0]])
     moved = torch.tensor([[[4.0, 0.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 6.0, 4.0]]])
     closed, cover = close_gaps(moved.clone(), landed)
-    first = (1 * 4 + 3 * 4 + 3 * 3 * 8) / (1 + 3 + 3 * 3)                             # the first column counts for the one before it too
-    assert closed[0, 0, 1].item() == pytest.approx(first) and closed[0, 0, 5] == 0    # nothing is near the middle
-    around = (3 * 2 + 4 * 6 * GAP / 2 + 3 * 4 + 4 * 1) / (3 + 4 * GAP / 2 + 3 + 1)     # and the last one
+    first = (1 * 4 + 3 * 4 + 3 * 3 * 8) / (1 + 3 + 3 * 3)  # the first column counts for the one before it too
+    assert closed[0, 0, 1].item() == pytest.approx(first) and closed[0, 0, 5] == 0  # nothing is near the middle
+    around = (3 * 2 + 4 * 6 * GAP / 2 + 3 * 4 + 4 * 1) / (3 + 4 * GAP / 2 + 3 + 1)  # and the last one
     assert closed[0, 0, 9].item() == pytest.approx(0.5 * 6 + 0.5 * around)
-    assert torch.equal(closed[0, 0, [0, 2, 8, 10]], moved[0, 0, [0, 2, 8, 10]]) and cover[0, 5] == 0 and cover.max() <= 1
+    assert (
+        torch.equal(closed[0, 0, [0, 2, 8, 10]], moved[0, 0, [0, 2, 8, 10]]) and cover[0, 5] == 0 and cover.max() <= 1
+    )
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -140,9 +154,10 @@ def test_a_flow_that_stretches_makes_no_comb(times):
     """Rows pulled to twice or three times their distance: the other way's rows would show in between."""
     y = torch.arange(32.0)[:, None].expand(32, 16)
     rest, own = torch.sin(y / 5)[None].contiguous(), torch.ones(32, 16)
-    stretch, other = (torch.stack([torch.zeros_like(y), displacement]) for displacement in (times * y, torch.full_like(y, 5)))
+    stretch, other = (
+        torch.stack([torch.zeros_like(y), displacement]) for displacement in (times * y, torch.full_like(y, 5))
+    )
     mixed = splat_blend(rest, [stretch, other], [0.6 * own, 0.4 * own])[0]
     closed = blend_filled(rest, [(stretch, 0.6), (other, 0.4)], own)
     comb, none = (x[:, 8:28].diff(dim=1).diff(dim=1).abs().mean() for x in (mixed, closed))
     assert none < 0.2 * comb
-

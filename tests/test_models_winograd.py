@@ -4,21 +4,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.models.winograd import CHUNK, Convolution, Scratch, padded_shape, transformed_weight
 
-from models.winograd import CHUNK, Convolution, Scratch, padded_shape, transformed_weight
 
-
-@pytest.mark.parametrize("shape, channels, threads", [
-    ((4, 4), (1, 1), 1), ((1, 7), (3, 5), 1), ((13, 22), (16, 24), 2), ((70, 66), (8, 8), 2)])
+@pytest.mark.parametrize(
+    "shape, channels, threads",
+    [((4, 4), (1, 1), 1), ((1, 7), (3, 5), 1), ((13, 22), (16, 24), 2), ((70, 66), (8, 8), 2)],
+)
 def test_equals_the_direct_convolution(shape, channels, threads):
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    assert shape != (70, 66) or -(-70 // 4) * -(-66 // 4) > CHUNK              # several chunks, the last one not full
+    assert shape != (70, 66) or -(-70 // 4) * -(-66 // 4) > CHUNK  # several chunks, the last one not full
     weight = torch.randn(channels[1], channels[0], 3, 3)
-    x = np.full((*padded_shape(shape), channels[0]), 7, np.float32)            # beyond the rim anything may lie
-    x[:shape[0] + 2, :shape[1] + 2] = torch.randn(shape[0] + 2, shape[1] + 2, channels[0])
+    x = np.full((*padded_shape(shape), channels[0]), 7, np.float32)  # beyond the rim anything may lie
+    x[: shape[0] + 2, : shape[1] + 2] = torch.randn(shape[0] + 2, shape[1] + 2, channels[0])
     made = Convolution(weight, shape, Scratch())(x)
-    seen = torch.from_numpy(x[:shape[0] + 2, :shape[1] + 2]).permute(2, 0, 1)[None]
+    seen = torch.from_numpy(x[: shape[0] + 2, : shape[1] + 2]).permute(2, 0, 1)[None]
     wanted = F.conv2d(seen.double(), weight.double())[0].permute(1, 2, 0).numpy()
     assert made.shape == wanted.shape
     np.testing.assert_allclose(made, wanted, atol=2e-5 * np.abs(wanted).max())

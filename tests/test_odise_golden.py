@@ -1,4 +1,6 @@
-"""ODISE against numbers of the published code (tests/golden/odise/README.md), and what its loader accepts and refuses."""
+"""ODISE against numbers of the published code (tests/golden/odise/README.md), and what its loader accepts and
+refuses.
+"""
 
 import functools
 import json
@@ -15,24 +17,63 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from safetensors.torch import save_file
+from text2cinemagraph.img2img.odise import (
+    combine,
+    crop_origins,
+    load_odise,
+    load_trained_parts,
+    odise,
+    panoptic,
+    reading_size,
+    resize,
+)
+from text2cinemagraph.img2img.odise_decoder import OdiseSizes, TrainedParts
+from text2cinemagraph.options.runtime import make_runtime
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
-from img2img.odise import combine, crop_origins, load_odise, load_trained_parts, odise, panoptic, reading_size, resize
-from img2img.odise_decoder import OdiseSizes, TrainedParts
-from options.runtime import make_runtime
 from tests.golden_numbers import GOLDEN
 
 FOLDER = next(folder for folder in (GOLDEN / "odise", Path(__file__).parent / "golden" / "odise") if folder.is_dir())
 LDM, CLIP = "backbone.feature_extractor.ldm_extractor.ldm.ldm.", "backbone.feature_extractor.clip.clip."
-TINY = OdiseSizes(queries=12, hidden=64, heads=4, encoder_layers=2, encoder_ffn=96, decoder_layers=4, decoder_ffn=128, projected=128,
-                  unet=32, vae=32, context=64, clip=32, crop=128)
+TINY = OdiseSizes(
+    queries=12,
+    hidden=64,
+    heads=4,
+    encoder_layers=2,
+    encoder_ffn=96,
+    decoder_layers=4,
+    decoder_ffn=128,
+    projected=128,
+    unet=32,
+    vae=32,
+    context=64,
+    clip=32,
+    crop=128,
+)
 WATER = ["water", "waterfall", "river", "ocean", "lake", "sea"]
-# One cell of query 7's golden mask has the logit -8.7e-6; rounding decides whether it is pooled, worth 5.5e-4 in the embedding.
+# One cell of query 7's golden mask has the logit -8.7e-6; rounding decides whether it is pooled, worth 5.5e-4 in the
+# embedding.
 FLIPPED_CELL = 1e-3
 VOCABULARIES = {"v1": [WATER], "v2": [WATER, ["sky"], ["dragon smoke", "puff"]]}
 # CLIP's byte-pair codes of the words in use, so that its whole vocabulary is not needed.
-CODES = {"water": 1573, "waterfall": 16403, "river": 2473, "ocean": 4918, "lake": 2553, "sea": 2102, "sky": 2390, "dragon": 5471,
-         "smoke": 6664, "puff": 17184, "a": 320, "photo": 1125, "of": 539, ".": 269, "<|startoftext|>": 49406, "<|endoftext|>": 49407}
+CODES = {
+    "water": 1573,
+    "waterfall": 16403,
+    "river": 2473,
+    "ocean": 4918,
+    "lake": 2553,
+    "sea": 2102,
+    "sky": 2390,
+    "dragon": 5471,
+    "smoke": 6664,
+    "puff": 17184,
+    "a": 320,
+    "photo": 1125,
+    "of": 539,
+    ".": 269,
+    "<|startoftext|>": 49406,
+    "<|endoftext|>": 49407,
+}
 
 
 def weight(seed, name, shape):
@@ -67,8 +108,11 @@ def tiny_shapes():
 
 def frozen(prefix, seed):
     """{name without the prefix: recipe weight} of a frozen part of the small model."""
-    return {name.removeprefix(prefix): weight(seed, name, tuple(shape)) for name, shape in tiny_shapes()["frozen_shapes"].items()
-            if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): weight(seed, name, tuple(shape))
+        for name, shape in tiny_shapes()["frozen_shapes"].items()
+        if name.startswith(prefix)
+    }
 
 
 def write_tokenizer(folder):
@@ -77,38 +121,65 @@ def write_tokenizer(folder):
     vocabulary, merges = {}, []
     for word, code in CODES.items():
         letters = [word] if word.startswith("<") else [*word[:-1], word[-1] + "</w>"]
-        parts = ["".join(letters[:i + 1]) for i in range(len(letters))]
+        parts = ["".join(letters[: i + 1]) for i in range(len(letters))]
         merges += [f"{left} {right}" for left, right in zip(parts, letters[1:], strict=False)]
         for part in [*letters, *parts]:
             vocabulary.setdefault(part, 20000 + len(vocabulary))
         vocabulary[parts[-1]] = code
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *dict.fromkeys(merges)]))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"})
+    )
 
 
 def write_diffusion(folder, seed):
     """The small Stable Diffusion as a diffusers folder, from weights under LDM's names."""
     channels = (32, 64, 128, 128)
     unet = UNet2DConditionModel(block_out_channels=channels, cross_attention_dim=64, attention_head_dim=8)
-    unet.load_state_dict(convert_ldm_unet_checkpoint(
-        {f"model.diffusion_model.{k}": v for k, v in frozen(f"{LDM}model.diffusion_model.", seed).items()}, unet.config))
-    vae = AutoencoderKL(block_out_channels=channels, latent_channels=4, layers_per_block=2, down_block_types=("DownEncoderBlock2D",) * 4,
-                        up_block_types=("UpDecoderBlock2D",) * 4, scaling_factor=0.18215)
-    vae.load_state_dict(convert_ldm_vae_checkpoint(
-        {f"first_stage_model.{k}": v for k, v in frozen(f"{LDM}first_stage_model.", seed).items()}, vae.config))
-    text = CLIPTextModel(CLIPTextConfig(hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=1, vocab_size=49408))
+    unet.load_state_dict(
+        convert_ldm_unet_checkpoint(
+            {f"model.diffusion_model.{k}": v for k, v in frozen(f"{LDM}model.diffusion_model.", seed).items()},
+            unet.config,
+        )
+    )
+    vae = AutoencoderKL(
+        block_out_channels=channels,
+        latent_channels=4,
+        layers_per_block=2,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        scaling_factor=0.18215,
+    )
+    vae.load_state_dict(
+        convert_ldm_vae_checkpoint(
+            {f"first_stage_model.{k}": v for k, v in frozen(f"{LDM}first_stage_model.", seed).items()}, vae.config
+        )
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=1, vocab_size=49408
+        )
+    )
     text.load_state_dict(frozen(f"{LDM}cond_stage_model.transformer.", seed))
     for name, part in {"unet": unet, "vae": vae, "text_encoder": text}.items():
         part.save_pretrained(folder / name)
-    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
+    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
+        folder / "scheduler"
+    )
     write_tokenizer(folder / "tokenizer")
 
 
 def write_clip(folder, seed):
     """The small CLIP as a transformers folder, from weights under open_clip's names."""
     theirs, ours = frozen(CLIP, seed), {}
-    renamed = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2", "attn.out_proj": "self_attn.out_proj"}
+    renamed = {
+        "ln_1": "layer_norm1",
+        "ln_2": "layer_norm2",
+        "mlp.c_fc": "mlp.fc1",
+        "mlp.c_proj": "mlp.fc2",
+        "attn.out_proj": "self_attn.out_proj",
+    }
     for name, value in theirs.items():
         if ".resblocks." in name:
             side = "vision_model" if name.startswith("visual.") else "text_model"
@@ -116,26 +187,60 @@ def write_clip(folder, seed):
             place = f"{side}.encoder.layers.{layer}."
             if inner.startswith("attn.in_proj"):
                 kind = inner.removeprefix("attn.in_proj_")
-                ours.update({f"{place}self_attn.{part}_proj.{kind}": piece for part, piece in zip("qkv", value.chunk(3), strict=True)})
+                ours.update(
+                    {
+                        f"{place}self_attn.{part}_proj.{kind}": piece
+                        for part, piece in zip("qkv", value.chunk(3), strict=True)
+                    }
+                )
             else:
                 inner, kind = inner.rsplit(".", 1)
                 ours[f"{place}{renamed[inner]}.{kind}"] = value
     vision, text = "vision_model.", "text_model."
-    for name, key in {"class_embedding": "embeddings.class_embedding", "positional_embedding": "embeddings.position_embedding.weight",
-                      "conv1.weight": "embeddings.patch_embedding.weight", "ln_pre.weight": "pre_layrnorm.weight",
-                      "ln_pre.bias": "pre_layrnorm.bias", "ln_post.weight": "post_layernorm.weight",
-                      "ln_post.bias": "post_layernorm.bias"}.items():
+    for name, key in {
+        "class_embedding": "embeddings.class_embedding",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        "conv1.weight": "embeddings.patch_embedding.weight",
+        "ln_pre.weight": "pre_layrnorm.weight",
+        "ln_pre.bias": "pre_layrnorm.bias",
+        "ln_post.weight": "post_layernorm.weight",
+        "ln_post.bias": "post_layernorm.bias",
+    }.items():
         ours[vision + key] = theirs[f"visual.{name}"]
-    for name, key in {"token_embedding.weight": "embeddings.token_embedding.weight", "ln_final.bias": "final_layer_norm.bias",
-                      "positional_embedding": "embeddings.position_embedding.weight", "ln_final.weight": "final_layer_norm.weight"}.items():
+    for name, key in {
+        "token_embedding.weight": "embeddings.token_embedding.weight",
+        "ln_final.bias": "final_layer_norm.bias",
+        "positional_embedding": "embeddings.position_embedding.weight",
+        "ln_final.weight": "final_layer_norm.weight",
+    }.items():
         ours[text + key] = theirs[name]
-    ours["visual_projection.weight"], ours["text_projection.weight"] = theirs["visual.proj"].T, theirs["text_projection"].T
+    ours["visual_projection.weight"], ours["text_projection.weight"] = (
+        theirs["visual.proj"].T,
+        theirs["text_projection"].T,
+    )
     ours["logit_scale"] = theirs["logit_scale"]
-    clip = CLIPModel(CLIPConfig(
-        text_config={"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 1, "vocab_size": 49408,
-                     "bos_token_id": 49406, "eos_token_id": 49407},
-        vision_config={"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56,
-                       "patch_size": 14}, projection_dim=32))
+    clip = CLIPModel(
+        CLIPConfig(
+            text_config={
+                "hidden_size": 64,
+                "intermediate_size": 256,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 1,
+                "vocab_size": 49408,
+                "bos_token_id": 49406,
+                "eos_token_id": 49407,
+            },
+            vision_config={
+                "hidden_size": 128,
+                "intermediate_size": 512,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "image_size": 56,
+                "patch_size": 14,
+            },
+            projection_dim=32,
+        )
+    )
     clip.load_state_dict(ours)
     clip.save_pretrained(folder)
     write_tokenizer(folder)
@@ -179,9 +284,14 @@ def test_full_size_decoders():
     file = golden("full_head")
     seed = int(file["recipe_seed"])
     head = fill(TrainedParts(OdiseSizes()).sem_seg_head, seed, "sem_seg_head.")
-    maps = {stride: torch.from_numpy(np.random.default_rng([seed, zlib.crc32(f"in.{name}".encode())])
-                                     .standard_normal((1, 512, 64 // stride, 96 // stride)).astype(np.float32))
-            for name, stride in (("s2", 4), ("s3", 8), ("s4", 16), ("s5", 32))}
+    maps = {
+        stride: torch.from_numpy(
+            np.random.default_rng([seed, zlib.crc32(f"in.{name}".encode())])
+            .standard_normal((1, 512, 64 // stride, 96 // stride))
+            .astype(np.float32)
+        )
+        for name, stride in (("s2", 4), ("s3", 8), ("s4", 16), ("s5", 32))
+    }
     mask_features, levels = head["pixel_decoder"](maps)
     close(mask_features[:, ::16], file["mask_features"], 1e-4)
     for i, level in enumerate(levels):
@@ -196,7 +306,7 @@ def test_full_size_decoders():
 
 @pytest.mark.parametrize("crop", [0, 1])
 def test_features_of_a_crop(model, crop):
-    file, pixels = golden("tiny_e2e"), picture()[..., 64 * crop:64 * crop + 128]
+    file, pixels = golden("tiny_e2e"), picture()[..., 64 * crop : 64 * crop + 128]
     close(model.diffusion.encode(pixels), file[f"crop{crop}/latent"], 1e-5)
     context, time_embedding = model.caption(pixels)
     close(context[:, ::6], file[f"crop{crop}/cond_inputs"], 1e-5)
@@ -233,7 +343,11 @@ def test_backbone_and_decoders_end_to_end(model):
 def test_labels_and_panoptic_map(model, name):
     file, classes = golden("tiny_e2e"), VOCABULARIES[name]
     head = model.trained.category_head
-    close(head.text_proj(model.encode_words([word for words in classes for word in words])), file[f"{name}/text_embed"], 1e-5)
+    close(
+        head.text_proj(model.encode_words([word for words in classes for word in words])),
+        file[f"{name}/text_embed"],
+        1e-5,
+    )
     close(head.text_proj(head.null_embed), file[f"{name}/null_embed"], 1e-6)
     logits, probabilities = model.queries(picture(), classes)
     close((probabilities + 1e-8).log(), file[f"{name}/mask_cls"], FLIPPED_CELL)
@@ -241,7 +355,7 @@ def test_labels_and_panoptic_map(model, name):
     masks = resize(logits[None], expected.shape)[0].sigmoid()
     close(torch.einsum("qk,qhw->khw", probabilities[:, :-1], masks)[:, ::5, ::5], file[f"{name}/sem_seg"], FLIPPED_CELL)
     winner, _ = panoptic(masks, probabilities)
-    ids = torch.zeros_like(winner)                                 # the original numbers its segments from 1, in the queries' order
+    ids = torch.zeros_like(winner)  # the original numbers its segments from 1, in the queries' order
     for number, query in enumerate(query for query in winner.unique().tolist() if query >= 0):
         ids[winner == query] = number + 1
     np.testing.assert_array_equal(ids.numpy(), expected)
@@ -254,9 +368,11 @@ def test_clip_looks_at_one_mask_at_a_time(model):
 
 # ---------------------------------------------------------------- the backend
 def test_odise_as_a_backend(model, runtime, monkeypatch):
-    """The golden picture at its own size: its class masks are the golden panoptic map's, since every segment is of class 0."""
-    monkeypatch.setattr("img2img.odise.load_odise", lambda *_: model)
-    monkeypatch.setattr("img2img.odise.SHORT_SIDE", 128)
+    """The golden picture at its own size: its class masks are the golden panoptic map's, since every segment is of
+    class 0.
+    """
+    monkeypatch.setattr("text2cinemagraph.img2img.odise.load_odise", lambda *_: model)
+    monkeypatch.setattr("text2cinemagraph.img2img.odise.SHORT_SIDE", 128)
     image = picture()[0]
     masks, scores, unmatched = odise(image, VOCABULARIES["v2"], "anywhere", runtime)
     assert list(masks) == list(scores) == ["water", "sky", "dragon smoke"]
@@ -299,7 +415,7 @@ def test_combine_trusts_clip_more_where_a_class_is_new():
 
 def test_panoptic_leaves_out_none_and_the_outside_of_a_mask():
     masks = torch.tensor([[[0.9, 0.4, 0.9]], [[0.6, 0.45, 0.1]], [[1.0, 1.0, 1.0]]])
-    probabilities = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.9, 0.0], [0.2, 0.2, 0.6]])       # the third query is "none"
+    probabilities = torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.9, 0.0], [0.2, 0.2, 0.6]])  # the third query is "none"
     winner, scores = panoptic(masks, probabilities)
     assert winner.tolist() == [[0, -1, 0]] or winner.tolist() == [[1, -1, 0]]
     assert panoptic(masks, torch.tensor([[0.1, 0.1, 0.8]] * 3))[0].eq(-1).all()
@@ -331,12 +447,19 @@ def test_wrong_file_is_refused_by_key(tmp_path):
     torch.save(state, file)
     with pytest.raises(ValueError) as error:
         load_trained_parts(file)
-    for part in ("1 missing (category_head.null_embed [1, 768])", "1 unexpected (clip_head.weight [3])", "398 tensors",
-                 "sem_seg_head.predictor.query_feat.weight [12, 64] instead of [100, 256]", "odise_label_coco_50e"):
+    for part in (
+        "1 missing (category_head.null_embed [1, 768])",
+        "1 unexpected (clip_head.weight [3])",
+        "398 tensors",
+        "sem_seg_head.predictor.query_feat.weight [12, 64] instead of [100, 256]",
+        "odise_label_coco_50e",
+    ):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"model": {"a": 1}}, {"model": SimpleNamespace()}], ids=["list", "numbers", "objects"])
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"model": {"a": 1}}, {"model": SimpleNamespace()}], ids=["list", "numbers", "objects"]
+)
 def test_files_of_something_else_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "odise.pth")
     with pytest.raises(ValueError, match="odise_label_coco_50e"):
@@ -346,11 +469,13 @@ def test_files_of_something_else_are_refused(tmp_path, content):
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_safetensors_load_and_cut_files_are_refused(folder, tmp_path, suffix):
     file = tmp_path / f"odise{suffix}"
-    state = {key: value.clone() for key, value in torch.load(folder / "odise_label.pth", weights_only=True)["model"].items()}
+    state = {
+        key: value.clone() for key, value in torch.load(folder / "odise_label.pth", weights_only=True)["model"].items()
+    }
     save_file(state, file) if suffix == ".safetensors" else torch.save(state, file)
     load_trained_parts(file, TINY)
     for share in (0.9, 0.0):
-        file.write_bytes(file.read_bytes()[:int(share * file.stat().st_size)])
+        file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
         with pytest.raises(ValueError, match="cut off.*Fetch it again"):
             load_trained_parts(file, TINY)
 
@@ -371,5 +496,10 @@ def test_frozen_models_of_another_width_are_refused(folder, tmp_path, runtime):
     other = replace(TINY, clip=16)
     torch.save(TrainedParts(other).state_dict(), tmp_path / "odise.pth")
     with pytest.raises(ValueError, match="CLIP embedding: 32 .* expects 16"):
-        load_odise(str(tmp_path / "odise.pth"), runtime, str(folder / "stable-diffusion-v1-3"), str(folder / "clip-vit-large-patch14-336"),
-                   other)
+        load_odise(
+            str(tmp_path / "odise.pth"),
+            runtime,
+            str(folder / "stable-diffusion-v1-3"),
+            str(folder / "clip-vit-large-patch14-336"),
+            other,
+        )

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-
-from options.cli import load_options
-from options.inference import InferenceOptions
-from options.runtime import make_runtime
+from text2cinemagraph.options.cli import load_options
+from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.options.runtime import make_runtime
 
 CONFIGS = sorted(Path(__file__).resolve().parents[1].joinpath("configs").glob("inference*.yaml"))
 
@@ -53,18 +52,21 @@ def test_free_text_survives_the_command_line():
         assert options.twin_extraction.prompt == prompt
 
 
-@pytest.mark.parametrize("override, words", [
-    ("attn_mask.treshold=0.5", ("attn_mask.treshold", "attn_mask.threshold")),
-    ("attn_maks.threshold=0.5", ("attn_maks", "attn_mask")),
-    ("attn_mask.threshold=high", ("attn_mask.threshold", "high")),
-    ("attn_mask.threshold=7", ("attn_mask.threshold", "(0, 1]")),
-    ("attn_mask=7", ("attn_mask", "section")),
-    ("attn_mask.cluster_type=dbscan", ("dbscan", "spectral", "kmeans")),
-    ("video.n_frames=1.5", ("video.n_frames",)),
-    ("video.n_frames=1", ("video.n_frames", "at least 2")),
-    ("video.speed=0", ("video.speed",)),
-    ("nonsense", ("nonsense", "section.key=value")),
-])
+@pytest.mark.parametrize(
+    "override, words",
+    [
+        ("attn_mask.treshold=0.5", ("attn_mask.treshold", "attn_mask.threshold")),
+        ("attn_maks.threshold=0.5", ("attn_maks", "attn_mask")),
+        ("attn_mask.threshold=high", ("attn_mask.threshold", "high")),
+        ("attn_mask.threshold=7", ("attn_mask.threshold", "(0, 1]")),
+        ("attn_mask=7", ("attn_mask", "section")),
+        ("attn_mask.cluster_type=dbscan", ("dbscan", "spectral", "kmeans")),
+        ("video.n_frames=1.5", ("video.n_frames",)),
+        ("video.n_frames=1", ("video.n_frames", "at least 2")),
+        ("video.speed=0", ("video.speed",)),
+        ("nonsense", ("nonsense", "section.key=value")),
+    ],
+)
 def test_mistakes_are_named(override, words):
     with pytest.raises(ValueError) as error:
         load_options(InferenceOptions, None, [override])

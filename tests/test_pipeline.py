@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
-import inference_t2c
-from data.experiment import FILES
-from data.media import read_image, read_mask, read_video, to_uint8, write_image, write_mask
+from text2cinemagraph import inference_t2c
+from text2cinemagraph.data.experiment import FILES
+from text2cinemagraph.data.media import read_image, read_mask, read_video, to_uint8, write_image, write_mask
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK = ["twin_extraction.ddim_steps=6", "twin_generation.feature_injection_threshold=4", "video.n_frames=6",
-         "attn_mask.fallback=true"]
-PROMPT = "a large river flowing in left to right, downwards direction in front of mountains in the style of an oil painting"
+QUICK = [
+    "twin_extraction.ddim_steps=6",
+    "twin_generation.feature_injection_threshold=4",
+    "video.n_frames=6",
+    "attn_mask.fallback=true",
+]
+PROMPT = (
+    "a large river flowing in left to right, downwards direction in front of mountains in the style of an oil painting"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +36,9 @@ def at_the_root():
 
 
 def run(folder, *words, name="e", config="configs/inference_mini.yaml"):
-    inference_t2c.main(["--config", config, "--name", name, *map(str, words), f"twin_extraction.exp_path_root={folder}", *QUICK])
+    inference_t2c.main(
+        ["--config", config, "--name", name, *map(str, words), f"twin_extraction.exp_path_root={folder}", *QUICK]
+    )
     return folder / name
 
 
@@ -84,8 +91,14 @@ def test_rerunning_s4_leaves_the_rest(made, capsys):
     run(made.parent, "--stage", "s4", "attn_mask.threshold=0.05", "attn_mask.combine=segments", name=made.name)
     after = digests(made)
     changed = {name for name in before if before[name] != after.get(name)}
-    assert changed and changed <= {"mask_self_attn.png", "mask_self_attn_erosion.png", "clusters.png", "experiment.json", "summary.png"}
-    assert "s5" in capsys.readouterr().out                            # told to be out of date
+    assert changed and changed <= {
+        "mask_self_attn.png",
+        "mask_self_attn_erosion.png",
+        "clusters.png",
+        "experiment.json",
+        "summary.png",
+    }
+    assert "s5" in capsys.readouterr().out  # told to be out of date
     run(made.parent, "--stage", "s4-s6", name=made.name)
 
 
@@ -98,8 +111,17 @@ def test_the_prompt_of_the_command_line_counts(tmp_path):
 
 @pytest.mark.parametrize("phrase, sign", [("left to right", 1), ("right to left", -1)])
 def test_own_picture_with_a_direction(photo, tmp_path, capsys, phrase, sign):
-    folder = run(tmp_path, "--image", photo / "photo.png", "--mask", photo / "mask.png", "--use_hint",
-                 "--prompt", f"water flowing in {phrase} direction", config="configs/inference_mini_directional.yaml")
+    folder = run(
+        tmp_path,
+        "--image",
+        photo / "photo.png",
+        "--mask",
+        photo / "mask.png",
+        "--use_hint",
+        "--prompt",
+        f"water flowing in {phrase} direction",
+        config="configs/inference_mini_directional.yaml",
+    )
     said = capsys.readouterr().out
     assert all(f"{stage} skipped" in said for stage in ("s1", "s2", "s3", "s4"))
     flow, mask = np.load(folder / "flow.npz")["flow"], read_mask(photo / "mask.png")[0].numpy()
@@ -113,10 +135,12 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
     mask = read_mask(photo / "mask.png")
     np.savez(tmp_path / "flow.npz", np.stack([mask[0].numpy() * 1.5, mask[0].numpy() * 0.0]).astype(np.float32))
     frames = []
-    class Kept(inference_t2c.ClipWriter):                            # what goes to the encoder, before it loses anything
+
+    class Kept(inference_t2c.ClipWriter):  # what goes to the encoder, before it loses anything
         def write(self, frame):
             frames.append(to_uint8(frame))
             super().write(frame)
+
     original, inference_t2c.ClipWriter = inference_t2c.ClipWriter, Kept
     try:
         run(tmp_path, "--image", photo / "photo.png", "--flow", tmp_path / "flow.npz")
@@ -128,26 +152,29 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
     assert np.mean([np.abs(frame[moving].astype(int) - source[moving]).mean() for frame in frames[1:]]) > 1
 
 
-@pytest.mark.parametrize("words, expected", [
-    (["--stage", "s2"], "--stage s1"),
-    (["--stage", "s3"], "--stage s2"),
-    (["--stage", "s4"], "--stage s3"),
-    (["--stage", "s5"], "--stage s2"),
-    (["--stage", "s6"], "--stage s1"),
-    (["--stage", "s7"], "s7"),
-    (["--stage", "s5-s3"], "s5-s3"),
-    (["--use_hint", "--prompt", "a river in the mountain direction"], "direction"),
-    (["--prompt", " "], "prompt"),
-    (["--image", "none.png"], "none.png"),
-    (["--image", "README.md"], "README.md"),
-    (["odise.checkpoint=checkpoints/none", "--stage", "s3", "--image", "{photo}"], "checkpoints/none"),
-    (["optical_flow.model_name=none", "--image", "{photo}", "--mask", "{mask}"], "checkpoints/none"),
-    (["twin_extraction.ckpt=checkpoints/none"], "checkpoints/none"),
-    (["--image", "{photo}", "--mask", "{photo}", "--flow", "README.md"], "README.md"),
-    (["--name", "a/b"], "experiment_name"),
-    (["video.sped=1"], "video.speed"),
-    (["--config", "configs/none.yaml"], "configs/none.yaml"),
-])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["--stage", "s2"], "--stage s1"),
+        (["--stage", "s3"], "--stage s2"),
+        (["--stage", "s4"], "--stage s3"),
+        (["--stage", "s5"], "--stage s2"),
+        (["--stage", "s6"], "--stage s1"),
+        (["--stage", "s7"], "s7"),
+        (["--stage", "s5-s3"], "s5-s3"),
+        (["--use_hint", "--prompt", "a river in the mountain direction"], "direction"),
+        (["--prompt", " "], "prompt"),
+        (["--image", "none.png"], "none.png"),
+        (["--image", "README.md"], "README.md"),
+        (["odise.checkpoint=checkpoints/none", "--stage", "s3", "--image", "{photo}"], "checkpoints/none"),
+        (["optical_flow.model_name=none", "--image", "{photo}", "--mask", "{mask}"], "checkpoints/none"),
+        (["twin_extraction.ckpt=checkpoints/none"], "checkpoints/none"),
+        (["--image", "{photo}", "--mask", "{photo}", "--flow", "README.md"], "README.md"),
+        (["--name", "a/b"], "experiment_name"),
+        (["video.sped=1"], "video.speed"),
+        (["--config", "configs/none.yaml"], "configs/none.yaml"),
+    ],
+)
 def test_mistakes_are_one_line(photo, tmp_path, words, expected):
     words = [w.format(photo=photo / "photo.png", mask=photo / "mask.png") for w in words]
     with pytest.raises((ValueError, OSError)) as error:
@@ -155,12 +182,15 @@ def test_mistakes_are_one_line(photo, tmp_path, words, expected):
     assert expected in str(error.value) and "\n" not in str(error.value).strip(), error.value
 
 
-@pytest.mark.parametrize("array, expected", [
-    (np.zeros((3, 5, 5), np.float32), "flow"),
-    (np.full((2, 141, 179), np.nan, np.float32), "NaN"),
-    (np.ones((2, 14, 17), np.float32), "17x14"),
-    (np.zeros((2, 141, 179), np.float32), "nothing"),
-])
+@pytest.mark.parametrize(
+    "array, expected",
+    [
+        (np.zeros((3, 5, 5), np.float32), "flow"),
+        (np.full((2, 141, 179), np.nan, np.float32), "NaN"),
+        (np.ones((2, 14, 17), np.float32), "17x14"),
+        (np.zeros((2, 141, 179), np.float32), "nothing"),
+    ],
+)
 def test_bad_flows_are_named_and_nothing_is_lost(photo, tmp_path, array, expected):
     folder = run(tmp_path, "--image", photo / "photo.png", "--mask", photo / "mask.png", "--stage", "s1")
     before = digests(folder)
@@ -189,23 +219,37 @@ def test_an_unusable_output_folder_is_told_before_anything_is_drawn(tmp_path, ca
 
 
 def test_the_script_prints_one_line_and_fails(tmp_path):
-    done = subprocess.run([sys.executable, "inference_t2c.py", "--config", "configs/none.yaml"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "inference_t2c.py", "--config", "configs/none.yaml"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
 def test_own_picture_is_inverted_when_s2_shall_draw_its_twin(photo, tmp_path, capsys):
-    words = ("--image", photo / "photo.png", "--prompt", "a river", "twin_extraction.inversion_steps=9", "twin_extraction.H=128",
-             "twin_extraction.W=128")
+    words = (
+        "--image",
+        photo / "photo.png",
+        "--prompt",
+        "a river",
+        "twin_extraction.inversion_steps=9",
+        "twin_extraction.H=128",
+        "twin_extraction.W=128",
+    )
     folder = run(tmp_path, "--stage", "s1-s2", *words)
     image, twin = read_image(folder / "image.png"), read_image(folder / "twin.png")
-    assert torch.equal(image, read_image(photo / "photo.png"))             # yours, not what the model makes of it
+    assert torch.equal(image, read_image(photo / "photo.png"))  # yours, not what the model makes of it
     assert twin.shape == image.shape and not torch.equal(twin, image)
     before = digests(folder)
-    again = run(tmp_path, "--stage", "s2", *words)                         # the noise of this picture is kept
-    assert digests(again)["twin.png"] == before["twin.png"] and digests(again)["noise.safetensors"] == before["noise.safetensors"]
+    again = run(tmp_path, "--stage", "s2", *words)  # the noise of this picture is kept
+    assert (
+        digests(again)["twin.png"] == before["twin.png"]
+        and digests(again)["noise.safetensors"] == before["noise.safetensors"]
+    )
     write_mask(folder / "mask_odise.png", read_mask(photo / "mask.png"))
     run(tmp_path, "--stage", "s4", *words)
-    assert read_image(folder / "clusters.png").shape == image.shape and "no self-attention" not in capsys.readouterr().out
+    assert (
+        read_image(folder / "clusters.png").shape == image.shape and "no self-attention" not in capsys.readouterr().out
+    )
     with pytest.raises(ValueError, match="divisor of 999"):
         run(tmp_path, *words, "twin_extraction.inversion_steps=50")
 
@@ -220,15 +264,38 @@ def test_s2_takes_over_what_s1_was_told(tmp_path):
     """Another prompt given to s2 alone changes the twin's words, not what s1 drew."""
     folder = run(tmp_path, "--stage", "s1", "--prompt", "a calm lake at night")
     image = (folder / "image.png").read_bytes()
-    run(tmp_path, "--stage", "s2", "twin_generation.prompt=lake, nature, photography", "--prompt", "a calm lake at night")
+    run(
+        tmp_path,
+        "--stage",
+        "s2",
+        "twin_generation.prompt=lake, nature, photography",
+        "--prompt",
+        "a calm lake at night",
+    )
     twin = (folder / "twin.png").read_bytes()
-    run(tmp_path, "--stage", "s2", "twin_generation.prompt=lake, nature, photography", "twin_generation.negative_prompt=a calm lake at night",
-        "twin_extraction.scale=9")
+    run(
+        tmp_path,
+        "--stage",
+        "s2",
+        "twin_generation.prompt=lake, nature, photography",
+        "twin_generation.negative_prompt=a calm lake at night",
+        "twin_extraction.scale=9",
+    )
     assert (folder / "image.png").read_bytes() == image
-    assert (folder / "twin.png").read_bytes() == twin                # the source is still drawn at s1's own scale
+    assert (folder / "twin.png").read_bytes() == twin  # the source is still drawn at s1's own scale
     with pytest.raises(ValueError, match="s1 took 6 steps"):
-        inference_t2c.main(["--config", "configs/inference_mini.yaml", "--name", "e", "--stage", "s2",
-                            f"twin_extraction.exp_path_root={tmp_path}", "twin_extraction.ddim_steps=8"])
+        inference_t2c.main(
+            [
+                "--config",
+                "configs/inference_mini.yaml",
+                "--name",
+                "e",
+                "--stage",
+                "s2",
+                f"twin_extraction.exp_path_root={tmp_path}",
+                "twin_extraction.ddim_steps=8",
+            ]
+        )
 
 
 def test_a_drawn_seed_is_kept_for_the_later_stages(tmp_path):

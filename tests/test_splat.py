@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.softmax_splatting import cpu, reference, splat, splat_blend
 
-from softmax_splatting import cpu, reference, splat, splat_blend
 from tests.golden_numbers import evaluate, load_golden
 
 BACKENDS = {"reference": reference.splat_sum, "cpu": cpu.splat_sum}
@@ -12,8 +12,10 @@ BACKENDS = {"reference": reference.splat_sum, "cpu": cpu.splat_sum}
 
 def random_case(n=2, channels=5, height=12, width=15, seed=0, reach=6.0):
     rng = torch.Generator().manual_seed(seed)
-    return (torch.randn(n, channels, height, width, generator=rng),
-            reach * torch.randn(n, 2, height, width, generator=rng))
+    return (
+        torch.randn(n, channels, height, width, generator=rng),
+        reach * torch.randn(n, 2, height, width, generator=rng),
+    )
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -59,7 +61,9 @@ def test_backends_agree_and_do_not_depend_on_threads():
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
     torch.testing.assert_close(results[0], expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(splat(image, flow), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(cpu.splat_sum(image.to(memory_format=torch.channels_last), flow), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        cpu.splat_sum(image.to(memory_format=torch.channels_last), flow), expected, atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("mode", ["summation", "average", "linear", "softmax"])
@@ -95,7 +99,9 @@ def test_blend_is_the_mean_of_all_that_lands():
     moves = [3 * torch.randn(2, 20, 24, generator=rng) for _ in range(2)]
     weights = [torch.rand(20, 24, generator=rng) for _ in range(2)]
     blended, total = splat_blend(features, moves, weights)
-    expected, expected_total = splat_blend(features.double(), [m.double() for m in moves], [w.double() for w in weights])
+    expected, expected_total = splat_blend(
+        features.double(), [m.double() for m in moves], [w.double() for w in weights]
+    )
     torch.testing.assert_close(blended.double(), expected, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(total.double(), expected_total, atol=1e-5, rtol=1e-5)
     assert (blended[:, total[0] == 0] == 0).all() and (total == 0).any()
@@ -104,9 +110,12 @@ def test_blend_is_the_mean_of_all_that_lands():
 def test_errors_say_what_was_expected():
     image, flow = random_case()
     metric = image[:, :1]
-    for args, kwargs, word in (((image, flow), {"mode": "max"}, "average"),
-                               ((image, flow[:1]), {}, "expected"),
-                               ((image, flow), {"mode": "softmax"}, "needs a metric"), ((image, flow, metric), {}, "leave it out")):
+    for args, kwargs, word in (
+        ((image, flow), {"mode": "max"}, "average"),
+        ((image, flow[:1]), {}, "expected"),
+        ((image, flow), {"mode": "softmax"}, "needs a metric"),
+        ((image, flow, metric), {}, "leave it out"),
+    ):
         with pytest.raises(ValueError, match=word):
             splat(*args, **kwargs)
 
@@ -117,13 +126,21 @@ def test_golden():
     for name, case in info["cases"].items():
         image = evaluate(case["input"], seed=info["seed"]).requires_grad_()
         flow = evaluate(case["flow"].split(";")[0], seed=info["seed"])
-        flow[:, 0, 0, :4], flow[:, 1, 0, :4], flow[:, :, 1, :4] = 2, -1, max(flow.shape[-2:]) + 1     # as the recipe says
+        flow[:, 0, 0, :4], flow[:, 1, 0, :4], flow[:, :, 1, :4] = 2, -1, max(flow.shape[-2:]) + 1  # as the recipe says
         flow.requires_grad_()
         out = splat(image, flow)
         out.backward(evaluate(case["upstream_gradient"], seed=info["seed"]))
         metric = evaluate(case["metric"], seed=info["seed"])
         with torch.no_grad():
-            found = {"sum": out, "grad_input": image.grad, "grad_flow": flow.grad, "average": splat(image, flow, mode="average"),
-                     "linear": splat(image, flow, metric, "linear"), "softmax": splat(image, flow, metric, "softmax")}
+            found = {
+                "sum": out,
+                "grad_input": image.grad,
+                "grad_flow": flow.grad,
+                "average": splat(image, flow, mode="average"),
+                "linear": splat(image, flow, metric, "linear"),
+                "softmax": splat(image, flow, metric, "softmax"),
+            }
         for key, value in found.items():
-            np.testing.assert_allclose(value.detach(), file[f"{name}.{key}"], atol=1e-4, rtol=1e-5, err_msg=f"{name}.{key}")
+            np.testing.assert_allclose(
+                value.detach(), file[f"{name}.{key}"], atol=1e-4, rtol=1e-5, err_msg=f"{name}.{key}"
+            )

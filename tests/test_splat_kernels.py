@@ -1,7 +1,8 @@
-"""The CUDA kernels: they compile, and the very same source, run by a C++ compiler thread after thread, gives the reference's numbers.
+"""The CUDA kernels: they compile, and the very same source, run by a C++ compiler thread after thread, gives the
+reference's numbers.
 
-The emulation stands in for cupy itself, so that all of kernels.py runs but the GPU. What it cannot show is a race between threads;
-running them backwards shows that nothing but atomicAdd depends on their order.
+The emulation stands in for cupy itself, so that all of kernels.py runs but the GPU. What it cannot show is a race
+between threads; running them backwards shows that nothing but atomicAdd depends on their order.
 """
 
 import ctypes
@@ -15,8 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from softmax_splatting import cpu, kernels, reference, splat, splat_blend
+from text2cinemagraph.softmax_splatting import cpu, kernels, reference, splat, splat_blend
 
 DTYPES = {"float32": (torch.float32, 2e-5), "bfloat16": (torch.bfloat16, 8e-3), "float16": (torch.float16, 1e-3)}
 SHIM = """
@@ -59,7 +59,9 @@ class Emulation:
 
     def __init__(self, folder):
         self.folder, self.libraries, self.backwards, self.launched = folder, {}, False, []
-        self.cuda = SimpleNamespace(Device=lambda index: nullcontext(), ExternalStream=lambda pointer, device: nullcontext())
+        self.cuda = SimpleNamespace(
+            Device=lambda index: nullcontext(), ExternalStream=lambda pointer, device: nullcontext()
+        )
 
     def RawModule(self, code, options):
         if code not in self.libraries:
@@ -70,7 +72,9 @@ class Emulation:
         types = {np.uint64: ctypes.c_void_p, np.int32: ctypes.c_int, np.float32: ctypes.c_float}
         assert block[0] * block[1] <= 1024
         self.launched.append(name)
-        getattr(library, f"run_{name}")(grid[0], *block, int(self.backwards), *(types[type(a)](a.item()) for a in arguments))
+        getattr(library, f"run_{name}")(
+            grid[0], *block, int(self.backwards), *(types[type(a)](a.item()) for a in arguments)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -93,20 +97,22 @@ def emulation(compiled, monkeypatch):
 def random_case(n=2, channels=7, height=12, width=15, reach=4.0, seed=0):
     rng = torch.Generator().manual_seed(seed)
     flow = reach * torch.randn(n, 2, height, width, generator=rng)
-    flow[:, :, :3] = flow[:, :, :3].round()                            # whole pixels: some corners get nothing
+    flow[:, :, :3] = flow[:, :, :3].round()  # whole pixels: some corners get nothing
     flow[0, 0, 4, 4], flow[0, 1, 5, 5], flow[0, 0, 6, 6] = float("nan"), float("inf"), -1e30
     return torch.randn(n, channels, height, width, generator=rng), flow
 
 
 def deviation(function, input, flow, tolerance):
-    """Values and gradients against the reference in double. Returns the largest differences, as shares of the largest value."""
+    """Values and gradients against the reference in double. Returns the largest differences, as shares of the largest
+    value.
+    """
     upstream = torch.randn(input.shape, generator=torch.Generator().manual_seed(9)).to(input)
     found_input, found_flow = input.clone().requires_grad_(), flow.clone().requires_grad_()
     true_input, true_flow = input.double().requires_grad_(), flow.double().requires_grad_()
     out, expected = function(found_input, found_flow), reference.splat_sum(true_input, true_flow)
     out.backward(upstream)
     expected.backward(upstream.double())
-    true_flow.grad.nan_to_num_(0)                    # the reference says NaN where the flow is not a number; the kernels say 0
+    true_flow.grad.nan_to_num_(0)  # the reference says NaN where the flow is not a number; the kernels say 0
     result = []
     for a, b in ((out, expected), (found_input.grad, true_input.grad), (found_flow.grad, true_flow.grad)):
         assert a.shape == b.shape and a.isfinite().all()
@@ -175,13 +181,17 @@ def test_emulated_blend_is_that_of_the_cpu(emulation, dtype):
     expected, expected_total = cpu.splat_blend(features.float(), list(moves), weights, 1e-3)
     torch.testing.assert_close(total, expected_total, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(blended.float(), expected, atol=tolerance, rtol=tolerance)
-    assert torch.equal(total == 0, expected_total == 0) and (total == 0).any() and (blended[:, total[0] == 0] == 0).all()
+    assert (
+        torch.equal(total == 0, expected_total == 0) and (total == 0).any() and (blended[:, total[0] == 0] == 0).all()
+    )
     assert blended.dtype == dtype and blended.permute(1, 2, 0).stride(2) == 1
 
 
 def test_emulated_results_do_not_depend_on_the_order_of_threads(emulation):
     input, flow = random_case(channels=5)
-    flow[1] = -torch.stack(torch.meshgrid(torch.arange(15.), torch.arange(12.), indexing="xy")) + 5.25    # all on four pixels
+    flow[1] = (
+        -torch.stack(torch.meshgrid(torch.arange(15.0), torch.arange(12.0), indexing="xy")) + 5.25
+    )  # all on four pixels
     weights = list(torch.rand(2, 12, 15))
     results = []
     for emulation.backwards in (False, True):
@@ -193,11 +203,16 @@ def test_emulated_results_do_not_depend_on_the_order_of_threads(emulation):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_emulated_storage_rounds_as_torch_does(emulation, dtype):
-    """With no flow and one source per pixel the sum is widen, then narrow; the weights' gradient shows narrow of any float."""
+    """With no flow and one source per pixel the sum is widen, then narrow; the weights' gradient shows narrow of any
+    float.
+    """
     every = torch.arange(65536, dtype=torch.int32).to(torch.int16).view(dtype).reshape(1, 1, 256, 256)
     still = torch.zeros(1, 2, 256, 256)
     out = kernels.splat_sum(every, still, True)
-    assert torch.equal(torch.where(every.isnan(), 0, out), torch.where(every.isnan(), 0, every)) and out[every.isnan()].isnan().all()
+    assert (
+        torch.equal(torch.where(every.isnan(), 0, out), torch.where(every.isnan(), 0, every))
+        and out[every.isnan()].isnan().all()
+    )
     top = torch.finfo(dtype).max
     ones, weight = torch.ones(1, 256, 256, dtype=dtype), torch.exp2(torch.linspace(-140, 127, 65536)).reshape(256, 256)
     weight = torch.cat([weight.flatten()[:-2], torch.tensor([top, top * (1 + 2**-9)])]).reshape(256, 256)
@@ -214,7 +229,9 @@ def test_emulated_modes_behind_the_door(emulation, monkeypatch, mode):
     flow, metric = flow.nan_to_num(0, posinf=0).clamp(-9, 9), torch.rand(2, 1, 12, 15)
     upstream, results = torch.randn(input.shape), []
     for dtype in (torch.float32, torch.float64):
-        tensors = [t.to(dtype, copy=True).requires_grad_() for t in (input, flow, metric)][:2 if mode == "average" else 3]
+        tensors = [t.to(dtype, copy=True).requires_grad_() for t in (input, flow, metric)][
+            : 2 if mode == "average" else 3
+        ]
         out = splat(*tensors, mode=mode)
         results.append((out, *torch.autograd.grad(out, tensors, upstream.to(dtype))))
     assert emulation.launched == ["scatter_rows", "gather_gradient"]
@@ -246,7 +263,7 @@ def gpu():
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     pytest.importorskip("cupy", reason="needs cupy to launch")
-    return torch.device("cuda", torch.cuda.device_count() - 1)         # the last one: not always the current one
+    return torch.device("cuda", torch.cuda.device_count() - 1)  # the last one: not always the current one
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -276,7 +293,7 @@ def test_gpu_work_is_put_on_the_current_stream(gpu):
     torch.cuda.synchronize(gpu)
     with torch.cuda.stream(stream):
         late = torch.zeros_like(input)
-        torch.cuda._sleep(20_000_000)                                  # work on another stream would read the zeros
+        torch.cuda._sleep(20_000_000)  # work on another stream would read the zeros
         late.copy_(input)
         out = kernels.splat_sum(late, flow, True)
     stream.synchronize()

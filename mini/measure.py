@@ -1,10 +1,11 @@
-"""How good is the small family? Every stage on landscapes that nothing was trained on, with a baseline beside every figure.
+"""How good is the small family? Every stage on landscapes that nothing was trained on, with a baseline beside every
+figure.
 
-    python -m evaluate.mini                                  # all parts; the JSON object is the last line
-    python -m evaluate.mini --quick                          # few scenes: a look, not a measurement
-    python -m evaluate.mini --parts flow video --n 40
-    python -m evaluate.mini --output docs/results/mini.json  # keeps what it printed
-    python -m evaluate.mini --cards                          # and writes it into the cards of the networks
+python -m mini.measure                                  # all parts; the JSON object is the last line
+python -m mini.measure --quick                          # few scenes: a look, not a measurement
+python -m mini.measure --parts flow video --n 40
+python -m mini.measure --output docs/results/mini.json  # keeps what it printed
+python -m mini.measure --cards                          # and writes it into the cards of the networks
 """
 
 import argparse
@@ -13,34 +14,55 @@ import time
 from pathlib import Path
 
 import torch
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.mini import drawings, motions
+from text2cinemagraph.mini.held_out import examples
+from text2cinemagraph.options.cli import load_options, run_main
+from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.options.runtime import make_runtime
 
-from data.files import atomic
-from evaluate import drawings, motions
-from evaluate.held_out import examples
-from options.cli import load_options, run_main
-from options.inference import InferenceOptions
-from options.runtime import make_runtime
-
-PARTS = {"autoencoder": drawings.autoencoder, "samples": drawings.samples_and_twins, "masks": drawings.masks,
-         "flow": motions.flow, "directions": motions.directions, "video": motions.video}
+PARTS = {
+    "autoencoder": drawings.autoencoder,
+    "samples": drawings.samples_and_twins,
+    "masks": drawings.masks,
+    "flow": motions.flow,
+    "directions": motions.directions,
+    "video": motions.video,
+}
 
 
 def cards_of(options):
     """{part: the cards of the networks that it judges}."""
     flow, video = options.optical_flow, options.video
-    drawing, told, hinted, frames = (Path(options.twin_extraction.ckpt) / "card.json", *(
-        Path(folder) / "latest_net_G.json" for folder in (f"{flow.checkpoints_dir}/{flow.model_name}", f"{flow.checkpoints_dir}/{flow.hint_model_name}",
-                                                          f"{video.checkpoints_dir}/{video.model_name}")))
-    return {"autoencoder": [drawing], "samples": [drawing], "masks": [Path(options.odise.checkpoint) / "card.json"], "flow": [told, hinted],
-            "directions": [hinted], "video": [frames]}
+    drawing, told, hinted, frames = (
+        Path(options.twin_extraction.ckpt) / "card.json",
+        *(
+            Path(folder) / "latest_net_G.json"
+            for folder in (
+                f"{flow.checkpoints_dir}/{flow.model_name}",
+                f"{flow.checkpoints_dir}/{flow.hint_model_name}",
+                f"{video.checkpoints_dir}/{video.model_name}",
+            )
+        ),
+    )
+    return {
+        "autoencoder": [drawing],
+        "samples": [drawing],
+        "masks": [Path(options.odise.checkpoint) / "card.json"],
+        "flow": [told, hinted],
+        "directions": [hinted],
+        "video": [frames],
+    }
 
 
 def write_cards(result, options):
-    """Put what was measured of each network under "evaluation" in its card; parts that were not measured keep what is there."""
+    """Put what was measured of each network under "evaluation" in its card; parts that were not measured keep what is
+    there.
+    """
     for part, paths in cards_of(options).items():
         for path in paths if part in result else ():
             card = json.loads(path.read_text())
-            told = {"command": f"python -m evaluate.mini --seed {result['seed']} --n {result['n']}"}
+            told = {"command": f"python -m mini.measure --seed {result['seed']} --n {result['n']}"}
             card["evaluation"] = {**card.get("evaluation", {}), **told, part: result[part]}
             with atomic(path) as temporary:
                 temporary.write_text(json.dumps(card, indent=1) + "\n")
@@ -50,7 +72,9 @@ class Bench:
     """What the parts share: options, runtime, the number of scenes, and scenes that are rendered once."""
 
     def __init__(self, options, runtime, seed, n, pictures=""):
-        """n: scenes per part; the video part takes a fifth, as each has 60 frames.   pictures: folder for what was looked at, or ""."""
+        """n: scenes per part; the video part takes a fifth, as each has 60 frames.   pictures: folder for what was
+        looked at, or "".
+        """
         self.options, self.runtime, self.seed, self.n = options, runtime, seed, n
         self.pictures = Path(pictures) if pictures else None
         self._scenes = {}
@@ -65,7 +89,9 @@ class Bench:
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m evaluate.mini", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m mini.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="configs/inference_mini.yaml")
     parser.add_argument("--seed", type=int, default=1, help="of the held-out landscapes; 0 is what the networks saw")
     parser.add_argument("--n", type=int, default=100, help="scenes, samples and pairs per part (default: %(default)s)")
@@ -80,7 +106,13 @@ def main():
         raise ValueError(f"--n {flags.n}; expected at least 5, one scene of each kind")
     torch.manual_seed(flags.seed)
     n = 10 if flags.quick else flags.n
-    bench = Bench(load_options(InferenceOptions, flags.config, flags.overrides), make_runtime("cpu"), flags.seed, n, flags.pictures)
+    bench = Bench(
+        load_options(InferenceOptions, flags.config, flags.overrides),
+        make_runtime("cpu"),
+        flags.seed,
+        n,
+        flags.pictures,
+    )
     result = {"config": flags.config, "seed": flags.seed, "n": n}
     for name in flags.parts:
         started = time.perf_counter()

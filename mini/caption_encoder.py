@@ -1,10 +1,11 @@
 """Teach a small text encoder to say where things move, before the mini motion network reads it.
 
-A published CLIP knows "left to right" from "right to left"; one trained on a few thousand pictures does not. Here the encoder of the
-mini diffusion learns, from captions and metadata alone, to tell the mean direction of the flow and the kind of scene. It is
-frozen afterwards. A minute on one CPU core:
+A published CLIP knows "left to right" from "right to left"; one trained on a few thousand pictures does not. Here the
+encoder of the mini diffusion learns, from captions and metadata alone, to tell the mean direction of the flow and the
+kind of scene. It is frozen afterwards. A minute on one CPU core:
 
-    python -m models.caption_encoder --source checkpoints/mini/diffusion --metadata dataset/procedural_data/train_metadata.jsonl \\
+    python -m mini.caption_encoder --source checkpoints/mini/diffusion \\
+        --metadata dataset/procedural_data/train_metadata.jsonl \\
         --output checkpoints/mini/motion
 """
 
@@ -17,11 +18,10 @@ from statistics import fmean
 
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.models.motion import load_text_encoder
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.runtime import make_runtime
 from torch import nn
-
-from models.motion import load_text_encoder
-from options.cli import run_main
-from options.runtime import make_runtime
 
 
 def read_examples(path):
@@ -36,7 +36,8 @@ def read_examples(path):
 
 
 def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, seed=0):
-    """Train the encoder in place so that each token from the caption's end on tells direction and kind. Returns the losses.
+    """Train the encoder in place so that each token from the caption's end on tells direction and kind. Returns the
+    losses.
 
     The encoder is causal and pads with its end token, so all these tokens have read the whole caption.
     """
@@ -50,9 +51,14 @@ def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, 
     curve = []
     for _ in range(steps):
         captions, directions, names = zip(*draw.choices(examples, k=batch_size))
-        tokens = tokenizer(list(captions), padding="max_length", max_length=tokenizer.model_max_length, truncation=True,
-                           return_tensors="pt").input_ids
-        told = head(text_encoder(tokens)[0])                                  # [N,S,2+kinds]
+        tokens = tokenizer(
+            list(captions),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        told = head(text_encoder(tokens)[0])  # [N,S,2+kinds]
         over = (tokens == tokenizer.eos_token_id).float()
         over = over / over.sum()
         direction = (told[..., :2] - torch.stack(directions)[:, None]).square().sum(-1)
@@ -70,9 +76,9 @@ def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, 
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m models.caption_encoder", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m mini.caption_encoder", description=__doc__.splitlines()[0])
     parser.add_argument("--source", required=True, help="folder with tokenizer/ and text_encoder/ to start from")
-    parser.add_argument("--metadata", required=True, help="metadata.jsonl of dataset/procedural.py")
+    parser.add_argument("--metadata", required=True, help="metadata.jsonl of mini/procedural.py")
     parser.add_argument("--output", required=True, help="folder that receives tokenizer/ and the taught text_encoder/")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--threads", type=int, default=0)

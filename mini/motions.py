@@ -6,18 +6,17 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-
-from data.datasets import random_hint
-from data.hint import DIRECTIONS, sample_angle
-from data.media import write_image
-from dataset.scene import KINDS
-from evaluate.flow_error import endpoint_error
-from evaluate.loop_error import LoopMeter
-from inference_t2c import direction, motion_options, video_options
-from models.motion import load_motion_model
-from models.push_pull import push_pull_frames
-from models.video import BLENDS, composite, load_video_model
-from options.runtime import DTYPES
+from text2cinemagraph.data.datasets import random_hint
+from text2cinemagraph.data.hint import DIRECTIONS, sample_angle
+from text2cinemagraph.data.media import write_image
+from text2cinemagraph.evaluate.flow_error import endpoint_error
+from text2cinemagraph.evaluate.loop_error import LoopMeter
+from text2cinemagraph.inference_t2c import direction, motion_options, video_options
+from text2cinemagraph.mini.scene import KINDS
+from text2cinemagraph.models.motion import load_motion_model
+from text2cinemagraph.models.push_pull import push_pull_frames
+from text2cinemagraph.models.video import BLENDS, composite, load_video_model
+from text2cinemagraph.options.runtime import DTYPES
 
 BASELINE_SCENES = 100
 PSNR_FRAMES = (5, 15, 30, 45)
@@ -30,17 +29,31 @@ def _motion_model(bench, with_hint):
 
 
 def flow(bench):
-    """Endpoint error inside the mask, px/frame at 256 px, per kind: of both networks, of the kind's mean flow and of no flow at all."""
+    """Endpoint error inside the mask, px/frame at 256 px, per kind: of both networks, of the kind's mean flow and of no
+    flow at all.
+    """
     told, hinted = _motion_model(bench, False), _motion_model(bench, True)
-    usual = {kind: torch.stack([e.flow[:, e.mask[0]].mean(1) for e in bench.scenes("train", count=BASELINE_SCENES, styles=2)
-                                if e.kind == kind]).mean(0) for kind in KINDS}
+    usual = {
+        kind: torch.stack(
+            [
+                e.flow[:, e.mask[0]].mean(1)
+                for e in bench.scenes("train", count=BASELINE_SCENES, styles=2)
+                if e.kind == kind
+            ]
+        ).mean(0)
+        for kind in KINDS
+    }
     rows, draw = defaultdict(lambda: defaultdict(list)), random.Random(bench.seed)
     for example in bench.scenes():
         row, mean = rows[example.kind], usual[example.kind]
         hint = random_hint(example.flow, example.mask, draw)
-        made = {"zero": torch.zeros_like(example.flow), "mean_of_kind": mean[:, None, None] * example.mask, "hint_itself": hint,
-                "text": told.predict(example.image, example.mask, text=example.caption),
-                "hint": hinted.predict(example.image, example.mask, hint=hint)}
+        made = {
+            "zero": torch.zeros_like(example.flow),
+            "mean_of_kind": mean[:, None, None] * example.mask,
+            "hint_itself": hint,
+            "text": told.predict(example.image, example.mask, text=example.caption),
+            "hint": hinted.predict(example.image, example.mask, hint=hint),
+        }
         for name, value in made.items():
             row[name].append(endpoint_error(value, example.flow, example.mask))
     table = {kind: {name: float(np.mean(values)) for name, values in row.items()} for kind, row in rows.items()}
@@ -48,19 +61,25 @@ def flow(bench):
 
 
 def directions(bench):
-    """Mean angle in degrees between a phrase's drawn angle and the predicted mean flow, per phrase, over pictures of all kinds.
+    """Mean angle in degrees between a phrase's drawn angle and the predicted mean flow, per phrase, over pictures of
+    all kinds.
 
     without_hint: the baseline, the network that reads the picture's own caption and no phrase.
     """
     o, model, found, ignored = bench.options.optical_flow, _motion_model(bench, True), {}, []
-    scenes, told = bench.scenes()[:max(5, bench.n // 5)], _motion_model(bench, False)
+    scenes, told = bench.scenes()[: max(5, bench.n // 5)], _motion_model(bench, False)
     usual = [told.predict(e.image, e.mask, text=e.caption)[:, e.mask[0]].mean(1) for e in scenes]
     for phrase in DIRECTIONS:
         errors = []
         for i, example in enumerate(scenes):
             angle = sample_angle(phrase, bench.seed + i)
-            hint = direction(f"in {phrase} direction", example.mask, o.hint_speed or model.options.hint_speed, model.options.fineSize,
-                             bench.seed + i)
+            hint = direction(
+                f"in {phrase} direction",
+                example.mask,
+                o.hint_speed or model.options.hint_speed,
+                model.options.fineSize,
+                bench.seed + i,
+            )
             mean = model.predict(example.image, example.mask, hint=hint)[:, example.mask[0]].mean(1)
             errors.append(_angle_between(mean, angle))
             ignored.append(_angle_between(usual[i], angle))
@@ -75,7 +94,8 @@ def _angle_between(flow, angle):
 
 
 def video(bench):
-    """Clips on true flow against true clips: PSNR inside the mask, of the network, of splatting with push-pull filling, of a still picture.
+    """Clips on true flow against true clips: PSNR inside the mask, of the network, of splatting with push-pull filling,
+    of a still picture.
 
     still_max: levels outside the mask, before encoding.   frame_0: PSNR of the first frame against the picture.
     """
@@ -86,10 +106,16 @@ def video(bench):
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):
         truth = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in example.frames]
         picture, where = truth[0], example.mask.expand(3, -1, -1)
-        clips = {"network": (composite(f, picture, example.mask) for f in
-                             model.frames(picture, example.flow, n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)),
-                 "push_pull": push_pull_frames(picture, example.flow, example.mask, n_frames, BLENDS[o.blend]),
-                 "still": (picture for _ in truth)}
+        clips = {
+            "network": (
+                composite(f, picture, example.mask)
+                for f in model.frames(
+                    picture, example.flow, n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes
+                )
+            ),
+            "push_pull": push_pull_frames(picture, example.flow, example.mask, n_frames, BLENDS[o.blend]),
+            "still": (picture for _ in truth),
+        }
         for name, frames in clips.items():
             meter, errors = LoopMeter(example.mask, flow_every=0), []
             for n, frame in enumerate(frames):
@@ -99,7 +125,9 @@ def video(bench):
                 if n == 0 and name == "network":
                     rows["frame_0"].append(-10 * math.log10(max((frame - picture).square().mean().item(), 1e-10)))
                 if n == 15 and bench.pictures:
-                    write_image(bench.pictures / "video" / f"{i:03}_{example.kind}_{name}.png", torch.cat([frame, truth[n]], -1))
+                    write_image(
+                        bench.pictures / "video" / f"{i:03}_{example.kind}_{name}.png", torch.cat([frame, truth[n]], -1)
+                    )
             rows[f"psnr_{name}"].append(float(np.mean(errors)))
             loop = meter.result()
             rows[f"motion_{name}"].append(loop["motion_inside"])
@@ -109,4 +137,9 @@ def video(bench):
                 rows["still_max"].append(loop["still_max"])
                 rows["seam_ratio"].append(loop["seam_ratio_masked"])
     result = {name: float(np.mean(values)) for name, values in rows.items()}
-    return {**result, "still_max": max(rows["still_max"]), "seam_ratio_worst": max(rows["seam_ratio"]), "clips": len(rows["seam_ratio"])}
+    return {
+        **result,
+        "still_max": max(rows["still_max"]),
+        "seam_ratio_worst": max(rows["seam_ratio"]),
+        "clips": len(rows["seam_ratio"]),
+    }

@@ -4,30 +4,48 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.mini.scenes import LABELS, to_tensor
+from text2cinemagraph.mini.training import Training, late_decay, write_json
 from tqdm import tqdm
 from transformers import ConvNextConfig, DPTImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
-
-from img2img.autoencoder import PatchAutoencoder
-from img2img.scenes import LABELS, to_tensor
-from img2img.training import Training, late_decay, write_json
 
 SEGMENTER = {"hidden_sizes": [32, 64, 112, 160], "depths": [2, 2, 3, 1], "head": 64}
 GENERATED_SHARE, STYLED_SHARE = 0.3, 0.4
 
 
 def build_segmenter():
-    """A small ConvNeXt with a UperNet head over LABELS; logits come at the pictures' size, computed at a quarter of it."""
-    backbone = ConvNextConfig(hidden_sizes=SEGMENTER["hidden_sizes"], depths=SEGMENTER["depths"], layer_scale_init_value=0.5,
-                              out_features=["stage1", "stage2", "stage3", "stage4"])
-    return UperNetForSemanticSegmentation(UperNetConfig(
-        backbone_config=backbone, hidden_size=SEGMENTER["head"], pool_scales=[1, 3], use_auxiliary_head=False,
-        id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)}))
+    """A small ConvNeXt with a UperNet head over LABELS; logits come at the pictures' size, computed at a quarter
+    of it.
+    """
+    backbone = ConvNextConfig(
+        hidden_sizes=SEGMENTER["hidden_sizes"],
+        depths=SEGMENTER["depths"],
+        layer_scale_init_value=0.5,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
+    return UperNetForSemanticSegmentation(
+        UperNetConfig(
+            backbone_config=backbone,
+            hidden_size=SEGMENTER["head"],
+            pool_scales=[1, 3],
+            use_auxiliary_head=False,
+            id2label=dict(enumerate(LABELS)),
+            label2id={name: i for i, name in enumerate(LABELS)},
+        )
+    )
 
 
 def segmenter_processor():
     """Short side to 256, the size of the training pictures; both sides multiples of 32, so every size is understood."""
-    return DPTImageProcessor(size={"height": 256, "width": 256}, keep_aspect_ratio=True, ensure_multiple_of=32, resample=2,
-                             image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return DPTImageProcessor(
+        size={"height": 256, "width": 256},
+        keep_aspect_ratio=True,
+        ensure_multiple_of=32,
+        resample=2,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
 
 
 def segmenter_batch(scenes, vae, rng, count):
@@ -57,8 +75,8 @@ def _segmenter_example(scenes, rng):
         size = label.shape[0]
         side = int(size * rng.uniform(0.6, 1))
         y, x = rng.integers(0, size - side + 1, 2)
-        picture = cv2.resize(picture[y:y + side, x:x + side], (size, size), interpolation=cv2.INTER_LINEAR)
-        label = cv2.resize(label[y:y + side, x:x + side], (size, size), interpolation=cv2.INTER_NEAREST)
+        picture = cv2.resize(picture[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_LINEAR)
+        label = cv2.resize(label[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_NEAREST)
     if rng.random() < 0.5:
         picture, label = picture[:, ::-1], label[:, ::-1]
     if rng.random() < 0.4:
@@ -74,7 +92,7 @@ def train_segmenter(scenes, validation, work, minutes, seed, resume=False):
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     vae = PatchAutoencoder.from_pretrained(work / "vae").eval() if (work / "vae").is_dir() else None
-    net = build_segmenter().train().to(memory_format=torch.channels_last)      # a third faster on a CPU
+    net = build_segmenter().train().to(memory_format=torch.channels_last)  # a third faster on a CPU
     training = Training({"segmenter": net}, work / "segmenter.pt", 1.5e-3, (0.9, 0.99), 1e-2)
     if resume:
         training.resume()
@@ -94,7 +112,8 @@ def train_segmenter(scenes, validation, work, minutes, seed, resume=False):
 
 @torch.no_grad()
 def segmenter_scores(net, scenes):
-    """{"natural" | "painted": {kind: {"iou": mean, "worst": lowest, "scene": its id}, "accuracy": share of all pixels}}.
+    """{"natural" | "painted": {kind: {"iou": mean, "worst": lowest, "scene": its id}, "accuracy": share of all
+    pixels}}.
 
     What counts is what s3 asks for: all water together, and the sky where clouds move.
     """
@@ -110,6 +129,18 @@ def segmenter_scores(net, scenes):
         iou = ((a & b).sum() / (a | b).sum().clamp(min=1)).item()
         found[look].setdefault(kind, []).append((iou, scenes.scenes[index]["id"]))
         right[look].append((made == label).float().mean().item())
-    return {look: {**{kind: {"iou": round(float(np.mean([iou for iou, _ in ious])), 3), "worst": round(min(ious)[0], 3),
-                             "scene": min(ious)[1]} for kind, ious in sorted(kinds.items())},
-                   "accuracy": round(float(np.mean(right[look])), 3)} for look, kinds in found.items() if kinds}
+    return {
+        look: {
+            **{
+                kind: {
+                    "iou": round(float(np.mean([iou for iou, _ in ious])), 3),
+                    "worst": round(min(ious)[0], 3),
+                    "scene": min(ious)[1],
+                }
+                for kind, ious in sorted(kinds.items())
+            },
+            "accuracy": round(float(np.mean(right[look])), 3),
+        }
+        for look, kinds in found.items()
+        if kinds
+    }

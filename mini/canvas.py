@@ -2,11 +2,10 @@
 
 import cv2
 import numpy as np
-
-from dataset.noise import UNIT, mix, smoothstep
+from text2cinemagraph.mini.noise import UNIT, mix, smoothstep
 
 LABELS = ("sky", "mountain", "grass", "tree", "rock", "sand", "river", "waterfall", "lake", "sea")
-N_FRAMES = 60                           # of a video, as in the Eulerian dataset
+N_FRAMES = 60  # of a video, as in the Eulerian dataset
 
 
 class Canvas:
@@ -21,13 +20,13 @@ class Canvas:
             raise ValueError(f"scene size {size}: expected 32 px or more")
         self.seed, self.size, self.scale = int(seed), int(size), size / UNIT
         self.rng = np.random.default_rng(self.seed)
-        self.column = ((np.arange(size) + .5) / self.scale).astype(np.float32)
+        self.column = ((np.arange(size) + 0.5) / self.scale).astype(np.float32)
         self.x, self.y = np.meshgrid(self.column, self.column)
-        self.soft = .8 * max(1, UNIT / size)         # half width of a clean edge
+        self.soft = 0.8 * max(1, UNIT / size)  # half width of a clean edge
         self.labels = np.zeros((size, size), np.uint8)
         self._drawing = np.zeros((size, size, 3), np.float32)
         self._fluid, self._alpha = self._drawing, np.zeros((size, size), np.float32)
-        self._velocity = np.zeros((size, size, 2), np.float32)       # units/frame, defined outside the mask too
+        self._velocity = np.zeros((size, size, 2), np.float32)  # units/frame, defined outside the mask too
 
     # ------------------------------------------------------------ layers
     def _over(self, color, alpha, label=None, window=np.s_[:, :]):
@@ -36,14 +35,14 @@ class Canvas:
         self._drawing[window] = mix(self._drawing[window], np.float32(color), alpha)
         self._alpha[window] *= 1 - alpha
         if label is not None:
-            self.labels[window][np.broadcast_to(alpha, self.labels[window].shape) > .5] = LABELS.index(label)
+            self.labels[window][np.broadcast_to(alpha, self.labels[window].shape) > 0.5] = LABELS.index(label)
 
     def _pour(self, color, alpha, velocity, label):
         """Paint the fluid: colour [H,W,3] and velocity [H,W,2] (units/frame) are defined beyond alpha's shore too."""
         self._fluid, self._alpha = np.float32(color), np.array(np.broadcast_to(alpha, self.labels.shape), np.float32)
         self._velocity = np.float32(velocity)
         self._drawing = mix(self._drawing, self._fluid, self._alpha)
-        self.labels[self._alpha > .5] = LABELS.index(label)
+        self.labels[self._alpha > 0.5] = LABELS.index(label)
 
     def _window(self, left, top, right, bottom):
         """Slices of a box in units, cut at the picture; None if nothing is left."""
@@ -54,23 +53,23 @@ class Canvas:
     # ------------------------------------------------------------ maps and curves
     def sample(self, field, x, y, border=cv2.BORDER_REFLECT):
         """Look a map [H,W] or [H,W,C] up at positions x, y in units, bilinear."""
-        x, y = np.float32(x * self.scale - .5), np.float32(y * self.scale - .5)
+        x, y = np.float32(x * self.scale - 0.5), np.float32(y * self.scale - 0.5)
         return cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=border)
 
     def _blur(self, field, sigma):
-        return cv2.GaussianBlur(np.float32(field), (0, 0), max(sigma * self.scale, .3))
+        return cv2.GaussianBlur(np.float32(field), (0, 0), max(sigma * self.scale, 0.3))
 
     def _slope(self, field):
         """Brightness of a relief lit from the sun's side."""
-        return cv2.Sobel(self._blur(field, .8), cv2.CV_32F, 1, 0) * (.25 * self.scale * self.sun_side)
+        return cv2.Sobel(self._blur(field, 0.8), cv2.CV_32F, 1, 0) * (0.25 * self.scale * self.sun_side)
 
-    def _line(self, beta=2.):
+    def _line(self, beta=2.0):
         """A random curve over the picture's columns, 0..1, rough for small beta."""
         k = np.arange(1, UNIT)
         real, imaginary = self.rng.standard_normal((2, UNIT - 1)) * k ** (-beta / 2)
         curve = np.fft.irfft(np.r_[0, real + 1j * imaginary], 2 * UNIT)[:UNIT]
         curve = (curve - curve.min()) / (np.ptp(curve) + 1e-6)
-        return np.interp(self.column, np.arange(UNIT) + .5, curve).astype(np.float32)
+        return np.interp(self.column, np.arange(UNIT) + 0.5, curve).astype(np.float32)
 
     def _at(self, curve, x):
         """Value at x (units) of a curve over the columns (or, if given y, over the rows)."""
@@ -78,7 +77,7 @@ class Canvas:
 
     def _streaks(self, texture, velocity, steps):
         """Smear a texture along the flow (line integral convolution), mean 0, deviation 1."""
-        speed = np.sqrt((velocity ** 2).sum(-1, keepdims=True)) + 1e-4
+        speed = np.sqrt((velocity**2).sum(-1, keepdims=True)) + 1e-4
         step = np.float32(velocity / speed * np.minimum(speed * 6, 1))
         texture = np.float32(texture)
         total = texture.copy()
@@ -94,7 +93,7 @@ class Canvas:
     def _grade(picture):
         """A gentle contrast curve; every pixel by itself, so it changes nothing about the motion."""
         picture = np.clip(picture, 0, 1.4)
-        return np.clip(picture - .24 * (picture - .5) * (np.abs(picture - .5) - .5), 0, 1).astype(np.float32)
+        return np.clip(picture - 0.24 * (picture - 0.5) * (np.abs(picture - 0.5) - 0.5), 0, 1).astype(np.float32)
 
     # ------------------------------------------------------------ motion
     def video(self, n_frames=N_FRAMES):

@@ -1,7 +1,7 @@
 """Procedural landscapes with moving water and clouds, written in the layout of the Eulerian dataset.
 
-    python -m dataset.procedural --output dataset/procedural_data/train --count 3000 --workers 2
-    python -m dataset.procedural --output dataset/procedural_data/validation --count 100 --split validation --video
+    python -m mini.procedural --output dataset/procedural_data/train --count 3000 --workers 2
+    python -m mini.procedural --output dataset/procedural_data/validation --count 100 --split validation --video
 
     DIR/<id>_input.jpg              the natural picture
     DIR/<id>_motion.pth             its flow: lz4 frame, pickle, float32 (1,2,H,W) px/frame
@@ -25,14 +25,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.flow import write_motion
+from text2cinemagraph.data.media import VideoWriter
+from text2cinemagraph.mini.scene import KINDS, LABELS, LIGHTS, Scene
+from text2cinemagraph.mini.styles import STYLE_NAMES, STYLES, stylize
+from text2cinemagraph.options.cli import run_main
 from tqdm import tqdm
-
-from data.files import atomic
-from data.flow import write_motion
-from data.media import VideoWriter
-from dataset.scene import KINDS, LABELS, LIGHTS, Scene
-from dataset.styles import STYLE_NAMES, STYLES, stylize
-from options.cli import run_main
 
 __all__ = ["KINDS", "LABELS", "LIGHTS", "SPLITS", "STYLES", "Scene", "caption", "render"]
 
@@ -40,33 +39,64 @@ SPLITS = ("train", "validation")
 JPEG_QUALITY = 95
 
 # ---------------------------------------------------------------- captions
-NOUNS = {"river": ("river", "river", "stream"), "waterfall": ("waterfall",), "lake": ("lake",), "sea": ("sea", "ocean"),
-         "clouds": ("clouds",)}
-ADJECTIVES = {"river": ("winding", "large", "small"), "waterfall": ("large", "small", "tall"),
-              "lake": ("calm", "large", "quiet"), "sea": ("wide", "large", "calm"),
-              "clouds": ("white", "large", "soft")}
-VERBS = {"river": ("flowing",), "waterfall": ("falling", "flowing"), "lake": ("flowing", "moving"),
-         "sea": ("flowing", "moving"), "clouds": ("moving", "drifting", "flowing")}
+NOUNS = {
+    "river": ("river", "river", "stream"),
+    "waterfall": ("waterfall",),
+    "lake": ("lake",),
+    "sea": ("sea", "ocean"),
+    "clouds": ("clouds",),
+}
+ADJECTIVES = {
+    "river": ("winding", "large", "small"),
+    "waterfall": ("large", "small", "tall"),
+    "lake": ("calm", "large", "quiet"),
+    "sea": ("wide", "large", "calm"),
+    "clouds": ("white", "large", "soft"),
+}
+VERBS = {
+    "river": ("flowing",),
+    "waterfall": ("falling", "flowing"),
+    "lake": ("flowing", "moving"),
+    "sea": ("flowing", "moving"),
+    "clouds": ("moving", "drifting", "flowing"),
+}
 # Where the fluid is, by what stands behind it. A verb is dropped where a direction clause brings its own.
 PLACES = {
-    "river": {"mountain": ("in front of a mountain", "in front of mountains", "below mountains"),
-              "hill": ("through hills", "through a meadow", "between green hills"),
-              "forest": ("between trees", "in front of a forest", "through a meadow")},
-    "lake": {"mountain": ("in front of mountains", "below mountains", "in a valley"),
-             "hill": ("in front of hills", "between hills", "with trees on its shore"),
-             "forest": ("in front of a forest", "surrounded by trees", "with trees on its shore")},
-    "clouds": {"mountain": ("over a mountain", "above mountains", "in the sky over mountains"),
-               "hill": ("over hills", "in the sky over hills", "over a meadow"),
-               "forest": ("over a forest", "over trees", "in the sky over a field")},
-    "waterfall": {None: ("from hills", "from a cliff", "from a cliff into a pool", "between dark rocks",
-                         "between cliffs")},
+    "river": {
+        "mountain": ("in front of a mountain", "in front of mountains", "below mountains"),
+        "hill": ("through hills", "through a meadow", "between green hills"),
+        "forest": ("between trees", "in front of a forest", "through a meadow"),
+    },
+    "lake": {
+        "mountain": ("in front of mountains", "below mountains", "in a valley"),
+        "hill": ("in front of hills", "between hills", "with trees on its shore"),
+        "forest": ("in front of a forest", "surrounded by trees", "with trees on its shore"),
+    },
+    "clouds": {
+        "mountain": ("over a mountain", "above mountains", "in the sky over mountains"),
+        "hill": ("over hills", "in the sky over hills", "over a meadow"),
+        "forest": ("over a forest", "over trees", "in the sky over a field"),
+    },
+    "waterfall": {
+        None: ("from hills", "from a cliff", "from a cliff into a pool", "between dark rocks", "between cliffs")
+    },
     "sea": {None: ("with waves", "under a wide sky", "at a beach", "at a sandy beach")},
 }
-TIMES = {"day": ("", "", "by day", "in daylight"), "sunset": ("at sunset", "during sunset"), "night": ("at night",),
-         "winter": ("in winter", "in winter with snow"), "autumn": ("in autumn",)}
-TAGS = {"day": ("", "", "sunny"), "sunset": ("sunset",), "night": ("night",), "winter": ("winter", "snow"),
-        "autumn": ("autumn",)}
-PHOTO = "nature, bright, realistic, photography, 4k, 8k"        # the original's words for every natural twin
+TIMES = {
+    "day": ("", "", "by day", "in daylight"),
+    "sunset": ("at sunset", "during sunset"),
+    "night": ("at night",),
+    "winter": ("in winter", "in winter with snow"),
+    "autumn": ("in autumn",),
+}
+TAGS = {
+    "day": ("", "", "sunny"),
+    "sunset": ("sunset",),
+    "night": ("night",),
+    "winter": ("winter", "snow"),
+    "autumn": ("autumn",),
+}
+PHOTO = "nature, bright, realistic, photography, 4k, 8k"  # the original's words for every natural twin
 
 
 def caption(scene, style=None):
@@ -81,16 +111,16 @@ def caption(scene, style=None):
 
     noun = pick(NOUNS[scene.kind])
     clause = f"{pick(VERBS[scene.kind])} in {scene.direction} direction" if scene.directed else ""
-    if style is None and rng.random() < .6:
-        tag = pick(TAGS[scene.light]) if rng.random() < .7 else ""
+    if style is None and rng.random() < 0.6:
+        tag = pick(TAGS[scene.light]) if rng.random() < 0.7 else ""
         return ", ".join(part for part in (f"{noun} {clause}".strip(), tag, PHOTO) if part)
-    article = "" if noun == "clouds" else "the" if scene.kind == "sea" and rng.random() < .5 else "a"
-    adjective = "" if article == "the" or rng.random() < .2 else pick(ADJECTIVES[scene.kind])
+    article = "" if noun == "clouds" else "the" if scene.kind == "sea" and rng.random() < 0.5 else "a"
+    adjective = "" if article == "the" or rng.random() < 0.2 else pick(ADJECTIVES[scene.kind])
     if article == "a" and f"{adjective} {noun}".strip()[0] in "aeiou":
         article = "an"
     place = pick(_places(scene))
     verb = clause
-    if not clause and scene.kind not in ("lake", "sea") and rng.random() < .7:
+    if not clause and scene.kind not in ("lake", "sea") and rng.random() < 0.7:
         verb = pick(VERBS[scene.kind])
     if place.startswith("from") and not verb:
         verb = "falling"
@@ -114,7 +144,7 @@ def _places(scene):
 def _style_name(rng, style):
     """The first name of a style half of the time."""
     first, *others = STYLE_NAMES[style]
-    return first if rng.random() < .5 else others[rng.integers(len(others))]
+    return first if rng.random() < 0.5 else others[rng.integers(len(others))]
 
 
 # ---------------------------------------------------------------- writing
@@ -142,23 +172,26 @@ class Job:
     @property
     def styles(self):
         rng = np.random.default_rng([self.scene_seed, 99])
-        return [STYLES[i] for i in sorted(rng.permutation(len(STYLES))[:self.n_styles])]
+        return [STYLES[i] for i in sorted(rng.permutation(len(STYLES))[: self.n_styles])]
 
     def files(self):
         """Everything this scene writes: {what: path}."""
         beside = {what: self.output.with_name(f"{self.output.name}_{what}") for what in ("styled", "labels", "masks")}
-        files = {"image": self.output / f"{self.name}_input.jpg", "motion": self.output / f"{self.name}_motion.pth",
-                 "label": beside["labels"] / f"{self.name}_label.png",
-                 "mask": beside["masks"] / f"{self.name}_mask.png"}
+        files = {
+            "image": self.output / f"{self.name}_input.jpg",
+            "motion": self.output / f"{self.name}_motion.pth",
+            "label": beside["labels"] / f"{self.name}_label.png",
+            "mask": beside["masks"] / f"{self.name}_mask.png",
+        }
         files |= {style: beside["styled"] / f"{self.name}_{style}.jpg" for style in self.styles}
         if self.video:
-            files["video"] = self.output / f"{self.name}_gt.mp4"         # written after its frames
+            files["video"] = self.output / f"{self.name}_gt.mp4"  # written after its frames
         return files
 
 
 def render(job):
     """Draw one scene and write its files (see the head of this module). Returns its line of the metadata, a dict."""
-    cv2.setNumThreads(1)                # one process per core already
+    cv2.setNumThreads(1)  # one process per core already
     scene, files = Scene(job.scene_seed, size=job.size), job.files()
     _write_picture(files["image"], scene.image)
     for style in job.styles:
@@ -172,9 +205,18 @@ def render(job):
                 video.write(frame)
                 _write_picture(job.output / f"{job.name}_gt" / "images" / f"{n}.png", frame)
     captions = {"natural": caption(scene)} | {style: caption(scene, style) for style in job.styles}
-    return {"id": job.name, "seed": job.scene_seed, "kind": scene.kind, "light": scene.light, "size": job.size,
-            "styles": job.styles, "captions": captions, "directed": scene.directed, "direction": scene.direction,
-            "mean_flow": [round(float(v), 4) for v in scene.mean_flow]}
+    return {
+        "id": job.name,
+        "seed": job.scene_seed,
+        "kind": scene.kind,
+        "light": scene.light,
+        "size": job.size,
+        "styles": job.styles,
+        "captions": captions,
+        "directed": scene.directed,
+        "direction": scene.direction,
+        "mean_flow": [round(float(v), 4) for v in scene.mean_flow],
+    }
 
 
 def _write_picture(path, picture):
@@ -193,10 +235,12 @@ def _complete(line, sample):
         item = json.loads(line)
         job = replace(sample, index=int(item["id"]))
         same = (item["seed"], item["size"], item["styles"]) == (job.scene_seed, job.size, job.styles)
-    except (ValueError, KeyError, TypeError):           # half a line of an interrupted run
+    except (ValueError, KeyError, TypeError):  # half a line of an interrupted run
         return None
     if not same:
-        raise ValueError(f"{job.output} holds scenes of another --seed, --split, --size or --styles; choose another --output, or delete it")
+        raise ValueError(
+            f"{job.output} holds scenes of another --seed, --split, --size or --styles; choose another --output, or delete it"
+        )
     return item if all(path.exists() for path in job.files().values()) else None
 
 
@@ -237,8 +281,9 @@ def _write_lists(metadata, captions, items):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="dataset/procedural.py", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="mini/procedural.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", required=True, type=Path, help="folder for pictures and motions; made if missing")
     parser.add_argument("--count", type=int, default=100, help="scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in px (default: %(default)s)")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from text2cinemagraph.data.files import atomic
 from tqdm import tqdm
-
-from data.files import atomic
 
 
 class Training:
@@ -40,15 +39,25 @@ class Training:
 
     def save(self):
         """Write the checkpoint file."""
-        state = {"modules": {name: module.state_dict() for name, module in self.modules.items()}, "average": self.average,
-                 "optimizer": self.optimizer.state_dict(), "steps": self.steps, "samples": self.samples, "seconds": self.seconds}
+        state = {
+            "modules": {name: module.state_dict() for name, module in self.modules.items()},
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+            "samples": self.samples,
+            "seconds": self.seconds,
+        }
         with atomic(self.path) as path:
             torch.save(state, path)
 
     def run(self, loss_of_batch, batch_size, minutes, schedule, warmup, watch=None, save_seconds=240):
-        """Step until `minutes` are used in all.  schedule: share of the time used -> share of the rate.  watch(self): after each step."""
+        """Step until `minutes` are used in all.  schedule: share of the time used -> share of the rate.  watch(self):
+        after each step.
+        """
         started, saved = time.monotonic() - self.seconds, time.monotonic()
-        progress = tqdm(total=round(minutes * 60), initial=round(min(self.seconds, minutes * 60)), unit="s", desc=self.path.stem)
+        progress = tqdm(
+            total=round(minutes * 60), initial=round(min(self.seconds, minutes * 60)), unit="s", desc=self.path.stem
+        )
         while self.seconds < minutes * 60:
             share = self.seconds / (minutes * 60)
             for group in self.optimizer.param_groups:
@@ -67,15 +76,23 @@ class Training:
 
     def _step(self, loss, batch_size):
         if not loss.isfinite():
-            raise ValueError(f"the loss became {loss.item()} at step {self.steps}; start again with --resume, or with another --seed")
+            raise ValueError(
+                f"the loss became {loss.item()} at step {self.steps}; start again with --resume, or with another --seed"
+            )
         self.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        self.steps, self.samples, self.losses = self.steps + 1, self.samples + batch_size, [*self.losses[-199:], loss.item()]
-        if self.average:                                           # the first steps count little: decay grows to its value
+        self.steps, self.samples, self.losses = (
+            self.steps + 1,
+            self.samples + batch_size,
+            [*self.losses[-199:], loss.item()],
+        )
+        if self.average:  # the first steps count little: decay grows to its value
             with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, 1 - min(self.decay, (1 + self.steps) / (10 + self.steps)))
+                torch._foreach_lerp_(
+                    self.average, self.parameters, 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+                )
 
     @contextmanager
     def averaged(self):

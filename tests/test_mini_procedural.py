@@ -5,13 +5,12 @@ import json
 import cv2
 import numpy as np
 import pytest
-
-from data.flow import read_motion
-from data.hint import DIRECTIONS, find_direction
-from data.media import read_image, read_mask, read_video
-from dataset.procedural import KINDS, LABELS, LIGHTS, SPLITS, STYLES, Job, Scene, caption, generate
-from dataset.scene import FLUIDS, direction_phrase
-from dataset.styles import stylize
+from text2cinemagraph.data.flow import read_motion
+from text2cinemagraph.data.hint import DIRECTIONS, find_direction
+from text2cinemagraph.data.media import read_image, read_mask, read_video
+from text2cinemagraph.mini.procedural import KINDS, LABELS, LIGHTS, SPLITS, STYLES, Job, Scene, caption, generate
+from text2cinemagraph.mini.scene import FLUIDS, direction_phrase
+from text2cinemagraph.mini.styles import stylize
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +40,9 @@ def test_global_random_state_changes_nothing():
 def test_shapes_ranges_and_labels(scenes, kind):
     scene = scenes[kind]
     assert scene.image.shape == (96, 96, 3) and scene.image.dtype == np.float32
-    assert 0 <= scene.image.min() and scene.image.max() <= 1 and scene.image.std() > .05
+    assert 0 <= scene.image.min() and scene.image.max() <= 1 and scene.image.std() > 0.05
     assert scene.labels.dtype == np.uint8 and scene.labels.max() < len(LABELS)
-    assert scene.mask.dtype == bool and .03 < scene.mask.mean() < .8
+    assert scene.mask.dtype == bool and 0.03 < scene.mask.mean() < 0.8
     assert {LABELS[i] for i in np.unique(scene.labels[scene.mask])} == set(FLUIDS[kind])
 
 
@@ -52,15 +51,15 @@ def test_flow_is_zero_outside_the_mask(scenes, kind):
     scene = scenes[kind]
     assert scene.flow.shape == (2, 96, 96) and scene.flow.dtype == np.float32
     assert not scene.flow[:, ~scene.mask].any()
-    assert np.linalg.norm(scene.flow[:, scene.mask], axis=0).max() > .1
+    assert np.linalg.norm(scene.flow[:, scene.mask], axis=0).max() > 0.1
 
 
 def test_size_only_changes_resolution():
     large, small = Scene(11, "river", "day", size=256), Scene(11, "river", "day", size=128)
-    assert (large.labels[::2, ::2] == small.labels).mean() > .93
+    assert (large.labels[::2, ::2] == small.labels).mean() > 0.93
     halved = cv2.resize(large.image, (128, 128), interpolation=cv2.INTER_AREA)
-    assert np.abs(halved - small.image).mean() < .05
-    assert small.mean_flow == pytest.approx(large.mean_flow / 2, abs=.08)      # px/frame of half as many px
+    assert np.abs(halved - small.image).mean() < 0.05
+    assert small.mean_flow == pytest.approx(large.mean_flow / 2, abs=0.08)  # px/frame of half as many px
 
 
 @pytest.mark.parametrize("kind", ("lake", "clouds"))
@@ -98,14 +97,14 @@ def test_video_loops_and_keeps_the_rest_still(scenes, kind):
     assert frames.shape == (60, 96, 96, 3)
     assert np.array_equal(frames[0], np.uint8(scene.image * 255))
     steps = [np.abs(a - b)[scene.mask].mean() for a, b in zip(frames, np.roll(frames, -1, 0))]
-    assert .6 < steps[-1] / np.mean(steps[:-1]) < 1.5           # the loop's seam is a step like any other
+    assert 0.6 < steps[-1] / np.mean(steps[:-1]) < 1.5  # the loop's seam is a step like any other
     still = cv2.erode(np.uint8(~scene.mask), np.ones((7, 7))) > 0
     assert np.abs(frames - frames[0])[:, still].max() <= 1
 
 
 def carried(picture, flow, n):
     """The picture after n frames of the flow, as read from files: every pixel fetches its colour from where it came."""
-    y, x = np.mgrid[:picture.shape[0], :picture.shape[1]].astype(np.float32)
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]].astype(np.float32)
     field = np.ascontiguousarray(flow.transpose(1, 2, 0))
     for _ in range(n):
         step = cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -121,9 +120,9 @@ def test_the_full_colour_follows_the_flow(kind):
     later = [next(frames) for _ in range(n)][-1].astype(np.float32)
     moved, x, y = carried(first, scene.flow, n)
     inner = cv2.erode(np.uint8(scene.mask), np.ones((5, 5))).astype(np.float32)
-    inside = (inner > 0) & (cv2.remap(inner, x, y, cv2.INTER_LINEAR) > .99)
+    inside = (inner > 0) & (cv2.remap(inner, x, y, cv2.INTER_LINEAR) > 0.99)
     error = np.square(moved - later)[inside].mean()
-    assert error < .35 * np.square(first - later)[inside].mean(), "carrying frame 0 must beat repeating it by far"
+    assert error < 0.35 * np.square(first - later)[inside].mean(), "carrying frame 0 must beat repeating it by far"
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -132,9 +131,9 @@ def test_styles_keep_the_layout(scenes, style):
     painted = stylize(scene, style)
     assert painted.shape == scene.image.shape and painted.dtype == np.float32
     assert 0 <= painted.min() and painted.max() <= 1
-    assert np.abs(painted - scene.image).mean() > .02
+    assert np.abs(painted - scene.image).mean() > 0.02
     river, land = scene.mask, scene.labels == LABELS.index("grass")
-    assert np.abs(painted[river].mean(0) - painted[land].mean(0)).max() > .03        # the river is still seen
+    assert np.abs(painted[river].mean(0) - painted[land].mean(0)).max() > 0.03  # the river is still seen
 
 
 def test_mistakes_are_named():
@@ -161,7 +160,7 @@ def test_files_of_the_eulerian_layout(tmp_path):
         assert item["kind"] in KINDS and item["light"] in LIGHTS
         assert set(item["captions"]) == {"natural", *item["styles"]}
         picture = read_image(tmp_path / "train" / f"{name}_input.jpg").permute(1, 2, 0).numpy()
-        assert np.abs(picture - scene.image).mean() < .03
+        assert np.abs(picture - scene.image).mean() < 0.03
         assert np.array_equal(read_motion(tmp_path / "train" / f"{name}_motion.pth").numpy(), scene.flow)
         assert np.array_equal(read_mask(tmp_path / "train_masks" / f"{name}_mask.png")[0].numpy(), scene.mask)
         labels = cv2.imread(str(tmp_path / "train_labels" / f"{name}_label.png"), cv2.IMREAD_UNCHANGED)
@@ -179,11 +178,11 @@ def test_an_interrupted_run_goes_on(tmp_path):
     assert generate(jobs) == 4 and generate(jobs) == 0
     metadata = tmp_path / "train_metadata.jsonl"
     whole = metadata.read_text()
-    metadata.write_text(whole[:-40])                                    # the last line is torn
+    metadata.write_text(whole[:-40])  # the last line is torn
     (tmp_path / "train_masks" / "00001_mask.png").unlink()
     assert generate(jobs) == 2
     assert metadata.read_text() == whole
     other = [Job(i, tmp_path / "train", size=32, seed=1, n_styles=1) for i in range(4)]
-    with pytest.raises(ValueError, match="another --seed"):             # two sets must not share a list
+    with pytest.raises(ValueError, match="another --seed"):  # two sets must not share a list
         generate(other)
-    assert generate(jobs[:2]) == 0 and metadata.read_text() == whole    # fewer asked for: the others stay
+    assert generate(jobs[:2]) == 0 and metadata.read_text() == whole  # fewer asked for: the others stay

@@ -1,6 +1,7 @@
 """Sharpens an autoencoder's decoder against a small discriminator; encoder and latents stay as they are.
 
-Absolute errors alone leave grass, water and brush strokes blurred. A U-Net trained on the latents remains valid afterwards.
+Absolute errors alone leave grass, water and brush strokes blurred. A U-Net trained on the latents remains valid
+afterwards.
 """
 
 import time
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-LATENT_NOISE = 0.3                      # at most, in normalised latents (unit variance): generated latents are never clean
+LATENT_NOISE = 0.3  # at most, in normalised latents (unit variance): generated latents are never clean
 ADVERSARIAL_WEIGHT, FEATURE_WEIGHT, ENERGY_WEIGHT = 0.4, 1.0, 0.5
 
 
@@ -18,8 +19,13 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, channels=32):
         super().__init__()
-        self.inner = nn.ModuleList([nn.Conv2d(6, channels, 4, 2, 1), nn.Conv2d(channels, 2 * channels, 4, 2, 1),
-                                    nn.Conv2d(2 * channels, 3 * channels, 3, 1, 1)])
+        self.inner = nn.ModuleList(
+            [
+                nn.Conv2d(6, channels, 4, 2, 1),
+                nn.Conv2d(channels, 2 * channels, 4, 2, 1),
+                nn.Conv2d(2 * channels, 3 * channels, 3, 1, 1),
+            ]
+        )
         self.head = nn.Conv2d(3 * channels, 1, 3, 1, 1)
         for layer in self.inner:
             nn.init.kaiming_normal_(layer.weight, 0.2)
@@ -38,7 +44,9 @@ def _gradients(pictures):
 
 
 def energy_loss(made, true, levels=2):
-    """How far the local strength of gradients (in windows of 8) is off: texture of the right amount, wherever its strokes lie."""
+    """How far the local strength of gradients (in windows of 8) is off: texture of the right amount, wherever its
+    strokes lie.
+    """
     loss = 0
     for _ in range(levels):
         for a, b in zip(_gradients(made), _gradients(true)):
@@ -55,8 +63,8 @@ def sharpen(vae, draw, reconstruction_loss, seconds, rate=1.2e-4, start=0.06, re
     """Train vae's decoder in place for `seconds`; its exponential average (0.995) is what remains.
 
     draw(): [N,3,H,W] in [-1,1], a batch of crops.   reconstruction_loss(made, true): a number to lower.
-    start: share of the time before the discriminator's word counts.   The adversarial gradient at the picture is scaled to
-    ADVERSARIAL_WEIGHT of the reconstruction's. Returns the steps made.
+    start: share of the time before the discriminator's word counts.   The adversarial gradient at the picture is scaled
+    to ADVERSARIAL_WEIGHT of the reconstruction's. Returns the steps made.
     """
     parameters = [*vae.decoder.parameters(), *vae.linear_out.parameters()]
     average = [p.detach().clone() for p in parameters]
@@ -73,7 +81,9 @@ def sharpen(vae, draw, reconstruction_loss, seconds, rate=1.2e-4, start=0.06, re
                 latents = vae.encode_base(true)
                 latents = latents + LATENT_NOISE * torch.rand(len(true), 1, 1, 1) * torch.randn_like(latents) / vae.gain
             made = vae.decode_base(latents).float()
-        gradient, error = _picture_gradient(made, true, reconstruction_loss, critic, max(0.0, min(1, (share - start) / 0.1)))
+        gradient, error = _picture_gradient(
+            made, true, reconstruction_loss, critic, max(0.0, min(1, (share - start) / 0.1))
+        )
         critic_loss = _train_critic(critic, critic_optimizer, made.detach(), true)
         optimizer.zero_grad()
         made.backward(gradient)
@@ -95,7 +105,7 @@ def _picture_gradient(made, true, reconstruction_loss, critic, weight):
     """d loss / d picture, and the reconstruction loss."""
     leaf = made.detach().requires_grad_(True)
     error = reconstruction_loss(leaf, true) + ENERGY_WEIGHT * energy_loss(leaf, true)
-    gradient, = torch.autograd.grad(error, leaf)
+    (gradient,) = torch.autograd.grad(error, leaf)
     if weight > 0:
         critic.requires_grad_(False)
         leaf = made.detach().requires_grad_(True)
@@ -104,7 +114,7 @@ def _picture_gradient(made, true, reconstruction_loss, critic, weight):
             with torch.no_grad():
                 _, wanted = critic(true)
         matching = sum((a.float() - b.float()).abs().mean() for a, b in zip(features, wanted))
-        adversarial, = torch.autograd.grad(FEATURE_WEIGHT * matching - logits.float().mean(), leaf)
+        (adversarial,) = torch.autograd.grad(FEATURE_WEIGHT * matching - logits.float().mean(), leaf)
         critic.requires_grad_(True)
         gradient = gradient + ADVERSARIAL_WEIGHT * weight * gradient.norm() / (adversarial.norm() + 1e-8) * adversarial
     return gradient, error.item()
@@ -113,7 +123,7 @@ def _picture_gradient(made, true, reconstruction_loss, critic, weight):
 def _train_critic(critic, optimizer, made, true):
     with torch.autocast(true.device.type, torch.bfloat16):
         real, fake = critic(torch.cat([true, made]))[0].float().chunk(2)
-    loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()           # hinge
+    loss = F.relu(1 - real).mean() + F.relu(1 + fake).mean()  # hinge
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

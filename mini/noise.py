@@ -5,8 +5,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-UNIT = 256                              # a layout is 256 x 256 units
-FIELD = 512                             # side of a noise field, in units
+UNIT = 256  # a layout is 256 x 256 units
+FIELD = 512  # side of a noise field, in units
 
 
 @lru_cache(maxsize=None)

@@ -2,9 +2,8 @@
 
 import torch
 import torch.nn.functional as F
-
-from img2img.autoencoder import PatchAutoencoder
-from img2img.sharpen import energy_loss, sharpen
+from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.mini.sharpen import energy_loss, sharpen
 
 
 def tiny():
@@ -19,10 +18,12 @@ def test_energy_loss_of_equal_pictures_is_zero():
 
 def test_energy_ignores_where_strokes_lie():
     stripes = torch.zeros(1, 3, 64, 64)
-    stripes[..., ::4] = 1                                              # period 4, windows of 8: every phase has the same energy
+    stripes[..., ::4] = 1  # period 4, windows of 8: every phase has the same energy
     moved, flat = stripes.roll(1, -1), torch.full_like(stripes, 0.25)
     inner = slice(16, 48)
-    assert energy_loss(moved[..., inner], stripes[..., inner]) < 0.2 * energy_loss(flat[..., inner], stripes[..., inner])
+    assert energy_loss(moved[..., inner], stripes[..., inner]) < 0.2 * energy_loss(
+        flat[..., inner], stripes[..., inner]
+    )
 
 
 def test_only_the_decoder_changes():

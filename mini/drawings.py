@@ -9,24 +9,32 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
-
-from data.media import write_image
-from dataset.scene import FLUIDS, KINDS, LABELS
-from dataset.styles import STYLE_NAMES
-from evaluate.held_out import LOOKS, NATURAL
-from evaluate.look import LookClassifier
-from img2img.attention_mask import attention_maps, cluster, components, erode, vote
-from img2img.diffusion import load_diffusion
-from img2img.prompts import load_nouns, twin_prompt
-from img2img.segment import EmptyMask, segment
-from img2img.twin import FeaturePlan, artistic, invert_picture, twin
-from inference_t2c import NOUNS, feature_plan
+from text2cinemagraph.data.media import write_image
+from text2cinemagraph.img2img.attention_mask import attention_maps, cluster, components, erode, vote
+from text2cinemagraph.img2img.diffusion import load_diffusion
+from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
+from text2cinemagraph.img2img.segment import EmptyMask, segment
+from text2cinemagraph.img2img.twin import FeaturePlan, artistic, invert_picture, twin
+from text2cinemagraph.inference_t2c import NOUNS, feature_plan
+from text2cinemagraph.mini.held_out import LOOKS, NATURAL
+from text2cinemagraph.mini.look import LookClassifier
+from text2cinemagraph.mini.scene import FLUIDS, KINDS, LABELS
+from text2cinemagraph.mini.styles import STYLE_NAMES
 
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
-MEANT = {"river": "river", "waterfall": "waterfall", "lake": "lake", "sea": "sea", "clouds": "sky"}     # the label a prompt asks for
+MEANT = {
+    "river": "river",
+    "waterfall": "waterfall",
+    "lake": "lake",
+    "sea": "sea",
+    "clouds": "sky",
+}  # the label a prompt asks for
 CLASSIFIER_SCENES = 60
-INVERSION_STEPS = 37           # a divisor of 999; more change nothing that the clusters show
-DETAIL = {"detail_above_8th": 1 / 8, "detail_above_4th": 1 / 4}     # cycles per px: finer than 8 px, the side of a latent's cell; than 4 px
+INVERSION_STEPS = 37  # a divisor of 999; more change nothing that the clusters show
+DETAIL = {
+    "detail_above_8th": 1 / 8,
+    "detail_above_4th": 1 / 4,
+}  # cycles per px: finer than 8 px, the side of a latent's cell; than 4 px
 
 
 def diffusion_of(bench):
@@ -39,27 +47,32 @@ def diffusion_of(bench):
 def autoencoder(bench):
     """PSNR against PCA with as many numbers per picture, and how much of the energy of fine detail remains.
 
-    before_sharpening: what the card says of the decoder before its adversarial phase, on the training set's validation pictures.
+    before_sharpening: what the card says of the decoder before its adversarial phase, on the training set's validation
+    pictures.
     """
     diffusion, scenes = diffusion_of(bench), bench.scenes()
-    codes = math.prod(diffusion.latent_shape(256, 256)[1:]) / (256 * 256)               # numbers per pixel
+    codes = math.prod(diffusion.latent_shape(256, 256)[1:]) / (256 * 256)  # numbers per pixel
     tile = 8
-    learn = [p for e in bench.scenes("train", count=CLASSIFIER_SCENES, styles=2) for p in (e.image, *e.painted.values())]
+    learn = [
+        p for e in bench.scenes("train", count=CLASSIFIER_SCENES, styles=2) for p in (e.image, *e.painted.values())
+    ]
     pca = PCA(round(codes * tile * tile), random_state=0).fit(np.concatenate([_tiles(p, tile)[::7] for p in learn]))
     found = defaultdict(lambda: defaultdict(list))
     for example in scenes:
         for look, picture in ((NATURAL, example.image), *((("painted"), p) for p in example.painted.values())):
             made = diffusion.decode(diffusion.encode(picture[None], torch.Generator().manual_seed(0)))[0].clamp(0, 1)
             tiles = _tiles(picture, tile)
-            error = (pca.inverse_transform(pca.transform(tiles)) - tiles)
+            error = pca.inverse_transform(pca.transform(tiles)) - tiles
             found[look]["psnr"].append(_psnr(((made - picture) ** 2).mean().item()))
-            found[look]["psnr_pca"].append(_psnr((error ** 2).mean()))
+            found[look]["psnr_pca"].append(_psnr((error**2).mean()))
             for name, cycles in DETAIL.items():
                 found[look][name].append(energy_above(made, cycles) / energy_above(picture, cycles))
     card = Path(bench.options.twin_extraction.ckpt) / "card.json"
     told = json.loads(card.read_text()).get("autoencoder", {}).get("scores", {}) if card.is_file() else {}
-    return {**{look: {key: float(np.mean(values)) for key, values in rows.items()} for look, rows in found.items()},
-            "before_sharpening": told}
+    return {
+        **{look: {key: float(np.mean(values)) for key, values in rows.items()} for look, rows in found.items()},
+        "before_sharpening": told,
+    }
 
 
 def energy_above(picture, cycles):
@@ -82,7 +95,11 @@ def _psnr(mean_square):
 def prompt_of(kind, look):
     """A plain prompt for a kind in a look."""
     noun = kind if kind == "clouds" else f"a {kind}"
-    return f"{kind}, nature, bright, realistic, photography, 4k" if look == NATURAL else f"{noun} in the style of {STYLE_NAMES[look][0]}"
+    return (
+        f"{kind}, nature, bright, realistic, photography, 4k"
+        if look == NATURAL
+        else f"{noun} in the style of {STYLE_NAMES[look][0]}"
+    )
 
 
 def look_classifier(bench, diffusion):
@@ -92,7 +109,7 @@ def look_classifier(bench, diffusion):
         for look, picture in ((NATURAL, example.image), *example.painted.items()):
             latent = diffusion.encode(picture[None], generator)
             for noise in (0.0, 0.3):
-                noisy = (latent + noise * torch.randn(latent.shape, generator=generator)) / (1 + noise ** 2) ** 0.5
+                noisy = (latent + noise * torch.randn(latent.shape, generator=generator)) / (1 + noise**2) ** 0.5
                 images.append(diffusion.decode(noisy)[0].clamp(0, 1))
                 looks.append(look)
     return LookClassifier(images, looks)
@@ -101,8 +118,9 @@ def look_classifier(bench, diffusion):
 def samples_and_twins(bench):
     """What plain prompts draw, and whether twins hold its layout and look natural.
 
-    Baselines: for the named class, how often it is in the picture of another kind's prompt; for the look, the commonest answer; for the
-    twin's layout, the same noise without injection; for its look, the picture itself (image_called_natural).
+    Baselines: for the named class, how often it is in the picture of another kind's prompt; for the look, the commonest
+    answer; for the twin's layout, the same noise without injection; for its look, the picture itself
+    (image_called_natural).
     """
     o, t, diffusion = bench.options.twin_extraction, bench.options.twin_generation, diffusion_of(bench)
     plan, classify = feature_plan(bench.options), look_classifier(bench, diffusion)
@@ -111,38 +129,78 @@ def samples_and_twins(bench):
     for i in range(bench.n):
         kind, look = KINDS[i % len(KINDS)], LOOKS[(i // len(KINDS)) % len(LOOKS)]
         prompt = prompt_of(kind, look)
-        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=torch.Generator().manual_seed(1000 * bench.seed + i))
+        noise = torch.randn(
+            diffusion.latent_shape(o.H, o.W), generator=torch.Generator().manual_seed(1000 * bench.seed + i)
+        )
         drawn = artistic(diffusion, noise, prompt, o.scale, o.ddim_steps, plan)
         natural = twin_prompt(prompt, nouns)
-        twins = [twin(diffusion, noise, prompt, natural, prompt, o.scale, t.scale, o.ddim_steps, p, f, t.negative_prompt_alpha,
-                      t.negative_prompt_schedule)[0][0] for p, f in ((plan, drawn.features), (bare, None))]
+        twins = [
+            twin(
+                diffusion,
+                noise,
+                prompt,
+                natural,
+                prompt,
+                o.scale,
+                t.scale,
+                o.ddim_steps,
+                p,
+                f,
+                t.negative_prompt_alpha,
+                t.negative_prompt_schedule,
+            )[0][0]
+            for p, f in ((plan, drawn.features), (bare, None))
+        ]
         for name, picture in zip(made, (drawn.image[0], *twins)):
             made[name].append(picture)
-        rows.append((kind, look, fluid(drawn.image[0], kind, bench), [fluid(picture, kind, bench) for picture in twins],
-                     _share(drawn.image[0], MEANT[kind], bench), _share(drawn.image[0], MEANT[_next_kind(kind)], bench)))
+        rows.append(
+            (
+                kind,
+                look,
+                fluid(drawn.image[0], kind, bench),
+                [fluid(picture, kind, bench) for picture in twins],
+                _share(drawn.image[0], MEANT[kind], bench),
+                _share(drawn.image[0], MEANT[_next_kind(kind)], bench),
+            )
+        )
         if bench.pictures:
-            write_image(bench.pictures / "samples" / f"{i:03}_{kind}_{look}.png", torch.cat([drawn.image[0], *twins], -1))
+            write_image(
+                bench.pictures / "samples" / f"{i:03}_{kind}_{look}.png", torch.cat([drawn.image[0], *twins], -1)
+            )
     shown, twin_looks = classify(made["image"]), classify(made["twin"])
-    ious = {"injection": [_iou(row[2], row[3][0]) for row in rows], "without": [_iou(row[2], row[3][1]) for row in rows]}
+    ious = {
+        "injection": [_iou(row[2], row[3][0]) for row in rows],
+        "without": [_iou(row[2], row[3][1]) for row in rows],
+    }
     pairs = [i for i, row in enumerate(rows) if row[2].any()]
-    return {"named_class_shown": float(np.mean([row[4] >= 0.03 for row in rows])),
-            "another_class_shown": float(np.mean([row[5] >= 0.03 for row in rows])),
-            "fluid_shown": float(np.mean([row[2].float().mean().item() >= 0.03 for row in rows])),
-            "named_class_by_kind": {kind: float(np.mean([row[4] >= 0.03 for row in rows if row[0] == kind])) for kind in KINDS},
-            "look_recognised": float(np.mean([a == row[1] for a, row in zip(shown, rows)])),
-            "commonest_look": max(Counter(row[1] for row in rows).values()) / len(rows),
-            "look_by_look": {look: float(np.mean([a == look for a, row in zip(shown, rows) if row[1] == look]))
-                             for look in LOOKS if any(row[1] == look for row in rows)},
-            "classifier_on_true_pictures": classifier_accuracy(bench, diffusion, classify),
-            "twin_pairs": len(pairs), "twin_fluid_iou": {name: float(np.nanmean([values[i] for i in pairs])) for name, values in ious.items()},
-            "twin_natural": float(np.mean([look == NATURAL for look in twin_looks])),
-            "image_called_natural": float(np.mean([look == NATURAL for look in shown]))}
+    return {
+        "named_class_shown": float(np.mean([row[4] >= 0.03 for row in rows])),
+        "another_class_shown": float(np.mean([row[5] >= 0.03 for row in rows])),
+        "fluid_shown": float(np.mean([row[2].float().mean().item() >= 0.03 for row in rows])),
+        "named_class_by_kind": {
+            kind: float(np.mean([row[4] >= 0.03 for row in rows if row[0] == kind])) for kind in KINDS
+        },
+        "look_recognised": float(np.mean([a == row[1] for a, row in zip(shown, rows)])),
+        "commonest_look": max(Counter(row[1] for row in rows).values()) / len(rows),
+        "look_by_look": {
+            look: float(np.mean([a == look for a, row in zip(shown, rows) if row[1] == look]))
+            for look in LOOKS
+            if any(row[1] == look for row in rows)
+        },
+        "classifier_on_true_pictures": classifier_accuracy(bench, diffusion, classify),
+        "twin_pairs": len(pairs),
+        "twin_fluid_iou": {name: float(np.nanmean([values[i] for i in pairs])) for name, values in ious.items()},
+        "twin_natural": float(np.mean([look == NATURAL for look in twin_looks])),
+        "image_called_natural": float(np.mean([look == NATURAL for look in shown])),
+    }
 
 
 def classifier_accuracy(bench, diffusion, classify):
     """Of the classifier itself, on held-out pictures that went through the autoencoder."""
     pairs = [(look, picture) for e in bench.scenes()[:30] for look, picture in ((NATURAL, e.image), *e.painted.items())]
-    seen = [diffusion.decode(diffusion.encode(p[None], torch.Generator().manual_seed(0)))[0].clamp(0, 1) for _, p in pairs]
+    seen = [
+        diffusion.decode(diffusion.encode(p[None], torch.Generator().manual_seed(0)))[0].clamp(0, 1) for _, p in pairs
+    ]
     return float(np.mean([a == look for a, (look, _) in zip(classify(seen), pairs)]))
 
 
@@ -158,7 +216,7 @@ def _share(picture, label, bench):
 def _find(picture, vocabulary, bench):
     o = bench.options.odise
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")                            # of words without a label: the vocabulary is the YAML's whole grammar
+        warnings.simplefilter("ignore")  # of words without a label: the vocabulary is the YAML's whole grammar
         try:
             return segment(picture, vocabulary, o.backend, o.checkpoint, bench.runtime).mask[0]
         except EmptyMask:
@@ -180,29 +238,56 @@ def masks(bench):
 
     usual: the baseline, where most training scenes of the kind have their fluid.
 
-    s4 uses the YAML's attn_mask options; the pictures are inverted in INVERSION_STEPS steps to have attention to cluster.
+    s4 uses the YAML's attn_mask options; the pictures are inverted in INVERSION_STEPS steps to have attention to
+    cluster.
     """
-    o, m, diffusion, plan = bench.options.twin_extraction, bench.options.attn_mask, diffusion_of(bench), feature_plan(bench.options)
+    o, m, diffusion, plan = (
+        bench.options.twin_extraction,
+        bench.options.attn_mask,
+        diffusion_of(bench),
+        feature_plan(bench.options),
+    )
     found = defaultdict(lambda: {"usual": [], "s3": [], "s4": []})
     known = bench.scenes("train", count=CLASSIFIER_SCENES, styles=2)
-    usual = {kind: torch.stack([true_fluid(e).float() for e in known if e.kind == kind]).mean(0) >= 0.5 for kind in KINDS}
+    usual = {
+        kind: torch.stack([true_fluid(e).float() for e in known if e.kind == kind]).mean(0) >= 0.5 for kind in KINDS
+    }
     for i, example in enumerate(bench.scenes()):
         true = true_fluid(example)
         seen = fluid(example.image, example.kind, bench)
         noise = invert_picture(diffusion, example.image, INVERSION_STEPS, torch.Generator().manual_seed(0))
         drawn = artistic(diffusion, noise, "", 1.0, o.ddim_steps, plan)
-        segments = components(cluster(*attention_maps(drawn.attention.tensors()), m.n_clusters, m.cluster_type, bench.seed))
-        sharpened = erode(vote(segments, seen[None], m.threshold, m.combine), m.erosion_ksize, m.erosion_iter)[0] if seen.any() else seen
+        segments = components(
+            cluster(*attention_maps(drawn.attention.tensors()), m.n_clusters, m.cluster_type, bench.seed)
+        )
+        sharpened = (
+            erode(vote(segments, seen[None], m.threshold, m.combine), m.erosion_ksize, m.erosion_iter)[0]
+            if seen.any()
+            else seen
+        )
         for name, mask in (("usual", usual[example.kind]), ("s3", seen), ("s4", sharpened)):
             found[example.kind][name].append((_iou(mask, true), i))
         if bench.pictures:
             layers = [mask[None].float().expand(3, -1, -1) for mask in (true, seen, sharpened)]
-            write_image(bench.pictures / "masks" / f"{i:03}_{example.kind}.png", torch.cat([example.image, *layers], -1))
-    return {kind: {name: {"iou": float(np.mean([iou for iou, _ in values])), "worst": min(values)[0], "worst_scene": min(values)[1]}
-                   for name, values in rows.items()} for kind, rows in found.items()}
+            write_image(
+                bench.pictures / "masks" / f"{i:03}_{example.kind}.png", torch.cat([example.image, *layers], -1)
+            )
+    return {
+        kind: {
+            name: {
+                "iou": float(np.mean([iou for iou, _ in values])),
+                "worst": min(values)[0],
+                "worst_scene": min(values)[1],
+            }
+            for name, values in rows.items()
+        }
+        for kind, rows in found.items()
+    }
 
 
 def true_fluid(example):
     """bool [H,W]: what would move in a scene of this kind, by its labels."""
     labels = FLUIDS["clouds"] if example.kind == "clouds" else ("river", "waterfall", "lake", "sea")
-    return torch.isin(torch.from_numpy(example.labels.astype(np.int64)), torch.tensor([LABELS.index(name) for name in labels]))
+    return torch.isin(
+        torch.from_numpy(example.labels.astype(np.int64)), torch.tensor([LABELS.index(name) for name in labels])
+    )

@@ -4,15 +4,21 @@ import cv2
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
 
-SIDE = 128              # px: fine enough for strokes, coarse enough not to see what an autoencoder loses
+SIDE = 128  # px: fine enough for strokes, coarse enough not to see what an autoencoder loses
 
 
 def features(image):
-    """float [n]: statistics of colour, of contrast at four scales, of flatness and of directions.  image: tensor [3,H,W] in [0,1]."""
+    """float [n]: statistics of colour, of contrast at four scales, of flatness and of directions.  image: tensor
+    [3,H,W] in [0,1].
+    """
     pixels = cv2.resize(image.permute(1, 2, 0).numpy(), (SIDE, SIDE), interpolation=cv2.INTER_AREA).clip(0, 1)
     lab, hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2LAB), cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
-    found = [*lab.mean((0, 1)), *lab.std((0, 1)), *np.histogram(hsv[..., 1], 6, (0, 1), density=True)[0],
-             *np.histogram(lab[..., 0], 6, (0, 100), density=True)[0]]
+    found = [
+        *lab.mean((0, 1)),
+        *lab.std((0, 1)),
+        *np.histogram(hsv[..., 1], 6, (0, 1), density=True)[0],
+        *np.histogram(lab[..., 0], 6, (0, 100), density=True)[0],
+    ]
     level = lab / 100
     for _ in range(4):
         smooth = cv2.GaussianBlur(level, (0, 0), 1.0)

@@ -5,8 +5,7 @@ import math
 
 import pytest
 import torch
-
-from models.caption_encoder import read_examples, teach
+from text2cinemagraph.mini.caption_encoder import read_examples, teach
 
 
 class Words:
@@ -30,12 +29,26 @@ def test_examples_are_read_with_unit_directions(tmp_path):
 
 def test_word_order_becomes_direction():
     from transformers import CLIPTextConfig, CLIPTextModel
+
     torch.manual_seed(0)
-    encoder = CLIPTextModel(CLIPTextConfig(vocab_size=8, hidden_size=32, intermediate_size=32, num_hidden_layers=1,
-                                           num_attention_heads=2, max_position_embeddings=8, bos_token_id=0, eos_token_id=1))
+    encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=8,
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=8,
+            bos_token_id=0,
+            eos_token_id=1,
+        )
+    )
     right, left = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 0.0])
-    examples = [(f"{kind} in {words}", direction, kind) for kind in ("lake", "river")
-                for words, direction in (("left to right", right), ("right to left", left))]
+    examples = [
+        (f"{kind} in {words}", direction, kind)
+        for kind in ("lake", "river")
+        for words, direction in (("left to right", right), ("right to left", left))
+    ]
     curve = teach(encoder, Words(), examples, steps=150, batch_size=8, lr=3e-3)
     assert sum(curve[-10:]) / 10 < 0.2 * curve[0] and math.isfinite(curve[-1])
     assert not encoder.training and not any(p.requires_grad for p in encoder.parameters())

@@ -9,18 +9,21 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.img2img.diffusion import load_diffusion
+from text2cinemagraph.img2img.segment import segment
+from text2cinemagraph.mini import train as train_mini
+from text2cinemagraph.mini import train_segmenter, training
+from text2cinemagraph.mini.scenes import LABELS, read_scenes, to_tensor
+from text2cinemagraph.options.runtime import make_runtime
 from transformers import CLIPTokenizer
-
-from img2img import train_mini, train_segmenter, training
-from img2img.autoencoder import PatchAutoencoder
-from img2img.diffusion import load_diffusion
-from img2img.scenes import LABELS, read_scenes, to_tensor
-from img2img.segment import segment
-from options.runtime import make_runtime
 
 ROOT = Path(__file__).parents[1]
 
-CAPTIONS = {"natural": "river flowing in left to right direction, nature, bright, 4k", "oil": "a large river in the style of oil painting"}
+CAPTIONS = {
+    "natural": "river flowing in left to right direction, nature, bright, 4k",
+    "oil": "a large river in the style of oil painting",
+}
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +35,17 @@ def data(tmp_path_factory):
         (root / part).mkdir()
     for i in range(4):
         label = np.zeros((256, 256), np.uint8)
-        label[128 + 16 * i:] = LABELS.index("river")
+        label[128 + 16 * i :] = LABELS.index("river")
         picture = np.where(label[..., None] > 0, (150, 90, 30), (230, 200, 160)) + rng.normal(0, 9, (256, 256, 3))
         picture = picture.clip(0, 255).astype(np.uint8)
         cv2.imwrite(str(folder / f"{i:05d}_input.jpg"), picture)
         cv2.imwrite(str(root / f"train_styled/{i:05d}_oil.jpg"), cv2.blur(picture, (5, 5)))
         cv2.imwrite(str(root / f"train_labels/{i:05d}_label.png"), label)
-        lines.append(json.dumps({"id": f"{i:05d}", "seed": i, "kind": "river", "light": "day", "styles": ["oil"], "captions": CAPTIONS}))
+        lines.append(
+            json.dumps(
+                {"id": f"{i:05d}", "seed": i, "kind": "river", "light": "day", "styles": ["oil"], "captions": CAPTIONS}
+            )
+        )
     (root / "train_metadata.jsonl").write_text("\n".join(reversed(lines)) + "\n")
     return folder
 
@@ -46,7 +53,9 @@ def data(tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(train_mini, "UNET", train_mini.UNET | {"block_out_channels": (16, 16, 16, 16)})
-    monkeypatch.setattr(train_segmenter, "SEGMENTER", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "head": 16})
+    monkeypatch.setattr(
+        train_segmenter, "SEGMENTER", {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "head": 16}
+    )
 
 
 def test_scenes_are_sorted_and_captions_name_no_direction(data):
@@ -58,19 +67,25 @@ def test_scenes_are_sorted_and_captions_name_no_direction(data):
 
 
 def test_missing_data_says_how_to_render(tmp_path):
-    with pytest.raises(FileNotFoundError, match="dataset.procedural"):
+    with pytest.raises(FileNotFoundError, match="mini.procedural"):
         read_scenes(tmp_path / "none")
 
 
 def test_schedules():
     assert training.cosine(0) == pytest.approx(1) and training.cosine(1) == pytest.approx(0.02)
-    assert training.late_decay(0.4) == 1 and training.late_decay(0.75) == pytest.approx(0.5) and training.late_decay(1) == 0.02
+    assert (
+        training.late_decay(0.4) == 1
+        and training.late_decay(0.75) == pytest.approx(0.5)
+        and training.late_decay(1) == 0.02
+    )
 
 
 def test_reconstruction_loss():
     x = torch.rand(2, 3, 32, 32)
     assert train_mini.reconstruction_loss(x, x) == 0
-    assert train_mini.reconstruction_loss(x + 0.1, x).item() == pytest.approx(0.1 + 0.3 * 3 * 0.1, rel=1e-4)   # gradients do not see it
+    assert train_mini.reconstruction_loss(x + 0.1, x).item() == pytest.approx(
+        0.1 + 0.3 * 3 * 0.1, rel=1e-4
+    )  # gradients do not see it
 
 
 def test_pca_start_reconstructs_what_it_spans():
@@ -87,8 +102,13 @@ def test_the_guard_restores_a_silent_decoder():
     vae = PatchAutoencoder()
     torch.nn.init.constant_(vae.decoder[-1].bias, 0.5)
     parameters = list(vae.parameters())
-    run = SimpleNamespace(steps=1, parameters=parameters, rate=1.0, optimizer=SimpleNamespace(state={1: 2}),
-                               put=lambda tensors: [p.data.copy_(t) for p, t in zip(parameters, tensors)])
+    run = SimpleNamespace(
+        steps=1,
+        parameters=parameters,
+        rate=1.0,
+        optimizer=SimpleNamespace(state={1: 2}),
+        put=lambda tensors: [p.data.copy_(t) for p, t in zip(parameters, tensors)],
+    )
     guard = train_mini.CollapseGuard(vae, torch.zeros(1, 3, 16, 16), every=1)
     guard(run)
     torch.nn.init.zeros_(vae.decoder[-1].bias)
@@ -129,7 +149,12 @@ def test_tokenizer_reads_back(tmp_path):
 def test_segmenter_understands_every_size():
     processor, net = train_segmenter.segmenter_processor(), train_segmenter.build_segmenter().eval()
     assert sum(p.numel() for p in net.parameters()) < 2.5e6
-    for size, wanted in (((256, 256), (256, 256)), ((512, 512), (256, 256)), ((384, 512), (256, 352)), ((100, 90), (256, 224))):
+    for size, wanted in (
+        ((256, 256), (256, 256)),
+        ((512, 512), (256, 256)),
+        ((384, 512), (256, 352)),
+        ((100, 90), (256, 224)),
+    ):
         pixels = processor(images=[np.zeros((*size, 3), np.uint8)], return_tensors="pt")["pixel_values"]
         assert tuple(pixels.shape[-2:]) == wanted
     assert net.config.id2label[9] == "sea"
@@ -142,35 +167,51 @@ def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     train_mini.main(["autoencoder", *common])
     train_mini.main(["unet", *common])
     steps = json.loads((output / "diffusion/card.json").read_text())["unet"]["steps"]
-    train_mini.main(["unet", *common, "--resume"])                 # the time is used up: nothing is added
+    train_mini.main(["unet", *common, "--resume"])  # the time is used up: nothing is added
     card = json.loads((output / "diffusion/card.json").read_text())
-    assert card["unet"]["steps"] == steps > 0 and card["dataset"]["pictures"] == 8 and card["unet"]["command"].endswith("--resume")
-    assert set(card["sha256"]) == {f"{part}.safetensors" for part in
-                                   ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")}
-    train_mini.main(["decoder", *common])                          # sharpened, the U-Net stays right for it
+    assert (
+        card["unet"]["steps"] == steps > 0
+        and card["dataset"]["pictures"] == 8
+        and card["unet"]["command"].endswith("--resume")
+    )
+    assert set(card["sha256"]) == {
+        f"{part}.safetensors"
+        for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
+    }
+    train_mini.main(["decoder", *common])  # sharpened, the U-Net stays right for it
     sharpened = json.loads((output / "diffusion/card.json").read_text())["sha256"]
-    assert sharpened["vae/diffusion_pytorch_model.safetensors"] != card["sha256"]["vae/diffusion_pytorch_model.safetensors"]
-    train_mini.main(["decoder", *common, "--resume"])              # done already
+    assert (
+        sharpened["vae/diffusion_pytorch_model.safetensors"]
+        != card["sha256"]["vae/diffusion_pytorch_model.safetensors"]
+    )
+    train_mini.main(["decoder", *common, "--resume"])  # done already
     assert json.loads((output / "diffusion/card.json").read_text())["sha256"] == sharpened
     train_mini.main(["segmenter", *common])
     assert vocabulary.read_bytes() == (ROOT / "checkpoints/mini/diffusion/tokenizer/vocab.json").read_bytes()
     check_diffusion(output / "diffusion", read_scenes(data))
     check_segmenter(output / "segmenter", read_scenes(data))
     shutil.rmtree(tmp_path / "mini-work")
-    train_mini.main(["unet", *common[:-1], "0", "--resume"])       # nothing to go on from: the exported weights
+    train_mini.main(["unet", *common[:-1], "0", "--resume"])  # nothing to go on from: the exported weights
     again = json.loads((output / "diffusion/card.json").read_text())
-    assert again["sha256"]["unet/diffusion_pytorch_model.safetensors"] == card["sha256"]["unet/diffusion_pytorch_model.safetensors"]
-    train_mini.main(["autoencoder", *common, "--seed", "5"])       # other latents: the folder must not mix the two
+    assert (
+        again["sha256"]["unet/diffusion_pytorch_model.safetensors"]
+        == card["sha256"]["unet/diffusion_pytorch_model.safetensors"]
+    )
+    train_mini.main(["autoencoder", *common, "--seed", "5"])  # other latents: the folder must not mix the two
     assert "another autoencoder's latents" in capsys.readouterr().out
     assert json.loads((output / "diffusion/card.json").read_text()) == again
     (tmp_path / "mini-work/unet.pt").unlink()
-    train_mini.main(["unet", *common[:-1], "0", "--resume"])       # a fresh autoencoder, no U-Net yet: the exported one is of no use
+    train_mini.main(
+        ["unet", *common[:-1], "0", "--resume"]
+    )  # a fresh autoencoder, no U-Net yet: the exported one is of no use
     last = json.loads((output / "diffusion/card.json").read_text())
     assert last["autoencoder"]["seed"] == 5 and last["sha256"] != again["sha256"]
 
 
 def check_diffusion(folder, scenes):
-    """The folder loads; even after a second of training, PCA shows in the reconstruction and the latents are unit-like."""
+    """The folder loads; even after a second of training, PCA shows in the reconstruction and the latents are
+    unit-like.
+    """
     diffusion = load_diffusion(str(folder), make_runtime("cpu", "fp32"))
     picture = (to_tensor([scenes.picture(0)]) + 1) / 2
     with torch.no_grad():
@@ -185,9 +226,15 @@ def check_segmenter(folder, scenes):
     """The door of s3 opens it, at an odd size too."""
     image = (to_tensor([scenes.picture(0)])[0, :, :200] + 1) / 2
     try:
-        found = segment(image.contiguous(), "sky, river, tree, lake, sea, rock", "transformers", str(folder), make_runtime("cpu", "fp32"))
+        found = segment(
+            image.contiguous(),
+            "sky, river, tree, lake, sea, rock",
+            "transformers",
+            str(folder),
+            make_runtime("cpu", "fp32"),
+        )
         assert found.mask.shape == (1, 200, 256) and not found.unmatched
-    except ValueError as error:                                    # a second of training may have found nothing
+    except ValueError as error:  # a second of training may have found nothing
         assert "the mask is empty" in str(error)
 
 
@@ -199,10 +246,17 @@ def test_scores_of_a_perfect_and_a_shifted_segmenter(data):
 
         def net(pixel_values):
             logits = torch.zeros(1, len(LABELS), 256, 256)
-            logits[0, 6, next(boundaries) + offset:] = 1
+            logits[0, 6, next(boundaries) + offset :] = 1
             return SimpleNamespace(logits=logits)
+
         return net
 
     assert train_segmenter.segmenter_scores(drawn(0), scenes)["natural"] == {
-        "river": {"iou": 1.0, "worst": 1.0, "scene": "00000"}, "accuracy": 1.0}
-    assert train_segmenter.segmenter_scores(drawn(40), scenes)["painted"]["river"] == {"iou": 0.603, "worst": 0.5, "scene": "00003"}
+        "river": {"iou": 1.0, "worst": 1.0, "scene": "00000"},
+        "accuracy": 1.0,
+    }
+    assert train_segmenter.segmenter_scores(drawn(40), scenes)["painted"]["river"] == {
+        "iou": 0.603,
+        "worst": 0.5,
+        "scene": "00003",
+    }

@@ -1,12 +1,17 @@
 """Wordings for training: true to the scene, varied, repeatable, without the direction of motion."""
 
 import numpy as np
+from text2cinemagraph.mini.captions import LIGHTS, NOUNS, STYLES, wordings
 
-from img2img.captions import LIGHTS, NOUNS, STYLES, wordings
-
-SCENE = {"kind": "lake", "light": "night", "styles": ["oil"],
-         "captions": {"natural": "lake flowing in left to right direction, night, nature, 4k",
-                      "oil": "a lake at night in the style of oil painting"}}
+SCENE = {
+    "kind": "lake",
+    "light": "night",
+    "styles": ["oil"],
+    "captions": {
+        "natural": "lake flowing in left to right direction, night, nature, 4k",
+        "oil": "a lake at night in the style of oil painting",
+    },
+}
 
 
 def test_wordings_name_what_is_there():

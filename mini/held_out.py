@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from text2cinemagraph.mini.procedural import Job, caption
+from text2cinemagraph.mini.scene import KINDS, Scene
+from text2cinemagraph.mini.styles import STYLES, stylize
 from tqdm import tqdm
-
-from dataset.procedural import Job, caption
-from dataset.scene import KINDS, Scene
-from dataset.styles import STYLES, stylize
 
 NATURAL = "natural"
 LOOKS = (NATURAL, *STYLES)
@@ -18,8 +17,10 @@ LOOKS = (NATURAL, *STYLES)
 class Example:
     """kind: of KINDS.   caption: of the natural picture.   image: [3,H,W] in [0,1].   painted: {style: [3,H,W]}.
 
-    labels: uint8 [H,W].   mask: bool [1,H,W].   flow: [2,H,W] px/frame, 0 outside the mask.   frames: the true clip, or ().
+    labels: uint8 [H,W].   mask: bool [1,H,W].   flow: [2,H,W] px/frame, 0 outside the mask.   frames: the true clip, or
+    ().
     """
+
     kind: str
     caption: str
     image: torch.Tensor
@@ -33,19 +34,34 @@ class Example:
 def examples(count, seed, split="validation", styles=1, video=False, kinds=KINDS):
     """`count` Examples of all kinds in turn.
 
-    seed: of the set; 0 is what the networks were trained and chosen on, so it raises ValueError.   styles: painted pictures per scene.
+    seed: of the set; 0 is what the networks were trained and chosen on, so it raises ValueError.   styles: painted
+    pictures per scene.
     """
     if seed == 0:
         raise ValueError("seed 0 is the set that the networks were trained on; expected another number")
-    return [_example(Job(i, None, seed=seed, split=split).scene_seed, kinds[i % len(kinds)],
-                     [STYLES[(i // len(kinds) + i + k) % len(STYLES)] for k in range(styles)], video)
-            for i in tqdm(range(count), f"rendering ({split})", leave=False)]
+    return [
+        _example(
+            Job(i, None, seed=seed, split=split).scene_seed,
+            kinds[i % len(kinds)],
+            [STYLES[(i // len(kinds) + i + k) % len(STYLES)] for k in range(styles)],
+            video,
+        )
+        for i in tqdm(range(count), f"rendering ({split})", leave=False)
+    ]
 
 
 def _example(seed, kind, styles, video):
     scene = Scene(seed, kind=kind)
-    return Example(kind, caption(scene), to_image(scene.image), {style: to_image(stylize(scene, style)) for style in styles}, scene.labels,
-                   torch.from_numpy(scene.mask)[None], torch.from_numpy(scene.flow), tuple(scene.video()) if video else ())
+    return Example(
+        kind,
+        caption(scene),
+        to_image(scene.image),
+        {style: to_image(stylize(scene, style)) for style in styles},
+        scene.labels,
+        torch.from_numpy(scene.mask)[None],
+        torch.from_numpy(scene.flow),
+        tuple(scene.video()) if video else (),
+    )
 
 
 def to_image(picture):

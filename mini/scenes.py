@@ -6,16 +6,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from text2cinemagraph.data.hint import find_direction
 
-from data.hint import find_direction
-
-LABELS = ("sky", "mountain", "grass", "tree", "rock", "sand", "river", "waterfall", "lake", "sea")      # as in the label PNGs
+LABELS = (
+    "sky",
+    "mountain",
+    "grass",
+    "tree",
+    "rock",
+    "sand",
+    "river",
+    "waterfall",
+    "lake",
+    "sea",
+)  # as in the label PNGs
 
 
 class Scenes:
-    """What dataset/procedural.py wrote to `folder`: natural and painted pictures, labels, captions.
+    """What mini/procedural.py wrote to `folder`: natural and painted pictures, labels, captions.
 
-    scenes: one dict of metadata each, as in <folder>_metadata.jsonl.  Raises FileNotFoundError that says how to render them.
+    scenes: one dict of metadata each, as in <folder>_metadata.jsonl.  Raises FileNotFoundError that says how to render
+    them.
     """
 
     def __init__(self, folder, scenes):
@@ -24,7 +35,11 @@ class Scenes:
     def path(self, index, style=None):
         """The picture of a scene: natural (None) or in one of its styles."""
         name = self.scenes[index]["id"]
-        return self.folder / f"{name}_input.jpg" if style is None else Path(f"{self.folder}_styled") / f"{name}_{style}.jpg"
+        return (
+            self.folder / f"{name}_input.jpg"
+            if style is None
+            else Path(f"{self.folder}_styled") / f"{name}_{style}.jpg"
+        )
 
     def picture(self, index, style=None):
         """uint8 [H,W,3], RGB."""
@@ -50,7 +65,9 @@ def read_scenes(folder):
     """Scenes of a folder, sorted by id."""
     listing = Path(f"{Path(folder)}_metadata.jsonl")
     if not listing.is_file():
-        raise FileNotFoundError(f"no {listing}; render pictures first: python -m dataset.procedural --output {folder} --count 3000")
+        raise FileNotFoundError(
+            f"no {listing}; render pictures first: python -m mini.procedural --output {folder} --count 3000"
+        )
     lines = [line for line in listing.read_text().splitlines() if line.strip()]
     return Scenes(folder, sorted(map(json.loads, lines), key=lambda scene: scene["id"]))
 

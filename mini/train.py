@@ -1,12 +1,12 @@
 """Trains the mini tier's image models from scratch on a CPU: an autoencoder, a text-to-image U-Net on its latents, a segmenter.
 
-    python -m img2img.train_mini autoencoder --data dataset/procedural_data/train --output checkpoints/mini --minutes 8 --threads 2
-    python -m img2img.train_mini unet        --data dataset/procedural_data/train --output checkpoints/mini --minutes 70 --threads 2
-    python -m img2img.train_mini decoder     --data dataset/procedural_data/train --output checkpoints/mini --minutes 10 --threads 2
-    python -m img2img.train_mini segmenter   --data dataset/procedural_data/train --output checkpoints/mini --minutes 15
-    python -m img2img.train_mini export      --data dataset/procedural_data/train --output checkpoints/mini
+    python -m mini.train autoencoder --data dataset/procedural_data/train --output checkpoints/mini --minutes 8 --threads 2
+    python -m mini.train unet        --data dataset/procedural_data/train --output checkpoints/mini --minutes 70 --threads 2
+    python -m mini.train decoder     --data dataset/procedural_data/train --output checkpoints/mini --minutes 10 --threads 2
+    python -m mini.train segmenter   --data dataset/procedural_data/train --output checkpoints/mini --minutes 15
+    python -m mini.train export      --data dataset/procedural_data/train --output checkpoints/mini
 
-In this order, on what dataset/procedural.py wrote. Checkpoints, the tokenizer and cached latents stay in <output>-work; --resume goes on
+In this order, on what mini/procedural.py wrote. Checkpoints, the tokenizer and cached latents stay in <output>-work; --resume goes on
 from there (unet: else from exported weights), until --minutes in all. Each command ends with the export of its part: float16 weights and a
 card.json in <output>/diffusion (a diffusers folder, once all of it is trained) or <output>/segmenter (a transformers folder).
 """
@@ -23,27 +23,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
+from text2cinemagraph.data.checkpoint import dataset_note
+from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.mini.captions import wordings
+from text2cinemagraph.mini.scenes import read_scenes, to_tensor
+from text2cinemagraph.mini.sharpen import sharpen
+from text2cinemagraph.mini.train_segmenter import SEGMENTER, segmenter_processor, train_segmenter
+from text2cinemagraph.mini.training import Training, cosine, late_decay, read_json, write_json
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.runtime import hardware
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, UperNetForSemanticSegmentation
 
-from data.checkpoint import dataset_note
-from data.files import atomic, sha256
-from img2img.autoencoder import PatchAutoencoder
-from img2img.captions import wordings
-from img2img.scenes import read_scenes, to_tensor
-from img2img.sharpen import sharpen
-from img2img.train_segmenter import SEGMENTER, segmenter_processor, train_segmenter
-from img2img.training import Training, cosine, late_decay, read_json, write_json
-from options.cli import run_main
-from options.runtime import hardware
-
 # ---------------------------------------------------------------- autoencoder
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-CROP = 64               # px; textures are learned from small windows: four times the pictures per second of 128
+CROP = 64  # px; textures are learned from small windows: four times the pictures per second of 128
 
 
-AUTOENCODER = {"pack": 1, "latent_channels": 8}        # 32x32x8 for a picture of 256 px, 24 times fewer numbers
+AUTOENCODER = {"pack": 1, "latent_channels": 8}  # 32x32x8 for a picture of 256 px, 24 times fewer numbers
 
 
 def train_autoencoder(scenes, validation, work, minutes, seed, resume=False):
@@ -52,9 +51,11 @@ def train_autoencoder(scenes, validation, work, minutes, seed, resume=False):
     pictures = np.stack([scenes.picture(*variant) for variant in tqdm(scenes.variants(), "reading pictures")])
     vae = PatchAutoencoder(**AUTOENCODER)
     vae.start_from_pca(_patches(autoencoder_batch(pictures, rng, min(2560, 40 * len(pictures))), vae.factor))
-    training = Training({"vae": vae.to(memory_format=torch.channels_last)}, work / "autoencoder.pt", 4e-4, (0.9, 0.99), 1e-4, 0.998)
+    training = Training(
+        {"vae": vae.to(memory_format=torch.channels_last)}, work / "autoencoder.pt", 4e-4, (0.9, 0.99), 1e-4, 0.998
+    )
     if resume and training.resume() and training.seconds >= minutes * 60 and (work / "vae").is_dir():
-        return                                                     # finished; its decoder may have been sharpened since
+        return  # finished; its decoder may have been sharpened since
 
     def loss_of_batch(count):
         x = autoencoder_batch(pictures, rng, count)
@@ -67,7 +68,7 @@ def train_autoencoder(scenes, validation, work, minutes, seed, resume=False):
     with training.averaged(), torch.no_grad():
         vae.eval()
         some = rng.permutation(len(pictures))[:1000]
-        latents = torch.cat([vae.encode_base(to_tensor(pictures[some[i:i + 10]])) for i in range(0, len(some), 10)])
+        latents = torch.cat([vae.encode_base(to_tensor(pictures[some[i : i + 10]])) for i in range(0, len(some), 10)])
         vae.normalise(latents.mean((0, 2, 3)), latents.std((0, 2, 3)))
         vae.save_pretrained(work / "vae")
         write_json(work / "autoencoder.json", training.notes(scores={"psnr_db": autoencoder_scores(vae, validation)}))
@@ -81,7 +82,9 @@ def autoencoder_batch(pictures, rng, count):
 def _window(picture, rng):
     side = CROP * (2 if rng.random() < 0.25 else 1)
     y, x = rng.integers(0, (picture.shape[0] - side) // 2 + 1), rng.integers(0, (picture.shape[1] - side) // 2 + 1)
-    window = picture[2 * y:2 * y + side, 2 * x:2 * x + side]       # even corners keep the pixel pairs of JPEG's colour together
+    window = picture[
+        2 * y : 2 * y + side, 2 * x : 2 * x + side
+    ]  # even corners keep the pixel pairs of JPEG's colour together
     if side != CROP:
         window = cv2.resize(window, (CROP, CROP), interpolation=cv2.INTER_AREA)
     return window[:, ::-1] if rng.random() < 0.5 else window
@@ -121,8 +124,15 @@ def train_decoder(scenes, validation, work, minutes, seed, resume=False):
 
     steps = sharpen(vae, draw, reconstruction_loss, minutes * 60)
     vae.eval().save_pretrained(work / "vae")
-    write_json(work / "decoder.json", {"steps": steps, "minutes": minutes, "scores": {"psnr_db": autoencoder_scores(vae, validation)},
-                                       "vae": sha256(work / "vae" / WEIGHTS)})
+    write_json(
+        work / "decoder.json",
+        {
+            "steps": steps,
+            "minutes": minutes,
+            "scores": {"psnr_db": autoencoder_scores(vae, validation)},
+            "vae": sha256(work / "vae" / WEIGHTS),
+        },
+    )
 
 
 class CollapseGuard:
@@ -160,18 +170,44 @@ def autoencoder_scores(vae, scenes):
 
 
 # ---------------------------------------------------------------- words and the U-Net
-WORDS = 32              # tokens of a prompt, both ends counted
-TEXT = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": WORDS}
+WORDS = 32  # tokens of a prompt, both ends counted
+TEXT = {
+    "hidden_size": 96,
+    "intermediate_size": 384,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": WORDS,
+}
 # Stable Diffusion's four levels, with self-attention at 32x32, 16x16 and 8x8. "attention_head_dim" is diffusers' name for the number of heads;
 # one at 32x32, where the softmax over 1024 places is a third of the work.
-UNET = {"sample_size": 32, "in_channels": 8, "out_channels": 8, "block_out_channels": (32, 64, 96, 128), "layers_per_block": 1,
-        "cross_attention_dim": 96, "attention_head_dim": (1, 2, 4, 4), "norm_num_groups": 16, "time_embedding_dim": 256}
-WORDINGS = 6            # captions per picture
-SCHEDULER = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-             "prediction_type": "v_prediction", "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+UNET = {
+    "sample_size": 32,
+    "in_channels": 8,
+    "out_channels": 8,
+    "block_out_channels": (32, 64, 96, 128),
+    "layers_per_block": 1,
+    "cross_attention_dim": 96,
+    "attention_head_dim": (1, 2, 4, 4),
+    "norm_num_groups": 16,
+    "time_embedding_dim": 256,
+}
+WORDINGS = 6  # captions per picture
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+}
 # Words of prompts that no caption holds, so that they become few tokens.
-OTHER_WORDS = ("in left to right, upwards direction", "in right to left, downwards direction",
-               "a photograph of the landscape, jungle, hills, cliff, snow, red, blue, green, big, small, boat house city sun moon stars")
+OTHER_WORDS = (
+    "in left to right, upwards direction",
+    "in right to left, downwards direction",
+    "a photograph of the landscape, jungle, hills, cliff, snow, red, blue, green, big, small, boat house city sun moon stars",
+)
 
 
 def train_tokenizer(captions, folder):
@@ -179,22 +215,40 @@ def train_tokenizer(captions, folder):
     start, end = "<|startoftext|>", "<|endoftext|>"
     tokenizer = Tokenizer(models.BPE(unk_token=end, end_of_word_suffix="</w>", continuing_subword_prefix=""))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True)
-    tokenizer.train_from_iterator([*captions, *OTHER_WORDS * 20], trainers.BpeTrainer(
-        vocab_size=420, special_tokens=[start, end], end_of_word_suffix="</w>", show_progress=False,
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789,.-!'")))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex(r"[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"), behavior="removed", invert=True
+    )
+    tokenizer.train_from_iterator(
+        [*captions, *OTHER_WORDS * 20],
+        trainers.BpeTrainer(
+            vocab_size=420,
+            special_tokens=[start, end],
+            end_of_word_suffix="</w>",
+            show_progress=False,
+            initial_alphabet=list("abcdefghijklmnopqrstuvwxyz0123456789,.-!'"),
+        ),
+    )
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(folder))
     write_json(folder / "special_tokens_map.json", special)
-    write_json(folder / "tokenizer_config.json",
-               {"tokenizer_class": "CLIPTokenizer", "model_max_length": WORDS, "do_lower_case": True, **special})
+    write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "CLIPTokenizer", "model_max_length": WORDS, "do_lower_case": True, **special},
+    )
 
 
 def build_text_encoder(tokenizer):
     """A small CLIP text model over the tokenizer's words."""
-    return CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id,
-                                        bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.eos_token_id, **TEXT))
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            pad_token_id=tokenizer.eos_token_id,
+            **TEXT,
+        )
+    )
 
 
 def build_unet():
@@ -223,9 +277,13 @@ def cached_latents(scenes, vae_folder, path):
     key = {"latents_of": latents_digest(vae), "pictures": len(variants)}
     if path.is_file() and read_json(path.with_suffix(".json")) == key:
         return torch.from_numpy(np.load(path))
-    batches = [variants[i:i + 16] for i in range(0, len(variants), 16)]
-    latents = torch.cat([vae.encode(to_tensor([scenes.picture(*v) for v in batch])).latent_dist.mode().half()
-                         for batch in tqdm(batches, "encoding pictures")])
+    batches = [variants[i : i + 16] for i in range(0, len(variants), 16)]
+    latents = torch.cat(
+        [
+            vae.encode(to_tensor([scenes.picture(*v) for v in batch])).latent_dist.mode().half()
+            for batch in tqdm(batches, "encoding pictures")
+        ]
+    )
     with atomic(path) as temporary:
         np.save(temporary, latents.numpy())
     write_json(path.with_suffix(".json"), key)
@@ -238,12 +296,19 @@ def train_unet(scenes, validation, work, minutes, seed, resume=False, exported=N
     exported: a diffusers folder to begin from when resuming with neither a checkpoint nor an autoencoder in `work`.
     words: folder of a tokenizer to use; without one, the captions' own is made.
     """
-    begin = resume and exported is not None and (exported / "unet").is_dir() and not any((work / p).exists() for p in ("unet.pt", "vae"))
+    begin = (
+        resume
+        and exported is not None
+        and (exported / "unet").is_dir()
+        and not any((work / p).exists() for p in ("unet.pt", "vae"))
+    )
     if begin:
         for part in ("vae", "tokenizer"):
             shutil.copytree(exported / part, work / part, dirs_exist_ok=True)
     if not (work / "vae").is_dir():
-        raise FileNotFoundError(f"no autoencoder in {work / 'vae'}; train it first: python -m img2img.train_mini autoencoder ...")
+        raise FileNotFoundError(
+            f"no autoencoder in {work / 'vae'}; train it first: python -m mini.train autoencoder ..."
+        )
     rng = np.random.default_rng(seed)
     captions = [wordings(scenes.scenes[index], style, rng, WORDINGS) for index, style in scenes.variants()]
     if not (work / "tokenizer").is_dir() and words is not None and words.is_dir():
@@ -262,7 +327,10 @@ def train_unet(scenes, validation, work, minutes, seed, resume=False, exported=N
     training = Training({"unet": unet, "text_encoder": text_encoder}, work / "unet.pt", 1e-3, (0.9, 0.98), 1e-4, 0.999)
     if resume:
         training.resume()
-    alphas, share = DDIMScheduler(**SCHEDULER).alphas_cumprod, shares_of_looks([style for _, style in scenes.variants()])
+    alphas, share = (
+        DDIMScheduler(**SCHEDULER).alphas_cumprod,
+        shares_of_looks([style for _, style in scenes.variants()]),
+    )
 
     def loss_of_batch(count):
         chosen, wording = torch.multinomial(share, count, replacement=True), torch.randint(WORDINGS, (count,))
@@ -270,8 +338,14 @@ def train_unet(scenes, validation, work, minutes, seed, resume=False, exported=N
         return velocity_loss(unet, text_encoder, latents[chosen].float(), words, alphas)
 
     training.run(loss_of_batch, 32, minutes, late_decay, 100)
-    write_json(work / "unet.json", training.notes(batch=32, loss=round(float(np.mean(training.losses or [0])), 4),
-                                                  latents_of=read_json(work / "latents.json")["latents_of"]))
+    write_json(
+        work / "unet.json",
+        training.notes(
+            batch=32,
+            loss=round(float(np.mean(training.losses or [0])), 4),
+            latents_of=read_json(work / "latents.json")["latents_of"],
+        ),
+    )
 
 
 def shares_of_looks(looks):
@@ -290,7 +364,7 @@ def velocity_loss(unet, text_encoder, latents, tokens, alphas):
     t = torch.randint(0, len(alphas), (len(latents),))
     a, noise = alphas[t].view(-1, 1, 1, 1), torch.randn_like(latents)
     noisy = (a.sqrt() * latents + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):                    # a fifth faster where the processor has it, never slower by much
+    with torch.autocast("cpu", torch.bfloat16):  # a fifth faster where the processor has it, never slower by much
         made = unet(noisy, t, text_encoder(tokens).last_hidden_state).sample.float()
     return F.mse_loss(made, a.sqrt() * noise - (1 - a).sqrt() * latents)
 
@@ -316,8 +390,10 @@ def export_diffusion(work, folder, card):
     training.resume()
     vae, learned_on = PatchAutoencoder.from_pretrained(work / "vae"), read_json(work / "latents.json").get("latents_of")
     if learned_on != latents_digest(vae):
-        tqdm.write(f"{folder} is left as it was: the U-Net in {work} was trained on another autoencoder's latents; train it again: "
-                   "python -m img2img.train_mini unet ...")
+        tqdm.write(
+            f"{folder} is left as it was: the U-Net in {work} was trained on another autoencoder's latents; train it again: "
+            "python -m mini.train unet ..."
+        )
         return
     shutil.copytree(work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     with training.averaged():
@@ -325,13 +401,27 @@ def export_diffusion(work, folder, card):
             part.half().save_pretrained(folder / name)
             part.float()
     DDIMScheduler(**SCHEDULER).save_pretrained(folder / "scheduler")
-    write_json(folder / "model_index.json", {
-        "_class_name": "StableDiffusionPipeline", "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["img2img.autoencoder", "PatchAutoencoder"]})
-    _write_card(folder, {"options": {"unet": UNET, "text_encoder": TEXT, "scheduler": SCHEDULER}, **card,
-                         "autoencoder": {"options": AUTOENCODER, **read_json(work / "autoencoder.json")}, "decoder": read_json(work / "decoder.json"),
-                         "unet": {**read_json(work / "unet.json"), **training.notes()}})
+    write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "scheduler": ["diffusers", "DDIMScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["img2img.autoencoder", "PatchAutoencoder"],
+        },
+    )
+    _write_card(
+        folder,
+        {
+            "options": {"unet": UNET, "text_encoder": TEXT, "scheduler": SCHEDULER},
+            **card,
+            "autoencoder": {"options": AUTOENCODER, **read_json(work / "autoencoder.json")},
+            "decoder": read_json(work / "decoder.json"),
+            "unet": {**read_json(work / "unet.json"), **training.notes()},
+        },
+    )
 
 
 def _write_card(folder, card):
@@ -340,19 +430,29 @@ def _write_card(folder, card):
 
 
 # ---------------------------------------------------------------- the command line
-TRAINERS = {"autoencoder": train_autoencoder, "unet": train_unet, "decoder": train_decoder, "segmenter": train_segmenter, "export": None}
+TRAINERS = {
+    "autoencoder": train_autoencoder,
+    "unet": train_unet,
+    "decoder": train_decoder,
+    "segmenter": train_segmenter,
+    "export": None,
+}
 
 
 def main(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m img2img.train_mini", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m mini.train", description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=TRAINERS)
-    parser.add_argument("--data", default="dataset/procedural_data/train", help="folder of dataset.procedural")
+    parser.add_argument("--data", default="dataset/procedural_data/train", help="folder of mini.procedural")
     parser.add_argument("--validation", help="folder to score on (default: validation beside --data, if it is there)")
     parser.add_argument("--output", default="checkpoints/mini")
     parser.add_argument("--minutes", type=float, default=10, help="time for training, resumed runs counted in")
-    parser.add_argument("--tokenizer", default="checkpoints/mini/diffusion/tokenizer", help="folder of the tokenizer to use, so that the "
-                        "numbers of words never change; made from the captions where it is missing (default: %(default)s)")
+    parser.add_argument(
+        "--tokenizer",
+        default="checkpoints/mini/diffusion/tokenizer",
+        help="folder of the tokenizer to use, so that the "
+        "numbers of words never change; made from the captions where it is missing (default: %(default)s)",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in <output>-work")
@@ -367,7 +467,7 @@ def main(arguments=None):
     if options.part != "export":
         more = {"exported": output / "diffusion", "words": Path(options.tokenizer)} if options.part == "unet" else {}
         TRAINERS[options.part](scenes, validation, work, options.minutes, options.seed, options.resume, **more)
-        command = "python -m img2img.train_mini " + " ".join(sys.argv[1:] if arguments is None else arguments)
+        command = "python -m mini.train " + " ".join(sys.argv[1:] if arguments is None else arguments)
         notes = work / f"{options.part}.json"
         write_json(notes, {"command": command, "seed": options.seed, "hardware": hardware(), **read_json(notes)})
     parts = {"segmenter": ("segmenter",), "export": ("diffusion", "segmenter")}.get(options.part, ("diffusion",))
