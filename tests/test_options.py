@@ -58,7 +58,7 @@ def test_free_text_survives_the_command_line():
         ("attn_mask.treshold=0.5", ("attn_mask.treshold", "attn_mask.threshold")),
         ("attn_maks.threshold=0.5", ("attn_maks", "attn_mask")),
         ("attn_mask.threshold=high", ("attn_mask.threshold", "high")),
-        ("attn_mask.threshold=7", ("attn_mask.threshold", "(0, 1]")),
+        ("attn_mask.threshold=7", ("attn_mask.threshold", "at most 1")),
         ("attn_mask=7", ("attn_mask", "section")),
         ("attn_mask.cluster_type=dbscan", ("dbscan", "spectral", "kmeans")),
         ("video.n_frames=1.5", ("video.n_frames",)),
