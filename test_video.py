@@ -34,7 +34,7 @@ def main():
         return code
     share = share_of(options.gpu_ids)
     runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
-    model = load_video_model(options.folder, options, runtime, options.which_epoch)
+    model = load_video_model(options.folder, options.architecture, runtime, options.which_epoch)
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
     for item in tqdm(share.of(items), share.title("clips")):

@@ -69,7 +69,7 @@ def _read_yaml(path) -> Any:
     path = Path(path)
     if not path.is_file():
         known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none here"
-        raise FileNotFoundError(f"no configuration file at {shown(path)}; known ones: {known}")
+        raise FileNotFoundError(f"no configuration file at {path}; known ones: {known}")
     try:
         layer = OmegaConf.load(path)
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, RecursionError) as error:
@@ -142,7 +142,7 @@ def _known_part(layer, cls, source, idle: list[str]) -> Any:
         name, where = full_name(cls, str(key)), "" if source == "the command line" else f" in {source}"
         if key in cls.IDLE:
             value = node._value() if not OmegaConf.is_config(node) else None
-            idle.append(_idle_name(name, value, cls.IDLE[key]))
+            idle.append(_idle_name(name if cls.SECTION else f"--{name}", value, cls.IDLE[key]))
             continue
         if key not in kinds(cls):
             near = difflib.get_close_matches(str(key), kinds(cls), 1, 0.5)

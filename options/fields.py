@@ -44,7 +44,8 @@ def option(
     default: the value; a list is copied for each instance.   text: what the option does, for --help.
     least, most: the smallest and the largest value.   above, below: the same, without the bound itself.
     choices: the only values.   odd: no even numbers.   filled: an empty text or list is a mistake.
-    pattern: a regular expression that the whole text must match, described by `expected`.
+    pattern: a regular expression that the whole text must match.
+    expected: what an error names in place of the choices or the pattern.
     Floats are finite whatever the limits.
     """
     limits = {"least": least, "most": most, "above": above, "below": below, "choices": choices}
@@ -58,6 +59,9 @@ def option(
 def section(kind: Callable[[], Any]) -> Any:
     """A dataclass field that holds the options of one section of the YAML."""
     return dataclasses.field(default_factory=kind)
+
+
+Settings = typing.TypeVar("Settings", bound="Options")
 
 
 class Options:
@@ -119,7 +123,7 @@ def _problem(value, scalar, limits) -> str:
     choices = limits.get("choices")
     if choices and value not in choices:
         reason = f" ({limits['text']})" if len(choices) == 1 and limits.get("text") else ""
-        return f"{_alternatives(choices)}{reason}"
+        return limits.get("expected") or f"{_alternatives(choices)}{reason}"
     if number and not _within(value, limits):
         return range_of(limits)
     if limits.get("odd") and value % 2 == 0:
@@ -146,7 +150,10 @@ def _within(value, limits) -> bool:
 
 
 def range_of(limits: typing.Mapping[str, Any]) -> str:
-    """The limits of a number in words, "at least 2, at most 60"; "" without any."""
+    """The limits of a number in words, "2 to 60" or "more than 0"; "" without any."""
+    least, most = limits.get("least"), limits.get("most")
+    if least is not None and most is not None:
+        return f"{least} to {most}{', odd' if limits.get('odd') else ''}"
     words = {"least": "at least", "above": "more than", "most": "at most", "below": "less than"}
     said = [f"{word} {limits[name]}" for name, word in words.items() if limits.get(name) is not None]
     return ", ".join([*said, "odd"] if limits.get("odd") else said)
@@ -214,8 +221,17 @@ def _kind(hint) -> Kind:
     return Kind(hint)
 
 
-def full_name(cls: type, name: str) -> str:
-    """section.key of an option, or the plain name of a flat one."""
+def part_of(options: Options, cls: type[Settings], without: tuple[str, ...] = ()) -> Settings:
+    """What `options` says of the fields of `cls`, one of its bases, as an instance of that.
+
+    without: names of fields that keep their default.
+    """
+    names = [field.name for field in dataclasses.fields(cls) if field.name not in without]
+    return cls(**{name: getattr(options, name) for name in names})
+
+
+def full_name(cls: type[Options], name: str) -> str:
+    """section.key of an option; for a script's flat options the plain name."""
     return f"{cls.SECTION}.{name}" if cls.SECTION else name
 
 

@@ -31,6 +31,7 @@ class TwinExtraction(Options):
         "your own picture is inverted to noise in this many steps, so that s2 can draw a twin: a divisor of 999 (999 "
         "is the best, as published; 111 is quick); 0: no inversion, it is its own twin",
         choices=INVERSIONS,
+        expected="0 (off) or a divisor of 999: 27, 37, 111, 333 or 999",
     )
     seed: int = option(23, "of everything random; -1: another picture every time", least=-1, most=SEEDS - 1)
     scale: float = option(

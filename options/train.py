@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from text2cinemagraph.options import compat
-from text2cinemagraph.options.fields import CHANNELS, NAME, PLAIN_NAME, SEEDS, SIDE, Options, option
+from text2cinemagraph.options.fields import CHANNELS, NAME, PLAIN_NAME, SEEDS, SIDE, Options, option, part_of
 
 MOTION_WIDTHS = {"spadexattnunetsd": 320, "spadeunet": 32}  # base channels of the published networks
 SLOWEST = 0.001  # factor on the flow: a hundred frames move a tenth of a pixel at most, which nobody sees
@@ -43,7 +43,7 @@ class MotionOptions(Options):
         64.0,
         "px/frame at fineSize of a hint made from words. 64: the authors feed unit vectors to a network trained on "
         "flow / 64; training measures it on its data instead and writes it into the card",
-        least=0,
+        above=0,
         most=1024,
     )
 
@@ -104,7 +104,7 @@ class VideoOptions(Options):
         "exp(Z - max Z): max over each image, or over the whole batch as the authors' code does",
         choices=("image", "batch"),
     )
-    fineSize: int = option(512, "px, side of training and test pictures", least=16, most=SIDE)
+    fineSize: int = option(512, "px, side of training pictures", least=0, most=SIDE)
     speed: float = option(1.0, "factor on the flow at test time, not 0", least=-20, most=20)
 
     def __post_init__(self):
@@ -273,6 +273,7 @@ class VideoTrain(VideoOptions, TrainOptions):
 
     input_nc: int = option(8, "start, end, flow: two pictures and the flow between them", choices=(8,))
     output_nc: int = option(3, "RGB", choices=(3,))
+    fineSize: int = option(512, "px, side of training pictures", least=16, most=SIDE)
     tr_stage: str = option(
         "stage1", "stage1: true flow; stage2: flow predicted by test_motion.py", choices=("stage1", "stage2")
     )
@@ -371,6 +372,11 @@ class MotionApply(MotionOptions, ApplyOptions):
         most=1024,
     )
 
+    @property
+    def architecture(self) -> MotionOptions:
+        """What the flags say of the network, for a checkpoint without a card."""
+        return part_of(self, MotionOptions, without=("hint_speed",))
+
 
 @dataclass
 class VideoApply(VideoOptions, ApplyOptions):
@@ -398,3 +404,8 @@ class VideoApply(VideoOptions, ApplyOptions):
         super().__post_init__()
         if 0 < self.fineSize < 16:
             raise ValueError(f"fineSize={self.fineSize}: expected 16 px or more, or 0 for the picture's own size")
+
+    @property
+    def architecture(self) -> VideoOptions:
+        """What the flags say of the network, for a checkpoint without a card."""
+        return part_of(self, VideoOptions, without=("fineSize",))
