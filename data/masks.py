@@ -24,8 +24,8 @@ TOP_LABEL = 250  # a file with brighter pixels is black and white
 FLAT = 0.95  # share of the pixels in the four commonest of 64 colours: paint, not a photograph
 PIECE = 1 / 3  # a photograph of which less is left is a piece that was cut out
 VOC = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
-    "sheep sofa train tvmonitor"
+    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
+    "pottedplant sheep sofa train tvmonitor"
 ).split()  # PASCAL VOC's classes, whose palette labelling tools use
 INVERT = "--invert_mask turns it"
 
@@ -33,8 +33,8 @@ INVERT = "--invert_mask turns it"
 def moving_pixels(picture: Image.Image, path: str | Path, labels: tuple[str, ...] = ()) -> np.ndarray:
     """Which pixels of a decoded mask file may move, bool [H,W].
 
-    path: for the messages, and the place of labelme's label_names.txt.   labels: numbers or names of the labels that move,
-    for a file of labels; () = all but 0.
+    path: for the messages, and the place of labelme's label_names.txt.   labels: numbers or names of the labels that
+    move, for a file of labels; () = all but 0.
     Raises ValueError where a file can be no mask: a photograph without transparency, NaN, a label that is not in it.
     """
     if labels:
@@ -105,7 +105,9 @@ def _labelled(values, path, background=0):
 def _chosen(picture, path, labels):
     """The pixels of some labels, given by number or name."""
     if not picture.mode.startswith(("P", "L", "I", "1")):
-        raise ValueError(f"{path} holds colours, not labels; --mask_labels needs a palette or gray file of label numbers")
+        raise ValueError(
+            f"{path} holds colours, not labels; --mask_labels needs a palette or gray file of label numbers"
+        )
     values = np.asarray(picture.getchannel(0) if picture.mode in ("LA", "PA") else picture).astype(np.int64)
     names, found = _names(path), np.unique(values)
     wanted = [int(label) if label.strip().isdigit() else names.get(label.strip().lower(), -1) for label in labels]

@@ -25,8 +25,8 @@ def read_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, anim
     """Any picture file of data.pictures.FORMATS -> float32 [3,H,W] in [0,1], RGB in sRGB; gray is repeated.
 
     Transparency is laid over white; of several frames the first counts.
-    max_megapixels: larger pictures are refused before they are decoded.   animated: the picture shall be animated, so one
-    that is too small or too narrow for the networks is refused (data.pictures.check_sides).
+    max_megapixels: larger pictures are refused before they are decoded.   animated: the picture shall be animated, so
+    one that is too small or too narrow for the networks is refused (data.pictures.check_sides).
     Raises FileNotFoundError and ValueError, in one line that names the file.
     """
     picture = open_picture(path, "image", max_megapixels)
@@ -66,7 +66,7 @@ def read_mask(
     labels: tuple[str, ...] = (),
     max_megapixels: float = MAX_MEGAPIXELS,
 ) -> torch.Tensor:
-    """Any picture file -> bool [1,H,W], True = may move; data.masks has the rules, of which the plain one is: white moves.
+    """Any picture file -> bool [1,H,W], True = may move; data.masks has the rules, the plain one is: white moves.
 
     size: (H, W) of the picture; a mask of the same shape in another size is brought to it (nearest pixel), another
     shape raises ValueError.   invert: what would stand still moves, and the reverse.   labels: numbers or names of the

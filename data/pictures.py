@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from text2cinemagraph.data.notes import tell
 
-# Pillow knows forty formats more. Some of them start programs (a PostScript file, whatever its name, goes to Ghostscript).
+# Pillow knows forty more. Some of them start programs: a PostScript file, whatever its name, goes to Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
 MAX_MEGAPIXELS = 64.0  # a picture of 64 million pixels takes about 1.2 GB while it is read
 MIN_SIDE, MAX_RATIO = 32, 16  # what a network can make sense of; a strip of 1 x 128 px took 2 GB
@@ -29,7 +29,9 @@ def open_picture(path: str | Path, what: str = "image", max_megapixels: float = 
     Raises FileNotFoundError, or ValueError in one line for a file that is none of FORMATS, damaged or too large.
     """
     with opened(path, what, max_megapixels) as picture:
-        if getattr(picture, "is_animated", False) and picture.format != "MPO":  # telephones keep a second view in an MPO
+        if (
+            getattr(picture, "is_animated", False) and picture.format != "MPO"
+        ):  # telephones keep a second view in an MPO
             kind = "pages" if picture.format == "TIFF" else "frames"
             tell("first frame", f"{path} holds {picture.n_frames} {kind}; the first is used")
         picture.load()
@@ -51,8 +53,8 @@ def opened(path: str | Path, what: str = "image", max_megapixels: float = MAX_ME
         megapixels = picture.width * picture.height / 1e6
         if megapixels > max_megapixels:
             raise ValueError(
-                f"{path} is {picture.width}x{picture.height} px ({megapixels:.0f} megapixels), more than max_megapixels="
-                f"{max_megapixels:g}; make it smaller, or raise that"
+                f"{path} is {picture.width}x{picture.height} px ({megapixels:.0f} megapixels), more than "
+                f"max_megapixels={max_megapixels:g}; make it smaller, or raise that"
             )
         try:
             with _pillow_limit(int(max_megapixels * 1e6)):  # a later frame may claim another size
@@ -107,7 +109,7 @@ def check_sides(size: tuple[int, int], path: str | Path) -> None:
     height, width = size
     if min(size) < MIN_SIDE or max(size) > MAX_RATIO * min(size):
         raise ValueError(
-            f"{path} is {width}x{height} px; expected at least {MIN_SIDE}x{MIN_SIDE} px and sides of at most {MAX_RATIO}:1"
+            f"{path} is {width}x{height} px; expected at least {MIN_SIDE}x{MIN_SIDE} px, at most {MAX_RATIO}:1"
         )
 
 
@@ -129,7 +131,7 @@ def to_rgb(picture: Image.Image, path: str | Path) -> Image.Image:
 
 
 def _levels(picture, path):
-    """Gray of 16 or 32 bits, or of floats, as float32 in [0,1]: scaled by its depth, or where that is open by its range."""
+    """Gray of 16 or 32 bits, or of floats, as float32 in [0,1]: scaled by its depth, else by its range."""
     values = np.asarray(picture, dtype=np.float32)
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(values).all():
@@ -153,7 +155,7 @@ def _levels(picture, path):
 def to_srgb(picture: Image.Image, profile: bytes | None, path: str | Path) -> Image.Image:
     """A picture of 8 bits as RGB, through its ICC profile where that differs from sRGB.
 
-    profile: the file's ICC profile, or None.  A profile that is damaged, or made for other channels, is told and ignored.
+    profile: the file's ICC profile, or None.  One that is damaged, or made for other channels, is told and ignored.
     """
     if not profile:
         return picture.convert("RGB")

@@ -203,6 +203,12 @@ class Inputs:
     twin: str = ""
     mask: str = ""                            # white may move; any mode, also of another size if the shape is the picture's
     invert_mask: bool = False                 # black may move
+    mask_labels: str = ""                     # numbers or names of the labels that may move, "1, 15"; empty: all but 0
+    max_megapixels: float = 64                # larger pictures, masks and flows are refused before they are unpacked
+
+    def __post_init__(self):
+        if not 0 < self.max_megapixels <= 10_000:
+            raise ValueError(f"inputs.max_megapixels={self.max_megapixels}: expected more than 0, at most 10000")
     flow: str = ""
 
 
