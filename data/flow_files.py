@@ -210,7 +210,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def read_lz4_pickle(path: Path, most: int) -> np.ndarray:
-    """The Eulerian data set's `<id>_motion.pth`: an lz4 frame around the pickle of one array, of which no word is run."""
+    """The Eulerian data set's `<id>_motion.pth`: an lz4 frame around the pickle of one array; none of it is run."""
     data = Path(path).read_bytes()
     _check_words(lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=HEAD), whole=False)
     content = _unpacked(data, 4 * most + SPARE)

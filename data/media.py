@@ -134,21 +134,3 @@ class VideoWriter:
             self._atomic.__exit__(*sys.exc_info())
             raise
         self._atomic.__exit__(kind, error, trace)
-
-
-def read_video(path, size=None, step=1):
-    """Frames of a video file one by one, uint8 [H,W,3] RGB: the first and then every `step`-th.
-
-    size: (H, W) to bring them to while they are still in the file's own colours (swscale, bicubic: what ffmpeg's scale
-    filter and decord do); None = as stored.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no video at {path}; check the path")
-    scaled = {} if size is None else {"height": size[0], "width": size[1], "interpolation": "BICUBIC"}
-    try:
-        with av.open(str(path)) as container:
-            for n, frame in enumerate(container.decode(video=0)):
-                if n % step == 0:
-                    yield frame.to_ndarray(format="rgb24", **scaled)
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} is not a readable video ({error})") from error

@@ -21,8 +21,8 @@ from sklearn.datasets import load_sample_image
 from text2cinemagraph.data.animation import write_animation
 from text2cinemagraph.data.experiment import SUMMARY
 from text2cinemagraph.data.files import atomic
-from text2cinemagraph.data.media import read_video
 from text2cinemagraph.data.pictures import open_picture
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.inference_t2c import FILES
 from text2cinemagraph.options.cli import run_main
 
