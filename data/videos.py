@@ -29,7 +29,7 @@ class _Shot:
     aspect: float = 1.0
 
     def pixels(self, size):
-        """uint8 [H,W,3], upright; size: (H, W) to scale to while in the file's own colours, or None = in square pixels."""
+        """uint8 [H,W,3], upright; size: (H, W) to scale to in the file's own colours, None = in square pixels."""
         height, width = self.frame.height, self.frame.width
         if size is not None:
             height, width = size[::-1] if self.turns % 2 else size
@@ -137,7 +137,7 @@ def _at_rate(shots, rate, fps, path):
 
 # ---------------------------------------------------------------- clips as folders of frames
 def frame_files(folder: str | Path) -> dict[int, Path]:
-    """{number: picture} of a clip's folder, in order; the first is number 0, whether its name says 0 or another number.
+    """{number: picture} of a clip's folder, in order; the first is number 0, whatever its name says.
 
     The pictures lie in the folder or in images/ below it, and end in a number: 0.png, frame_0001.jpeg. Of several kinds of
     names the most frequent counts.  Raises ValueError that says what was found, if there is none.

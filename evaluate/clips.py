@@ -56,19 +56,20 @@ def pair(gt_path, pred_path):
 
 
 def true_clips(folder):
-    """{id: path of `<id>_gt.mp4` or of another kind of clip, or of the folder `<id>_gt` where there is no such file}."""
+    """{id: path of `<id>_gt.mp4` or of another kind of clip, else of the folder `<id>_gt`}."""
     folder = _folder(folder, "--gt_path")
     found = {path.name[: -len("_gt")]: path for path in folder.iterdir() if _ends(path, "_gt") and path.is_dir()}
     found |= {path.stem[: -len("_gt")]: path for path in _clips(folder) if _ends(path.with_suffix(""), "_gt")}
     if not found:
         raise ValueError(
-            f"no clips in {folder}; expected <id>_gt.mp4 or folders <id>_gt of pictures (--gt_path), found {_content(folder)}"
+            f"no clips in {folder}; expected <id>_gt.mp4 or folders <id>_gt of pictures (--gt_path), "
+            f"found {_content(folder)}"
         )
     return found
 
 
 def predicted_clips(folder):
-    """{id: path of `<id>_video.mp4`, or of `<id>_input_video.mp4`, which the original writes, or another kind of clip}."""
+    """{id: path of `<id>_video.mp4`, or of `<id>_input_video.mp4`, as the original writes, or another kind of clip}."""
     folder = _folder(folder, "--pred_path")
     paths = [path for path in _clips(folder) if _ends(path.with_suffix(""), "_video")]
     if not paths and (folder / "images").is_dir():
@@ -108,7 +109,8 @@ def _content(folder):
 def read_clip(path, frames, mode):
     """The frames of a clip whose numbers are in `frames` (a range from 0), uint8 [T,224,224,3].
 
-    path: video, animated picture, or folder of frames (data.videos.frame_files).   mode: one of MODES, how it is brought to 224 px.
+    path: video, animated picture, or folder of frames (data.videos.frame_files).
+    mode: one of MODES, how it is brought to 224 px.
     Raises ValueError for a clip that cannot be read or is too short.
     """
     chosen, count = np.empty((len(frames), SIDE, SIDE, 3), np.uint8), 0
