@@ -249,6 +249,10 @@ class Inputs(Options):
     twin: str = option("", "your twin, in place of s2's")
     mask: str = option("", "white may move; any mode, also of another size if the shape is the picture's")
     invert_mask: bool = option(False, "black may move")
+    mask_labels: str = option("", 'numbers or names of the labels that may move, "1, 15"; empty: all but 0')
+    max_megapixels: float = option(
+        64.0, "larger pictures, masks and flows are refused before they are unpacked", least=0.01, most=10_000
+    )
     flow: str = option("", "your flow in px/frame, in place of s5's")
 
 

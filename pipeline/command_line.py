@@ -31,7 +31,8 @@ def read_command_line(
     parser.add_argument("--twin", help="your twin, in place of s2's")
     parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
     parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
-    parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo), in place of s5's")
+    parser.add_argument("--mask_labels", help='in --mask, a file of labels: which may move, such as "1, 15"')
+    parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo, KITTI png), in place of s5's")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any option of options/inference.py")
     flags = parser.parse_intermixed_args(argv)
     overrides = list(flags.overrides)
@@ -44,6 +45,7 @@ def read_command_line(
         "inputs.flow": flags.flow,
         "optical_flow.use_hint": "true" if flags.use_hint else None,
         "inputs.invert_mask": "true" if flags.invert_mask else None,
+        "inputs.mask_labels": flags.mask_labels,
     }
     overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
     if flags.prompt is not None and not any(text.startswith("twin_generation.prompt=") for text in overrides):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from text2cinemagraph.data.checkpoint import save_checkpoint
 from text2cinemagraph.data.flow import read_flow, write_motion
-from text2cinemagraph.data.media import read_image, read_video, write_image
+from text2cinemagraph.data.media import read_image, write_image
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.models.networks import build_motion, build_video
 from text2cinemagraph.options.cli import read_command
 from text2cinemagraph.options.train import MotionApply, MotionOptions, MotionTrain, VideoApply, VideoOptions, VideoTrain
