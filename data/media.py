@@ -53,6 +53,13 @@ def read_image(path):
     return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
 
 
+def resize_image(image: torch.Tensor, size: tuple[int, int], mode: str = "bilinear") -> torch.Tensor:
+    """[C,H,W] to size (h, w), without aliasing when it shrinks; bicubic may leave the range by a little."""
+    if image.shape[-2:] == tuple(size):
+        return image
+    return F.interpolate(image[None], size, mode=mode, align_corners=False, antialias=True)[0]
+
+
 def to_uint8(image):
     """float [3,H,W] in [0,1] -> uint8 numpy [H,W,3], by truncation as the original saves its pictures.
 

@@ -6,6 +6,8 @@ Keys that the original had and that decide nothing here are kept, so that its co
 from dataclasses import dataclass, field
 from typing import Optional
 
+from text2cinemagraph.options.train import MotionOptions, VideoOptions
+
 
 @dataclass
 class TwinExtraction:
@@ -132,6 +134,17 @@ class OpticalFlow:
     def __post_init__(self):
         _at_least("optical_flow.fineSize", self.fineSize, 64)
 
+    @property
+    def folder(self) -> str:
+        """The checkpoint folder of the network that s5 takes."""
+        return f"{self.checkpoints_dir}/{(self.use_hint and self.hint_model_name) or self.model_name}"
+
+    @property
+    def architecture(self) -> MotionOptions:
+        """What the YAML says of the network, for a checkpoint without a card."""
+        return MotionOptions(netG=self.netG, input_nc=self.input_nc, output_nc=self.output_nc, norm=self.norm, fineSize=self.fineSize,
+                             use_prompts=self.use_prompts, motion_norm=self.motion_norm, text_encoder_path=self.tokenizer_path)
+
 
 @dataclass
 class Video:
@@ -171,6 +184,16 @@ class Video:
         _at_least("video.fps", self.fps, 1)
         if not 0 < abs(self.speed) <= 20:
             raise ValueError(f"video.speed={self.speed}: expected a factor such as 0.5, at most 20 and not 0")
+
+    @property
+    def folder(self) -> str:
+        """The checkpoint folder of the network that s6 takes."""
+        return f"{self.checkpoints_dir}/{self.model_name}"
+
+    @property
+    def architecture(self) -> VideoOptions:
+        """What the YAML says of the network, for a checkpoint without a card."""
+        return VideoOptions(netG=self.netG)
 
 
 @dataclass

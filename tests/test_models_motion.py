@@ -100,7 +100,6 @@ def test_load_with_card_ignores_the_options_given(tmp_path):
     save_checkpoint(tmp_path / "latest_net_G.safetensors", net.state_dict(), {"options": {**SMALL, "lr": 1e-4}})
     model = load_motion_model(tmp_path, MotionOptions(), runtime)
     assert model.options == MotionOptions(**SMALL) and not model.net.training
-    assert load_motion_model(tmp_path, MotionOptions(), runtime) is model  # the last one stays
     flow = model.predict(torch.rand(3, 100, 70), torch.ones(1, 100, 70, dtype=torch.bool))
     assert flow.shape == (2, 100, 70) and flow.isfinite().all() and flow.abs().max() > 0
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from text2cinemagraph.softmax_splatting import cpu, reference, splat, splat_blend
+from text2cinemagraph.softmax_splatting import cpu, gather, reference, splat, splat_blend
 
 from tests.golden_numbers import evaluate, load_golden
 
@@ -144,3 +144,18 @@ def test_golden():
             np.testing.assert_allclose(
                 value.detach(), file[f"{name}.{key}"], atol=1e-4, rtol=1e-5, err_msg=f"{name}.{key}"
             )
+
+
+def test_the_matrix_form_is_the_reference():
+    """What a GPU without cupy computes, on the CPU's sparse product: NaN, far flows and whole pixels included."""
+    torch.manual_seed(3)
+    input, flow = torch.randn(2, 5, 13, 17), 4 * torch.randn(2, 2, 13, 17)
+    flow[:, :, :3] = flow[:, :, :3].round()
+    flow[0, 0, 4, 4], flow[0, 1, 5, 5], flow[0, 0, 6, 6] = float("nan"), float("inf"), -1e30
+    wanted = reference.splat_sum(input.double(), flow.double())
+    torch.testing.assert_close(gather.splat_sum(input, flow).double(), wanted, atol=1e-5, rtol=1e-5)
+    weights = list(torch.rand(2, 13, 17))
+    found, total = gather.splat_blend(input[0], list(flow), weights)
+    expected, expected_total = cpu.splat_blend(input[0], list(flow), weights)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(total, expected_total, atol=1e-5, rtol=1e-4)
