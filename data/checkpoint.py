@@ -6,15 +6,14 @@ how it was trained, and the sha256 of the weights. The authors' bare `<which>_ne
     python -m data.checkpoint convert checkpoints/motion-pretrained/latest_net_G.pth checkpoints/motion-pretrained
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import zipfile
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
 from text2cinemagraph.data.files import atomic, sha256
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 
 # A name only this network has, the most particular first.
 SIGNS = {
@@ -35,6 +34,8 @@ def save_checkpoint(path, state_dict, card, half=False):
     card: JSON-able dict (its "options" rebuild the network); "sha256" and "parameters" are added.
     half: store floating tensors as float16 (half the size; read_checkpoint gives float32 back).
     """
+    from safetensors.torch import save_file
+
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"cannot save weights as {path}: expected a name ending in .safetensors")
@@ -66,6 +67,8 @@ def dataset_note(root):
 
 def _stored(tensor, half):
     """A contiguous CPU copy that shares no memory, as safetensors wants it."""
+    import torch
+
     dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()
 
@@ -77,6 +80,8 @@ def read_checkpoint(source, which="latest"):
     Half precision tensors come back as float32. Raises FileNotFoundError that says what to fetch, and ValueError for a
     damaged file, a file with code in it, or weights that do not match the sha256 of their card.
     """
+    import torch
+
     path = find_checkpoint(source, which)
     card = _read_card(path.with_suffix(".json"))
     if card and "sha256" in card and path.suffix == ".safetensors" and sha256(path) != card["sha256"]:
@@ -128,6 +133,8 @@ class Ignored:
 
 def _load_torch(path):
     """torch.load of data alone. Lightning's bookkeeping, which .ckpt files carry beside their tensors, is replaced by Ignored."""
+    import torch
+
     if not zipfile.is_zipfile(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     with zipfile.ZipFile(path) as archive:
@@ -141,6 +148,9 @@ def _load_torch(path):
 
 def read_tensors(path):
     """{name: tensor} of a .safetensors or torch file; every way in which a file can be wrong becomes one line (ValueError)."""
+    import torch
+    from safetensors.torch import load_file
+
     path = Path(path)
     with open(path, "rb") as file:
         if file.read(40).startswith(b"version https://git-lfs"):
@@ -264,6 +274,8 @@ def convert(source, target, netG=None, half=False):
 
 def _check_written(path, state_dict, half):
     """ValueError unless a written file reads back as what went into it."""
+    import torch
+
     back, _ = read_checkpoint(path)
     differs = [
         name
@@ -289,7 +301,7 @@ def _shape_options(netG, state_dict):
 
 def main():
     """The command line: convert."""
-    parser = argparse.ArgumentParser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("convert", help="a .pth (or .safetensors) to safetensors + card")
     command.add_argument("source", help="file, or folder holding latest_net_G.*")

@@ -7,7 +7,6 @@
 An interrupted download goes on where it stopped. Files are checked by size and sha256 where these are known.
 """
 
-import argparse
 import sys
 import tarfile
 import urllib.error
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from text2cinemagraph.data.files import make_folder, sha256
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 CHUNK = 1 << 20
@@ -273,9 +272,7 @@ def listing(root):
 
 def main(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m data.fetch", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"all, or some of: {', '.join(SOURCES)}; none: the list")
     parser.add_argument("--to", default="checkpoints", help="folder (default: %(default)s)")
     options = parser.parse_args(arguments)
