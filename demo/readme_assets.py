@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS, RUNS, TIMES = (
@@ -237,6 +237,7 @@ def write_times(seconds, peak):
 
 def main():
     """The command line: no options."""
+    Parser(prog="python -m demo.readme_assets", description=__doc__).parse_args()
     ASSETS.mkdir(parents=True, exist_ok=True)
     seconds = loops()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # of the largest run so far; KB on Linux
