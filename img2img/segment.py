@@ -10,6 +10,7 @@ import torch
 from text2cinemagraph.img2img.odise import odise
 from text2cinemagraph.img2img.odise_package import odise_package
 from text2cinemagraph.img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
+from text2cinemagraph.options.places import located
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ def choose_backend(backend, checkpoint):
     if backend != "auto":
         if backend not in BACKENDS:
             raise ValueError(f"odise.backend={backend!r} is unknown; choose auto, {', '.join(BACKENDS)}")
-        return backend, str(checkpoint) or BACKENDS[backend].checkpoint
+        place = checkpoint or BACKENDS[backend].checkpoint
+        return backend, str(located(place)) if place else ""
     if checkpoint:
+        checkpoint = located(checkpoint)
         return _backend_of(checkpoint), str(checkpoint)
     for name, entry in BACKENDS.items():
         if Path(entry.checkpoint).is_dir() and entry.checkpoint and _backend_of(entry.checkpoint) == name:
