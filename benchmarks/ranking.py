@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.evaluate.loop_error import LoopMeter
-from text2cinemagraph.inference_t2c import video_options
 from text2cinemagraph.mini.held_out import examples
 from text2cinemagraph.models.video import composite, load_video_model
 from text2cinemagraph.options.cli import load_options, run_main
@@ -75,7 +74,7 @@ def main():
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/ranking.json")
     flags = parser.parse_args()
     o, rng = load_options(InferenceOptions, flags.config).video, np.random.default_rng(flags.seed)
-    model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), make_runtime("cpu"))
+    model = load_video_model(o.folder, o.architecture, make_runtime("cpu"))
     rows = {name: [] for name in ORDER}
     for example in tqdm(examples(flags.clips, flags.seed, video=True), "clips"):
         for name, frames in clips_of(example, model, o, rng).items():

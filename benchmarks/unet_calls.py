@@ -12,6 +12,7 @@ import argparse
 import resource
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +20,14 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from text2cinemagraph import inference_t2c
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.data.experiment import Experiment
-from text2cinemagraph.img2img.diffusion import Diffusion, load_diffusion
+from text2cinemagraph.img2img.diffusion import Diffusion
 from text2cinemagraph.img2img.twin import artistic, twin
-from text2cinemagraph.inference_t2c import feature_plan
 from text2cinemagraph.options.cli import load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model
+from text2cinemagraph.pipeline.networks import Networks
+from text2cinemagraph.pipeline.stages import RunState
 
 
 @contextmanager
@@ -46,12 +49,8 @@ def of_config(config):
     """The whole of s1 and s2 as inference_t2c.py runs them, in a temporary folder."""
     options = load_options(InferenceOptions, config, ["runtime.device=cpu"])
     steps = options.twin_extraction.ddim_steps
-    diffusion = load_diffusion(
-        options.twin_extraction.ckpt,
-        make_runtime("cpu"),
-        options.twin_extraction.ema,
-        options.twin_extraction.tokenizer,
-    )
+    networks = Networks()
+    diffusion = load_drawing_model(options, RunState(make_runtime("cpu"), networks))
     with tempfile.TemporaryDirectory() as root, counted(diffusion.unet) as rows:
         inference_t2c.main(
             [
@@ -63,9 +62,10 @@ def of_config(config):
                 "--name",
                 "e",
                 "runtime.device=cpu",
-            ]
+            ],
+            networks,
         )
-        disk = folder_bytes(Experiment(root, "e").folder)
+        disk = folder_bytes(Path(root) / "e")
     return {"config": config, "steps": steps, "rows": rows[0], "rows_per_step": rows[0] / steps, "disk_bytes": disk}
 
 
@@ -83,20 +83,24 @@ class Untrained(Diffusion):
         return F.interpolate(latent[:, :3], scale_factor=8).clamp(0, 1)
 
 
+def untrained_diffusion():
+    """The model with random weights, on torch's default device."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    return Untrained(None, None, None, unet.eval().requires_grad_(False), scheduler.alphas_cumprod.double().cpu())
+
+
 def of_published_shape(steps, size):
     """s1 and s2 with the published plan on 859.5 million random weights; few steps, since every step costs the same."""
-    torch.manual_seed(0)
-    unet = (
-        UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval().requires_grad_(False)
-    )
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    diffusion = Untrained(None, None, None, unet, scheduler.alphas_cumprod.double())
+    diffusion = untrained_diffusion()
+    unet = diffusion.unet
     plan, noise = feature_plan(InferenceOptions()), torch.randn(1, 4, size // 8, size // 8)
     with tempfile.TemporaryDirectory() as root, torch.inference_mode(), counted(unet) as rows:
         made = artistic(diffusion, noise, "source", 5.0, steps, plan, feature_memory=64e9)
         first = rows[0]
         drawn, _ = twin(diffusion, noise, "source", "target", "source", 5.0, 7.5, steps, plan, made.features)
-        experiment = Experiment(root, "e")
+        experiment = Experiment(root, "e", inference_t2c.ARTIFACTS)
         experiment.write(image=made.image[0], noise=noise, attention=made.attention.tensors(), twin=drawn[0])
         disk = folder_bytes(experiment.folder)
     attention, resnets = (

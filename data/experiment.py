@@ -1,74 +1,38 @@
-"""The experiment folder: what flows between the stages, one file per artifact.
-
-| artifact      | file                        | what `read` gives / `write` takes                                  |
-|---------------|-----------------------------|--------------------------------------------------------------------|
-| image         | image.png                   | [3,H,W] float32 in [0,1], the artistic picture                      |
-| noise         | noise.safetensors           | [1,c,h,w] float32, ~N(0,1), the start latent x_T                    |
-| attention     | attention.safetensors       | dict of tensors: what s4 clusters                                   |
-| twin          | twin.png                    | [3,H,W] in [0,1], pixel-aligned with image                          |
-| mask_odise    | mask_odise.png              | [1,H,W] bool, True = named by the vocabulary                        |
-| clusters      | clusters.png                | [3,H,W], the segments of s4 in colours                              |
-| mask_self_attn| mask_self_attn.png          | [1,H,W] bool, voted                                                 |
-| mask          | mask_self_attn_erosion.png  | [1,H,W] bool, True = may move                                       |
-| hint          | hint.png                    | uint8 [H,W,3], the direction hint in colours                        |
-| flow          | flow.npz                    | [2,H,W] float32, px/frame at HxW, (dx right, dy down), 0 outside    |
-| flow_color    | synthesized_flow.png        | uint8 [H,W,3], the flow in colours                                  |
-| video         | video.mp4 (.gif, ...)       | written by data.animation.ClipWriter at `path("video")`             |
-| summary       | summary.png                 | written by data.summary.write_summary                               |
-"""
+"""The experiment folder: what flows between the stages, one file per artifact (inference_t2c.STAGES declares them)."""
 
 import json
 import re
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from text2cinemagraph.data.artifacts import Artifact, Picture
 from text2cinemagraph.data.files import atomic, sha256
-from text2cinemagraph.data.flow import read_flow, write_flow
-from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
 
-FILES = {
-    "image": "image.png",
-    "noise": "noise.safetensors",
-    "attention": "attention.safetensors",
-    "twin": "twin.png",
-    "mask_odise": "mask_odise.png",
-    "clusters": "clusters.png",
-    "mask_self_attn": "mask_self_attn.png",
-    "mask": "mask_self_attn_erosion.png",
-    "hint": "hint.png",
-    "flow": "flow.npz",
-    "flow_color": "synthesized_flow.png",
-    "video": "video.mp4",
-    "summary": "summary.png",
-}
-MASKS = ("mask_odise", "mask_self_attn", "mask")
+SUMMARY = Picture("summary", "summary.png")  # the stages side by side, written by data.summary
 
 
 class Experiment:
     """One folder of artifacts. Every write is atomic; reading a missing one says so by name.
 
     root, name: the folder is root/name; a name with a path in it raises ValueError.
-    `kept` holds what is passed between stages of one run in memory only (s1's features for s2); it may be empty.
+    artifacts: what the folder may hold, in the order of the stages that make it.
     """
 
-    def __init__(self, root, name):
+    def __init__(self, root: str | Path, name: str, artifacts: tuple[Artifact, ...]):
         if not re.fullmatch(r"[\w .+-]+", name) or name.strip(". ") == "":
             raise ValueError(
                 f"experiment_name {name!r} is not a plain name; use letters, digits, '-', '_' "
                 "and give the folder above it in exp_path_root"
             )
         self.folder = Path(root) / name
-        self.kept = {}
+        self.artifacts = {artifact.name: artifact for artifact in (*artifacts, SUMMARY)}
 
-    def path(self, artifact):
-        return self.folder / FILES[artifact]
+    def path(self, artifact: str) -> Path:
+        return self.folder / self.artifacts[artifact].file
 
-    def has(self, artifact):
+    def has(self, artifact: str) -> bool:
         return self.path(artifact).is_file()
 
-    def read(self, *artifacts):
+    def read(self, *artifacts: str):
         """The artifacts in order (one alone is not wrapped in a tuple)."""
         values = tuple(self._read(artifact) for artifact in artifacts)
         return values[0] if len(values) == 1 else values
@@ -77,31 +41,11 @@ class Experiment:
         path = self.path(artifact)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; run the stage that makes it first")
-        if artifact in MASKS:
-            return read_mask(path)
-        if path.suffix == ".png":
-            return read_image(path)
-        if path.suffix == ".npz":
-            return read_flow(path)
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}); run the stage that makes it again") from error
-        return tensors if set(tensors) != {"data"} else tensors["data"]
+        return self.artifacts[artifact].read(path)
 
     def write(self, **artifacts):
-        for artifact, value in artifacts.items():
-            path = self.path(artifact)
-            if artifact in MASKS:
-                write_mask(path, value)
-            elif path.suffix == ".png":
-                write_image(path, value)
-            elif path.suffix == ".npz":
-                write_flow(path, value)
-            else:
-                tensors = value if isinstance(value, dict) else {"data": value}
-                with atomic(path) as temporary:
-                    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+        for name, value in artifacts.items():
+            self.artifacts[name].write(self.path(name), value)
 
     # ------------------------------------------------------------------ the user's own files
 
@@ -155,6 +99,8 @@ class Experiment:
 
     def note(self, stage, needs, makes, options):
         """Record that `stage` ran: no dates and no durations, so that equal runs leave equal files."""
+        import torch
+
         record = self.record()
         record["versions"] = {"torch": torch.__version__}
         record.setdefault("stages", {})[stage] = {
@@ -162,7 +108,6 @@ class Experiment:
             "made": {a: sha256(self.path(a)) for a in makes if self.has(a)},
             "options": options,
         }
-        record["stages"] = dict(sorted(record["stages"].items()))
         record["given"] = [artifact for artifact in record.get("given", ()) if artifact not in makes]
         self._save(record)
 
@@ -171,11 +116,11 @@ class Experiment:
             temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     def stale(self):
-        """Stages whose inputs are no longer the ones they read, and those that read what such a stage made; in
-        order.
-        """
-        found, doubtful = [], set()
-        for name, entry in sorted(self.record().get("stages", {}).items()):
+        """Stages whose inputs are no longer the ones they read, and those that read what such stages made, in order."""
+        found, doubtful, order = [], set(), list(self.artifacts)
+        stages = self.record().get("stages", {}).items()
+        known = {name: [order.index(a) for a in entry["made"] if a in order] for name, entry in stages}
+        for name, entry in sorted(stages, key=lambda item: min(known[item[0]], default=len(order))):
             if any(
                 a in doubtful or self.has(a) and sha256(self.path(a)) != digest for a, digest in entry["read"].items()
             ):

@@ -74,6 +74,17 @@ def direction_hint(mask, angle, speed=1.0):
     return velocity[:, None, None] * mask
 
 
+def prompt_hint(prompt: str, mask: torch.Tensor, speed: float, seed: int) -> torch.Tensor:
+    """The direction clause of a prompt as a hint [2,H,W], `speed` px/frame everywhere inside the mask.
+
+    Raises ValueError where the prompt names no direction.
+    """
+    phrase, _ = find_direction(prompt)
+    if phrase is None:
+        raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
+    return direction_hint(mask, sample_angle(phrase, seed), speed)
+
+
 def blended_hint(flow, n_clusters, seed=5):
     """Guess a dense flow from a few points of it, as a user's arrows would: the training hint.
 

@@ -1,38 +1,47 @@
 """summary.png: the stages of a run side by side."""
 
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from text2cinemagraph.data.artifacts import Panel
+from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import flow_to_color
-from text2cinemagraph.data.media import read_video, to_uint8
+from text2cinemagraph.data.media import to_uint8
+from text2cinemagraph.data.videos import read_video
 
 SIDE, BAND, GAP = 256, 22, 6  # px: height of the pictures, of the words above them, between them
 BACK, INK, TINT = (24, 24, 26), (235, 235, 235), (1.0, 0.25, 0.2)
 
 
-def summary(experiment, video_frame=15):
+def summary(experiment: Experiment, panels: Sequence[Panel], video_frame: int = 15) -> np.ndarray | None:
     """What an experiment folder holds by now, as one picture, uint8 [H,W,3]; None for an empty folder.
 
-    video_frame: the frame of the clip that is shown; the last panel shows how much each pixel changes over the clip.
+    video_frame: the frame of a clip that is shown; beside it stands how much each pixel changes over the clip.
     """
-    panels = [(label, make(experiment)) for label, needs, make in PANELS if all(experiment.has(a) for a in needs)]
-    if experiment.has("video"):
-        panels += _clip_panels(experiment, video_frame)
-    if not panels:
+    tiles = []
+    for panel in panels:
+        if not all(experiment.has(artifact) for artifact in panel.needs):
+            continue
+        if panel.show == "clip":
+            tiles += _clip_panels(experiment.path(panel.needs[0]), panel.label, video_frame)
+        else:
+            tiles.append((panel.label, SHOWS[panel.show](experiment, panel.needs)))
+    if not tiles:
         return None
-    tiles = [_labelled(label, _scaled(picture)) for label, picture in panels]
+    tiles = [_labelled(label, _scaled(picture)) for label, picture in tiles]
     rows = [tiles[i : i + 4] for i in range(0, len(tiles), 4)]
     width = max(sum(tile.shape[1] + GAP for tile in row) - GAP for row in rows)
     return np.concatenate([_padded(_joined(row), width) for row in rows])
 
 
-def write_summary(experiment):
-    """Write summary(experiment) into its folder."""
-    sheet = summary(experiment)
+def write_summary(experiment: Experiment, panels: Sequence[Panel]) -> None:
+    """Write summary(experiment, panels) into its folder."""
+    sheet = summary(experiment, panels)
     if sheet is not None:
         with atomic(experiment.path("summary")) as path:
             Image.fromarray(sheet).save(path)
@@ -46,22 +55,21 @@ def _marked(image, mask):
     return torch.where(mask, gray * 0.45 + 0.55 * torch.tensor(TINT)[:, None, None], gray)
 
 
-PANELS = (
-    ("s1  image", ("image",), lambda e: to_uint8(e.read("image"))),
-    ("s2  twin", ("twin",), lambda e: to_uint8(e.read("twin"))),
-    ("s3  what moves", ("twin", "mask_odise"), lambda e: to_uint8(_marked(*e.read("twin", "mask_odise")))),
-    ("s4  sharpened", ("image", "mask"), lambda e: to_uint8(_marked(*e.read("image", "mask")))),
-    ("s5  flow", ("flow",), lambda e: flow_to_color(e.read("flow"))),
-)
+# What a panel shows of its artifacts: (experiment, needs) -> picture, uint8 [H,W,3].
+SHOWS = {
+    "picture": lambda experiment, needs: to_uint8(experiment.read(*needs)),
+    "marked": lambda experiment, needs: to_uint8(_marked(*experiment.read(*needs))),
+    "flow": lambda experiment, needs: flow_to_color(experiment.read(*needs)),
+}
 
 
-def _clip_panels(experiment, number):
-    frames = [frame.astype(np.int16) for frame in islice(read_video(experiment.path("video"), step=3), 40)]
+def _clip_panels(path, label, number):
+    frames = [frame.astype(np.int16) for frame in islice(read_video(path, step=3), 40)]
     change = np.max([np.abs(frame - frames[0]).mean(2) for frame in frames], axis=0)
     change = np.uint8(255 * (change / max(change.max(), 1)) ** 0.6)
     return [
-        (f"s6  frame {3 * min(number // 3, len(frames) - 1)}", np.uint8(frames[min(number // 3, len(frames) - 1)])),
-        ("s6  change over the clip", np.repeat(change[..., None], 3, 2)),
+        (f"{label}frame {3 * min(number // 3, len(frames) - 1)}", np.uint8(frames[min(number // 3, len(frames) - 1)])),
+        (f"{label}change over the clip", np.repeat(change[..., None], 3, 2)),
     ]
 
 

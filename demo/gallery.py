@@ -18,9 +18,9 @@ from html import escape
 from pathlib import Path
 
 from text2cinemagraph import inference_t2c
-from text2cinemagraph.data.experiment import FILES
 from text2cinemagraph.data.files import atomic, sha256
 from text2cinemagraph.data.hint import find_direction
+from text2cinemagraph.inference_t2c import FILES
 from text2cinemagraph.options.cli import run_main
 from tqdm import tqdm
 

@@ -1,7 +1,6 @@
 """A latent diffusion model of the Stable Diffusion 1.x shape: words, latents, pictures and predicted noise."""
 
 import json
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -98,9 +97,8 @@ def scheduler_alphas(scheduler):
     return scheduler.alphas_cumprod.double(), predicts
 
 
-@lru_cache(maxsize=1)
 def load_diffusion(source, runtime, ema=False, tokenizer=""):
-    """The model of a source on this disk; the last one is kept.
+    """The model of a source on this disk.
 
     source: a diffusers folder (tokenizer/, text_encoder/, vae/, unet/, scheduler/), the hub id of one that is in the
     local cache, or a single .ckpt or .safetensors file of the SD 1.x shape.   ema, tokenizer: of a single file alone:

@@ -15,11 +15,12 @@ from text2cinemagraph.img2img.diffusion import load_diffusion
 from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
 from text2cinemagraph.img2img.segment import EmptyMask, segment
 from text2cinemagraph.img2img.twin import FeaturePlan, artistic, invert_picture, twin
-from text2cinemagraph.inference_t2c import NOUNS, feature_plan
+from text2cinemagraph.inference_t2c import NOUNS
 from text2cinemagraph.mini.held_out import LOOKS, NATURAL
 from text2cinemagraph.mini.look import LookClassifier
 from text2cinemagraph.mini.scene import FLUIDS, KINDS, LABELS
 from text2cinemagraph.mini.styles import STYLE_NAMES
+from text2cinemagraph.pipeline.drawing import feature_plan
 
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
 MEANT = {
@@ -40,7 +41,7 @@ DETAIL = {
 def diffusion_of(bench):
     """The Diffusion that the options name; loaded once."""
     o = bench.options.twin_extraction
-    return load_diffusion(o.ckpt, bench.runtime, o.ema, o.tokenizer)
+    return bench.networks.get("diffusion", load_diffusion, o.ckpt, bench.runtime, o.ema, o.tokenizer)
 
 
 # ---------------------------------------------------------------- autoencoder

@@ -20,6 +20,7 @@ from text2cinemagraph.mini.held_out import examples
 from text2cinemagraph.options.cli import load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.pipeline.networks import Networks
 
 PARTS = {
     "autoencoder": drawings.autoencoder,
@@ -77,7 +78,7 @@ class Bench:
         """
         self.options, self.runtime, self.seed, self.n = options, runtime, seed, n
         self.pictures = Path(pictures) if pictures else None
-        self._scenes = {}
+        self.networks, self._scenes = Networks(keep_all=True), {}
 
     def scenes(self, split="validation", **more):
         """Held-out scenes; split "train" gives others, from which baselines and the classifier of looks are learned."""

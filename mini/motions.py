@@ -7,11 +7,10 @@ from collections import defaultdict
 import numpy as np
 import torch
 from text2cinemagraph.data.datasets import random_hint
-from text2cinemagraph.data.hint import DIRECTIONS, sample_angle
+from text2cinemagraph.data.hint import DIRECTIONS, prompt_hint, sample_angle
 from text2cinemagraph.data.media import write_image
 from text2cinemagraph.evaluate.flow_error import endpoint_error
 from text2cinemagraph.evaluate.loop_error import LoopMeter
-from text2cinemagraph.inference_t2c import direction, motion_options, video_options
 from text2cinemagraph.mini.scene import KINDS
 from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
@@ -25,7 +24,8 @@ PSNR_FRAMES = (5, 15, 30, 45)
 def _motion_model(bench, with_hint):
     o = bench.options.optical_flow
     name = o.hint_model_name if with_hint else o.model_name
-    return load_motion_model(f"{o.checkpoints_dir}/{name}", motion_options(o), bench.runtime)
+    folder = f"{o.checkpoints_dir}/{name}"
+    return bench.networks.get(name, load_motion_model, folder, o.architecture, bench.runtime)
 
 
 def flow(bench):
@@ -73,13 +73,8 @@ def directions(bench):
         errors = []
         for i, example in enumerate(scenes):
             angle = sample_angle(phrase, bench.seed + i)
-            hint = direction(
-                f"in {phrase} direction",
-                example.mask,
-                o.hint_speed or model.options.hint_speed,
-                model.options.fineSize,
-                bench.seed + i,
-            )
+            speed = (o.hint_speed or model.options.hint_speed) * min(example.mask.shape[-2:]) / model.options.fineSize
+            hint = prompt_hint(f"in {phrase} direction", example.mask, speed, bench.seed + i)
             mean = model.predict(example.image, example.mask, hint=hint)[:, example.mask[0]].mean(1)
             errors.append(_angle_between(mean, angle))
             ignored.append(_angle_between(usual[i], angle))
@@ -101,7 +96,7 @@ def video(bench):
     """
     o, n_frames = bench.options.video, 60
     kind = ("fp32" if bench.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
-    model = load_video_model(f"{o.checkpoints_dir}/{o.model_name}", video_options(o), bench.runtime, dtype=DTYPES[kind])
+    model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=DTYPES[kind])
     rows = defaultdict(list)
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):
         truth = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in example.frames]

@@ -1,14 +1,13 @@
 """s5: from one picture, its mask and (by network) a caption or a direction hint to the flow of what may move."""
 
 import dataclasses
-import functools
-import json
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
 from text2cinemagraph.data.flow import resize_flow
+from text2cinemagraph.data.media import resize_image
 from text2cinemagraph.models.networks import build_motion
 from text2cinemagraph.options.train import MotionOptions
 
@@ -99,7 +98,7 @@ class MotionModel:
         size = self._network_size(*image.shape[-2:])
         small_mask = F.interpolate(mask[None].to(device).float(), size, mode="nearest")[0]
         hint = resize_flow(hint.to(device).float(), size) if self.options.takes_hint else None
-        return motion_input(_resize_image(image.to(device), size), small_mask, hint, self.options.motion_norm)
+        return motion_input(resize_image(image.to(device), size), small_mask, hint, self.options.motion_norm)
 
     def _network_size(self, height, width):
         scale = self.options.fineSize / min(height, width)
@@ -127,15 +126,8 @@ class MotionModel:
             )
 
 
-def _resize_image(image, size):
-    """[3,H,W] to size, bilinear; antialiased, which matters when it shrinks."""
-    if image.shape[-2:] == tuple(size):
-        return image
-    return F.interpolate(image[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
-
-
 def load_motion_model(folder, options, runtime, which="latest"):
-    """The MotionModel kept in a checkpoint folder; the one loaded last stays in memory.
+    """The MotionModel kept in a checkpoint folder.
 
     folder: holds latest_net_G.safetensors and its card, or the authors' latest_net_G.pth.
     options: MotionOptions or any object with some of its fields; counts where the card is silent (the authors' file has
@@ -143,13 +135,8 @@ def load_motion_model(folder, options, runtime, which="latest"):
     runtime: Runtime; flow is computed in float32 whatever its dtype, one pass being cheap.
     which: "latest", or the epoch in the file name.
     """
-    return _load(str(folder), as_key(options), runtime, which)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(folder, options_json, runtime, which):
     state_dict, card = read_checkpoint(folder, which)
-    wanted = json.loads(options_json)
+    wanted = plain(options)
     options = options_of(MotionOptions, card, wanted)
     net = build_motion(options)
     load_weights(net, state_dict, folder)
@@ -173,10 +160,9 @@ def _load(folder, options_json, runtime, which):
     return MotionModel(net.to(runtime.device).eval().requires_grad_(False), options, text_encoder, tokenizer)
 
 
-def as_key(options):
-    """The plain values of an options object, as a string that lru_cache can compare."""
-    values = dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(options or {})
-    return json.dumps(values, sort_keys=True, default=str)
+def plain(options) -> dict:
+    """An options object, a dict or None as a dict of plain values."""
+    return dataclasses.asdict(options) if dataclasses.is_dataclass(options) else dict(options or {})
 
 
 def options_of(kind, card, wanted=None):

@@ -1,14 +1,11 @@
 """s6: from one picture and its flow to a looping clip, by symmetric splatting."""
 
-import functools
-import json
-
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
 from text2cinemagraph.models.engines import ENGINES, make_decoder
 from text2cinemagraph.models.euler import displacements, displacements_reversed
-from text2cinemagraph.models.motion import as_key, options_of
+from text2cinemagraph.models.motion import options_of, plain
 from text2cinemagraph.models.networks import build_video
 from text2cinemagraph.options.train import VideoOptions
 from text2cinemagraph.softmax_splatting import splat_blend
@@ -173,18 +170,13 @@ def composite(frame, image, mask, feather=2):
 
 
 def load_video_model(folder, options, runtime, which="latest", dtype=torch.float32):
-    """The VideoModel kept in a checkpoint folder, folded for inference; the one loaded last stays in memory.
+    """The VideoModel kept in a checkpoint folder, folded for inference.
 
     folder, options, runtime, which: as for load_motion_model, with VideoOptions.   dtype: of the network alone;
     splatting is float32.
     """
-    return _load(str(folder), as_key(options), runtime, which, dtype)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(folder, options_json, runtime, which, dtype):
     state_dict, card = read_checkpoint(folder, which)
-    options = options_of(VideoOptions, card, json.loads(options_json))
+    options = options_of(VideoOptions, card, plain(options))
     net = build_video(options)
     load_weights(net, state_dict, folder)
     return VideoModel(net.fold().to(runtime.device, dtype, memory_format=torch.channels_last), options)

@@ -6,8 +6,11 @@ import torch
 from PIL import Image
 from text2cinemagraph.data.animation import ClipWriter, durations, write_animation
 from text2cinemagraph.data.experiment import Experiment
-from text2cinemagraph.data.media import read_video
 from text2cinemagraph.data.summary import summary, write_summary
+from text2cinemagraph.data.videos import read_video
+from text2cinemagraph.inference_t2c import ARTIFACTS, STAGES
+
+PANELS = [panel for stage in STAGES for panel in stage.panels]
 
 
 def clip(count=12, side=64):
@@ -76,17 +79,17 @@ def test_an_interrupted_clip_leaves_the_old_one(tmp_path):
 
 
 def test_the_summary_shows_what_is_there(tmp_path):
-    experiment = Experiment(tmp_path, "one")
-    assert summary(experiment) is None
+    experiment = Experiment(tmp_path, "one", ARTIFACTS)
+    assert summary(experiment, PANELS) is None
     mask = torch.zeros(1, 40, 60, dtype=torch.bool)
     mask[:, 20:] = True
     experiment.write(image=torch.rand(3, 40, 60))
-    small = summary(experiment)
+    small = summary(experiment, PANELS)
     experiment.write(twin=torch.rand(3, 40, 60), mask_odise=mask, mask=mask, flow=mask * torch.ones(2, 1, 1))
     with ClipWriter(experiment.path("video")) as writer:
         for frame in clip(20, 64):
             writer.write(frame)
-    write_summary(experiment)
+    write_summary(experiment, PANELS)
     sheet = np.asarray(Image.open(tmp_path / "one" / "summary.png"))
     assert sheet.dtype == np.uint8 and sheet.shape[1] == 4 * 384 + 3 * 6 and sheet.shape[0] == 2 * small.shape[0]
-    assert (sheet == summary(experiment)).all()
+    assert (sheet == summary(experiment, PANELS)).all()

@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from text2cinemagraph import inference_t2c
-from text2cinemagraph.data.experiment import FILES
-from text2cinemagraph.data.media import read_image, read_mask, read_video, to_uint8, write_image, write_mask
+from text2cinemagraph.data import animation
+from text2cinemagraph.data.media import read_image, read_mask, to_uint8, write_image, write_mask
+from text2cinemagraph.data.videos import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
@@ -66,7 +67,7 @@ def photo(tmp_path_factory):
 
 
 def test_all_makes_every_file(made):
-    assert {FILES[a] for s in inference_t2c.STAGES for a in s.makes} <= set(digests(made))
+    assert {artifact.file for stage in inference_t2c.STAGES for artifact in stage.makes} <= set(digests(made))
     assert not [p for p in made.iterdir() if ".part" in p.name]
     frames = list(read_video(made / "video.mp4"))
     assert len(frames) == 6 and frames[0].shape == (256, 256, 3)
@@ -136,16 +137,16 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
     np.savez(tmp_path / "flow.npz", np.stack([mask[0].numpy() * 1.5, mask[0].numpy() * 0.0]).astype(np.float32))
     frames = []
 
-    class Kept(inference_t2c.ClipWriter):  # what goes to the encoder, before it loses anything
+    class Kept(animation.ClipWriter):  # what goes to the encoder, before it loses anything
         def write(self, frame):
             frames.append(to_uint8(frame))
             super().write(frame)
 
-    original, inference_t2c.ClipWriter = inference_t2c.ClipWriter, Kept
+    original, animation.ClipWriter = animation.ClipWriter, Kept
     try:
         run(tmp_path, "--image", photo / "photo.png", "--flow", tmp_path / "flow.npz")
     finally:
-        inference_t2c.ClipWriter = original
+        animation.ClipWriter = original
     still, moving = ~mask[0].numpy(), mask[0].numpy()
     source = np.asarray(Image.open(photo / "photo.png"))
     assert all((frame[still] == source[still]).all() for frame in frames)

@@ -1,0 +1,109 @@
+"""The door of inference_t2c.py: its command line, and the mistakes that can be told before anything is loaded."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from text2cinemagraph.options.cli import Parser, all_options, load_options
+from text2cinemagraph.options.inference import InferenceOptions
+
+if TYPE_CHECKING:
+    from text2cinemagraph.data.experiment import Experiment
+    from text2cinemagraph.pipeline.stages import Stage
+
+
+def read_command_line(
+    argv: list[str] | None, description: str, stages: tuple[Stage, ...]
+) -> tuple[InferenceOptions, tuple[str, ...]]:
+    """The options and the names of the chosen stages.  argv: None = the process's own."""
+    parser = Parser(
+        usage="python inference_t2c.py [--config YAML] [--stage s1-s6] [section.key=value ...]; --help shows all flags",
+        description=description,
+        epilog=f"section.key=value, also the keys of the YAML:\n{all_options(InferenceOptions)}",
+    )
+    parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
+    parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
+    parser.add_argument("--use_hint", action="store_true", help='follow "in left to right direction" in the prompt')
+    parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
+    parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
+    parser.add_argument("--image", help="your picture, in place of s1's")
+    parser.add_argument("--twin", help="your twin, in place of s2's")
+    parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
+    parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
+    parser.add_argument("--mask_labels", help='in --mask, a file of labels: which may move, such as "1, 15"')
+    parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo, KITTI png), in place of s5's")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any option of options/inference.py")
+    flags = parser.parse_intermixed_args(argv)
+    overrides = list(flags.overrides)
+    named = {
+        "twin_extraction.prompt": flags.prompt,
+        "twin_extraction.experiment_name": flags.name,
+        "inputs.image": flags.image,
+        "inputs.twin": flags.twin,
+        "inputs.mask": flags.mask,
+        "inputs.flow": flags.flow,
+        "optical_flow.use_hint": "true" if flags.use_hint else None,
+        "inputs.invert_mask": "true" if flags.invert_mask else None,
+        "inputs.mask_labels": flags.mask_labels,
+    }
+    overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
+    if flags.prompt is not None and not any(text.startswith("twin_generation.prompt=") for text in overrides):
+        overrides.append(
+            "twin_generation.prompt="
+        )  # the YAML's belongs to the YAML's prompt: take the nouns of this one
+    options = load_options(InferenceOptions, flags.config, overrides)
+    options.inputs.image = options.inputs.image or options.twin_extraction.init_img
+    return options, chosen_stages(flags.stage, stages)
+
+
+def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
+    """ "all", "s3" or "s3-s6" -> the names, in the order of the table."""
+    names = tuple(stage.name for stage in stages)
+    first, dash, last = (f"{names[0]}-{names[-1]}" if text == "all" else text).partition("-")
+    last = last if dash else first
+    if first not in names or last not in names or names.index(last) < names.index(first):
+        raise ValueError(f"--stage {text} is unknown; use all, one of {', '.join(names)}, or a span such as s3-s6")
+    return names[names.index(first) : names.index(last) + 1]
+
+
+def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
+    """Mistakes in the prompt are told before anything is computed."""
+    from text2cinemagraph.data.hint import DIRECTIONS, find_direction
+
+    prompt, (phrase, _) = options.twin_extraction.prompt, find_direction(options.twin_extraction.prompt)
+    if "s1" in chosen and not options.inputs.image and not prompt.strip():
+        raise ValueError('the prompt is empty; give --prompt "a river …" or twin_extraction.prompt in the YAML')
+    if "s5" in chosen and not options.inputs.flow and options.optical_flow.use_hint and phrase is None:
+        raise ValueError(
+            f'--use_hint needs a direction in the prompt, found none in "{prompt}"; write e.g. '
+            f'"flowing in left to right direction"; known directions: {"; ".join(DIRECTIONS)}'
+        )
+    t = options.twin_generation
+    if "s2" in chosen and t.num_ddim_sampling_steps not in (None, options.twin_extraction.ddim_steps):
+        raise ValueError(
+            f"twin_generation.num_ddim_sampling_steps={t.num_ddim_sampling_steps}, twin_extraction.ddim_steps="
+            f"{options.twin_extraction.ddim_steps}: source and twin walk the same steps; leave the former empty"
+        )
+    if "s5" in chosen and phrase and not options.optical_flow.use_hint:
+        print(f'note: the prompt names a direction ("{phrase}"); it is followed only with --use_hint')
+
+
+def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
+    """The networks of the last stages are looked for before the first one has drawn for minutes."""
+    from text2cinemagraph.data.checkpoint import find_checkpoint
+
+    if "s5" in chosen and not options.inputs.flow:
+        find_checkpoint(options.optical_flow.folder)
+    if "s6" in chosen:
+        find_checkpoint(options.video.folder)
+
+
+def settle_seed(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment) -> None:
+    """seed=-1: drawn once per picture, told and written down, so that the picture can be made again."""
+    o = options.twin_extraction
+    if o.seed < 0:
+        before = None if "s1" in chosen else experiment.options_of("s1")
+        o.seed = before["twin_extraction"]["seed"] if before else random.SystemRandom().randrange(2**31)
+        if not before:
+            print(f"seed: {o.seed} (drawn, because twin_extraction.seed is -1)")

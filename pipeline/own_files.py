@@ -1,0 +1,78 @@
+"""The user's own files: checked together, then laid in the place of what a stage would make."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from text2cinemagraph.data.flow import read_own_flow
+from text2cinemagraph.data.media import read_image, read_mask
+
+if TYPE_CHECKING:
+    import torch
+    from text2cinemagraph.data.experiment import Experiment
+    from text2cinemagraph.options.inference import InferenceOptions, TwinExtraction
+
+
+def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment) -> frozenset[str]:
+    """Check the user's own files, all of them before the first is copied, and lay them into the experiment folder.
+
+    A picture of your own is its own twin, unless you give one or s2 draws one.  Returns the names of
+    the artifacts given.
+    """
+    o, inverting = options.inputs, options.twin_extraction.inversion_steps > 0
+    if (o.invert_mask or o.mask_labels) and not o.mask:
+        flag = "--invert_mask" if o.invert_mask else "--mask_labels"
+        raise ValueError(f"{flag} says how to read --mask, but no mask is given")
+    limit = {"max_megapixels": o.max_megapixels}
+    if "s1" in chosen and not o.image:
+        experiment.forget("image", "twin")  # an earlier run's own picture: this one is drawn
+    image = read_image(o.image, **limit, animated=True) if o.image else None
+    drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
+    twin_image = read_image(o.twin, **limit) if o.twin else None if drawn else image
+    size = picture_size(image, options.twin_extraction, chosen, experiment)
+    flow = read_own_flow(o.flow, size, **limit) if o.flow else None
+    labels = tuple(label.strip() for label in o.mask_labels.split(",") if label.strip())
+    mask = read_mask(o.mask, size, o.invert_mask, labels=labels, **limit) if o.mask else None
+    if mask is None and flow is not None and ("s1" in chosen or not experiment.has("mask")):
+        mask = (flow != 0).any(0, keepdim=True)  # s6 needs to know what may move: whatever your flow moves
+    if mask is not None and not mask.any():
+        raise ValueError(
+            f"{o.mask or o.flow} marks nothing to move (one value everywhere); paint white what may move, on black"
+        )
+    if o.mask and mask.all():
+        print(f"note: {o.mask} marks the whole picture; if black was meant to move, add --invert_mask")
+    if size and twin_image is not None and tuple(twin_image.shape[-2:]) != size:
+        raise ValueError(
+            f"the twin {o.twin} is {size_text(twin_image)}, the picture {size[1]}x{size[0]}; they must match"
+        )
+    given = {
+        name: value
+        for name, value in (("image", image), ("twin", twin_image), ("mask", mask), ("flow", flow))
+        if value is not None
+    }
+    experiment.give(**given)
+    return frozenset(given)
+
+
+def picture_size(
+    image: torch.Tensor | None, o: TwinExtraction, chosen: tuple[str, ...], experiment: Experiment
+) -> tuple[int, int] | None:
+    """(H, W) of the picture that the user's files must match: given, about to be made by s1, or already there."""
+    if image is None and "s1" in chosen:
+        return o.H, o.W
+    if image is None and experiment.has("image"):
+        image = experiment.read("image")
+    return None if image is None else tuple(image.shape[-2:])
+
+
+def check_mask(mask: torch.Tensor, image: torch.Tensor, path) -> None:
+    """A mask must have the picture's size and mark something."""
+    if mask.shape[-2:] != image.shape[-2:]:
+        raise ValueError(f"{path} is {size_text(mask)}, the picture {size_text(image)}; they must match")
+    if not mask.any():
+        raise ValueError(f"{path} is black everywhere: nothing may move; run s3 and s4 again or give --mask")
+
+
+def size_text(tensor: torch.Tensor) -> str:
+    """Width x height, as people say it."""
+    return f"{tensor.shape[-1]}x{tensor.shape[-2]}"
