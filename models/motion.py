@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
+from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint, weights_of
 from text2cinemagraph.data.flow import resize_flow
 from text2cinemagraph.data.media import resize_image
 from text2cinemagraph.models.networks import build_motion
@@ -192,9 +192,14 @@ def load_text_encoder(folder, runtime):
     """(tokenizer, text encoder) of a diffusers folder, frozen, float32."""
     from transformers import AutoTokenizer, CLIPTextModel  # a heavy import, needed only by networks that read
 
+    _, variant = weights_of(Path(folder) / "text_encoder")
     tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer", local_files_only=True)
     text_encoder, report = CLIPTextModel.from_pretrained(
-        Path(folder) / "text_encoder", dtype=torch.float32, local_files_only=True, output_loading_info=True
+        Path(folder) / "text_encoder",
+        variant=variant or None,
+        dtype=torch.float32,
+        local_files_only=True,
+        output_loading_info=True,
     )
     if report["missing_keys"]:  # transformers would fill them at random with a mere warning
         raise ValueError(
