@@ -1,4 +1,4 @@
-"""Fetching against a local server that plays plain files, Drive and the hub: whole, or one sentence with the next step."""
+"""Fetching against a local server that plays files, Drive and the hub: whole, or one sentence with the next step."""
 
 import hashlib
 import io
