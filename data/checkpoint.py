@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from text2cinemagraph.data.files import atomic, sha256
 from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.places import located
 
 # A name only this network has, the most particular first.
 SIGNS = {
@@ -105,7 +106,7 @@ def read_checkpoint(source, which="latest"):
 
 def find_checkpoint(source, which="latest"):
     """The weights file of a folder (or the file itself); FileNotFoundError that says what to fetch."""
-    source = Path(source)
+    source = located(source)
     if source.is_file():
         return source
     candidates = [source / f"{which}_net_G{suffix}" for suffix in (".safetensors", ".pth")]

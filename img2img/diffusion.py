@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import weights_of
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.img2img.single_file import read_single_file, tokenizer_folder
+from text2cinemagraph.options.places import located
 from transformers import CLIPTextModel, CLIPTokenizer
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
@@ -108,7 +109,7 @@ def load_diffusion(source, runtime, ema=False, tokenizer=""):
     Raises FileNotFoundError that says what to fetch; ValueError for a damaged or unsuitable source.
     """
     try:
-        path = Path(source)
+        path = located(source)
         parts = (
             _single_file(path, ema, tokenizer, runtime)
             if path.is_file()

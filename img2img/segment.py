@@ -11,6 +11,7 @@ from text2cinemagraph.data.checkpoint import weights_of
 from text2cinemagraph.img2img.odise import lacking_parts, odise
 from text2cinemagraph.img2img.odise_package import odise_package
 from text2cinemagraph.img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
+from text2cinemagraph.options.places import located
 from tqdm import tqdm
 
 
@@ -77,8 +78,10 @@ def choose_backend(backend, checkpoint):
     if backend != "auto":
         if backend not in BACKENDS:
             raise ValueError(f"odise.backend={backend!r} is unknown; choose auto, {', '.join(BACKENDS)}")
-        return backend, str(checkpoint) or BACKENDS[backend].checkpoint
+        place = checkpoint or BACKENDS[backend].checkpoint
+        return backend, str(located(place)) if place else ""
     if checkpoint:
+        checkpoint = located(checkpoint)
         return _backend_of(checkpoint), str(checkpoint)
     passed_over = []
     for name, entry in BACKENDS.items():

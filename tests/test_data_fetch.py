@@ -161,6 +161,14 @@ def test_an_archive_that_lies_there_is_used_and_nobody_is_asked(served, tmp_path
     assert fetch(source, tmp_path) and not lacking(source, tmp_path) and not handler.seen
 
 
+def test_half_an_archive_that_lies_there_is_fetched_again(served, tmp_path, capsys):
+    source = SOURCES["authors"]
+    served(drive={source.url: authors_tar()})
+    (tmp_path / "checkpoints.tar").write_bytes(authors_tar()[:700])
+    assert fetch(source, tmp_path) and "not whole" in capsys.readouterr().out
+    assert not list(tmp_path.glob("checkpoints*"))
+
+
 def test_a_tar_cannot_write_elsewhere_and_a_broken_one_is_told(tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as tar:
         info = tarfile.TarInfo("../outside.txt")
