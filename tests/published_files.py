@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Published files made small: sd-v1-4-full-ema.ckpt, diffusers folders, a server that plays hub and Drive."""
-=======
-"""Published files made small: a .ckpt as sd-v1-4-full-ema.ckpt is, diffusers folders, a server that plays hub."""
->>>>>>> main
 
 import json
 import pickletools
