@@ -163,6 +163,7 @@ def s6_video(options, experiment, state):
     from text2cinemagraph.models.video import composite, load_video_model
     from text2cinemagraph.options.runtime import dtype_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
+    from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
     o = options.video
     image, flow, mask = experiment.read("image", "flow", "mask")
@@ -185,6 +186,8 @@ def s6_video(options, experiment, state):
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
             video.write(composite(frame, image, mask) if o.composite else frame)
+    if compiled := COMPILE_TIMES.told():
+        tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
 
 # One row a stage: all that the rest of the house knows of it (pipeline/stages.py says what each column means).
