@@ -276,7 +276,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; finished files stay, the rest is made again by the next run", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         text = _told(error)
         if os.environ.get("T2C_DEBUG") or text is None:
             raise
@@ -288,7 +288,7 @@ def _told(error) -> str | None:
     """The line for an error that a user can do something about; None for one of the program's own."""
     if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
         return f"not enough memory ({shown(error, 90)}); take a smaller size, fewer frames or a smaller batch"
-    return None if isinstance(error, RuntimeError) else str(error)
+    return str(error) if isinstance(error, (ValueError, OSError, ImportError)) else None
 
 
 # How torch's allocators, numpy and OpenCV say that there is no memory left.
