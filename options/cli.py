@@ -296,6 +296,12 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", 
 
 
 def one_line(text: str) -> str:
-    """A message as one line of at most LONGEST_LINE characters with "error: "; a longer one loses its middle."""
-    text, room = " ".join(text.split()), LONGEST_LINE - len("error: ") - 1
+    """A message as one line of less than LONGEST_LINE characters with "error: ".
+
+    A longer one loses the beginnings of long paths, and then its middle.
+    """
+    words, room = text.split(), LONGEST_LINE - len("error: ") - 1
+    if len(" ".join(words)) > room:
+        words = [word if len(word) <= 60 else f"...{word[-55:]}" for word in words]
+    text = " ".join(words)
     return text if len(text) <= room else f"{text[: room - 85]} ... {text[-80:]}"

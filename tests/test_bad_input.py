@@ -6,6 +6,7 @@ The rows come from 916 tries over all scripts. Limits of numbers are not listed 
 import dataclasses
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from text2cinemagraph.data.media import write_image, write_mask
 from text2cinemagraph.options.cli import LONGEST_LINE, run_main
-from text2cinemagraph.options.fields import kind_of
+from text2cinemagraph.options.fields import full_name, kind_of
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.train import MotionApply, MotionTrain, VideoApply, VideoTrain
 
@@ -58,11 +59,19 @@ def beyond_the_limits(cls):
             yield field.name, f"[{value}]" if kind.is_list and value != "" else value
 
 
+def one_each(cls):
+    """(name, value) for every option once: another kind of mistake for each."""
+    wrong = {}
+    for name, value in beyond_the_limits(cls):
+        wrong.setdefault(name, []).append(value)
+    return [(name, values[i % len(values)]) for i, (name, values) in enumerate(wrong.items())]
+
+
+SECTIONS = [section.default_factory for section in dataclasses.fields(InferenceOptions)]
 LIMITS = [
-    (*PIPELINE, f"{section.name}.{name}={value}")
-    for section in dataclasses.fields(InferenceOptions)
-    for name, value in beyond_the_limits(section.default_factory)
-] + [(script, f"--{name}={value}") for script, cls in FLAT.items() for name, value in beyond_the_limits(cls)]
+    *((*PIPELINE, f"{cls.SECTION}.{name}={value}") for cls in SECTIONS for name, value in one_each(cls)),
+    *((script, f"--{name}={value}") for script, cls in FLAT.items() for name, value in one_each(cls)),
+]
 
 ODD = [
     *(
@@ -242,6 +251,20 @@ def contents(folder):
 def test_limits_of_every_option(refused, words):
     name = words[-1].lstrip("-").partition("=")[0]
     assert name.rpartition(".")[2] in refused(*words)
+
+
+@pytest.mark.parametrize("cls", [*SECTIONS, *FLAT.values()], ids=lambda cls: cls.__name__)
+def test_all_limits_hold_in_python_too(cls):
+    """As a card or a program gives values, with the types that JSON has."""
+    for name, value in beyond_the_limits(cls):
+        kind = kind_of(cls, name)
+        try:
+            value = json.loads(str(value).replace("nan", "NaN").replace("inf", "Infinity"))
+        except ValueError:
+            pass
+        if not (kind.scalar is float and value is True):
+            with pytest.raises(ValueError, match=f"^{re.escape(full_name(cls, name))}"):
+                cls(**{name: value})
 
 
 @pytest.mark.parametrize("words", ODD, ids=lambda words: " ".join(words)[:60].encode("ascii", "replace").decode())
