@@ -161,7 +161,7 @@ def s6_video(options, experiment, state):
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
     from text2cinemagraph.models.video import composite, load_video_model
-    from text2cinemagraph.options.runtime import DTYPES
+    from text2cinemagraph.options.runtime import dtype_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
 
     o = options.video
@@ -179,7 +179,7 @@ def s6_video(options, experiment, state):
         )
     kind = ("fp32" if state.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
     model = state.networks.get(
-        "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", DTYPES[kind]
+        "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
     )
     frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:

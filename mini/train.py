@@ -11,7 +11,6 @@ from there (unet: else from exported weights), until --minutes in all. Each comm
 card.json in <output>/diffusion (a diffusers folder, once all of it is trained) or <output>/segmenter (a transformers folder).
 """
 
-import argparse
 import hashlib
 import shutil
 import sys
@@ -31,7 +30,7 @@ from text2cinemagraph.mini.scenes import read_scenes, to_tensor
 from text2cinemagraph.mini.sharpen import sharpen
 from text2cinemagraph.mini.train_segmenter import SEGMENTER, segmenter_processor, train_segmenter
 from text2cinemagraph.mini.training import Training, cosine, late_decay, read_json, write_json
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import hardware
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
@@ -441,7 +440,7 @@ TRAINERS = {
 
 def main(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m mini.train", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m mini.train", description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=TRAINERS)
     parser.add_argument("--data", default="dataset/procedural_data/train", help="folder of mini.procedural")
     parser.add_argument("--validation", help="folder to score on (default: validation beside --data, if it is there)")
