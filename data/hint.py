@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,15 +44,40 @@ def find_direction(prompt):
 
     Returns (phrase as in DIRECTIONS, prompt without that clause), or (None, prompt) when there is no such clause.
     """
-    match = _CLAUSE.search(prompt)
-    if match is None:
-        return None, prompt
-    phrase = re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*,[ \t]*", ", ", match.group(1).lower()))
-    before, after = prompt[: match.start()].rstrip(" \t"), prompt[match.end() :].lstrip(" \t")
+    found = find_directions(prompt)
+    return (found[0].phrase, _without(prompt, found[0])) if found else (None, prompt)
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A clause of a prompt.  phrase: one of DIRECTIONS.  start, end: where it stands in the prompt."""
+
+    phrase: str
+    start: int
+    end: int
+
+
+def find_directions(prompt: str) -> list[Direction]:
+    """All clauses "in <phrase> direction" of a prompt, in order."""
+    return [
+        Direction(re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*,[ \t]*", ", ", match.group(1).lower())), *match.span())
+        for match in _CLAUSE.finditer(prompt)
+    ]
+
+
+def without_directions(prompt: str) -> str:
+    """The prompt without any clause: what s1 draws, because Stable Diffusion would paint the words."""
+    while found := find_directions(prompt):
+        prompt = _without(prompt, found[0])
+    return prompt
+
+
+def _without(prompt, clause):
+    before, after = prompt[: clause.start].rstrip(" \t"), prompt[clause.end :].lstrip(" \t")
     if not before:
-        return phrase, after.lstrip(" \t,")
+        return after.lstrip(" \t,")
     gap = " " if after and after[0] not in ",.;:!?\n" else ""
-    return phrase, before + gap + after
+    return before + gap + after
 
 
 def sample_angle(phrase, seed):
