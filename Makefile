@@ -2,6 +2,7 @@
 # make test          the test suite;   make test-slow: with the tests that take minutes each (T2C_SLOW=1)
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
 # make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
+# make gpu-check   what only a graphics card can show: kernels, speed, training; at most 8 minutes on one
 # make readme-assets   every picture and number of the README, with the weights in this repository
 # make mini          renders the landscapes and trains the small family anew, in checkpoints/own, in seven hours on two cores; interrupted, it goes on
 # All make .venv on the first run and reuse it afterwards.
@@ -11,7 +12,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph train-mini-check readme-assets mini test test-slow checkpoints lint clean
+.PHONY: cinemagraph gpu-check train-mini-check readme-assets mini test test-slow checkpoints lint clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
@@ -24,6 +25,10 @@ test-slow: $(VENV)/.installed
 
 checkpoints: $(VENV)/.installed
 	$(RUN) -m data.fetch all
+
+gpu-check: $(VENV)/.installed
+	$(RUN) -m pip install --quiet -r requirements-gpu.txt
+	$(RUN) -m benchmarks.gpu_check
 
 train-mini-check: $(VENV)/.installed
 	$(RUN) -m benchmarks.train_check

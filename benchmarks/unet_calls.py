@@ -83,14 +83,18 @@ class Untrained(Diffusion):
         return F.interpolate(latent[:, :3], scale_factor=8).clamp(0, 1)
 
 
+def untrained_diffusion():
+    """The model with random weights, on torch's default device."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    return Untrained(None, None, None, unet.eval().requires_grad_(False), scheduler.alphas_cumprod.double().cpu())
+
+
 def of_published_shape(steps, size):
     """s1 and s2 with the published plan on 859.5 million random weights; few steps, since every step costs the same."""
-    torch.manual_seed(0)
-    unet = (
-        UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval().requires_grad_(False)
-    )
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    diffusion = Untrained(None, None, None, unet, scheduler.alphas_cumprod.double())
+    diffusion = untrained_diffusion()
+    unet = diffusion.unet
     plan, noise = feature_plan(InferenceOptions()), torch.randn(1, 4, size // 8, size // 8)
     with tempfile.TemporaryDirectory() as root, torch.inference_mode(), counted(unet) as rows:
         made = artistic(diffusion, noise, "source", 5.0, steps, plan, feature_memory=64e9)

@@ -25,6 +25,7 @@ SIGNS = {
     "a diffusion U-Net": "down_blocks.",
 }
 FETCH = "fetch the authors' networks (python -m data.fetch authors), so that checkpoints/<name>/latest_net_G.pth exists, or train one"
+SHRINK, LEAST = 20, 10**9  # a file may claim so many times its bytes, and so many bytes more
 FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric")
 
 
@@ -129,6 +130,8 @@ def _load_torch(path):
     """torch.load of data alone. Lightning's bookkeeping, which .ckpt files carry beside their tensors, is replaced by Ignored."""
     if not zipfile.is_zipfile(path):
         return torch.load(path, map_location="cpu", weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        _check_unpacked(sum(member.file_size for member in archive.infolist()), path)
     named = [
         name for name in torch.serialization.get_unsafe_globals_in_checkpoint(path) if name.split(".")[0] in FRAMEWORKS
     ]
@@ -145,6 +148,8 @@ def read_tensors(path):
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except Exception as error:  # a damaged file makes these parsers raise nearly anything
+        if "it was not loaded" in str(error):
+            raise
         if "GLOBAL" in str(error):
             raise ValueError(
                 f"{path} holds more than tensors (pickled objects can run code) and was not opened; "
@@ -157,7 +162,29 @@ def read_tensors(path):
         content = content["model"]
     if not isinstance(content, dict) or not content or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise ValueError(f"{path} holds no state dict; expected a mapping of names to tensors")
-    return dict(content)
+    _check_unpacked(sum(tensor.numel() * tensor.element_size() for tensor in content.values()), path)
+    return unwrapped(content)
+
+
+def _check_unpacked(size, path):
+    """ValueError for a file that claims far more bytes than it has: weights do not shrink in an archive."""
+    if size > SHRINK * path.stat().st_size + LEAST:
+        raise ValueError(
+            f"{path} has {path.stat().st_size / 1e6:.1f} MB and claims {size / 1e9:.0f} GB of weights; it was not loaded"
+        )
+
+
+def unwrapped(state_dict: dict) -> dict:
+    """The state dict without what torch.compile (`_orig_mod.`, anywhere) and DataParallel (`module.`, before every
+    name) put into its names, in whatever order they were applied.
+    """
+    while True:
+        names = {name: name.replace("_orig_mod.", "") for name in state_dict}
+        if all(name.startswith("module.") for name in names.values()):
+            names = {name: short.removeprefix("module.") for name, short in names.items()}
+        if all(name == short for name, short in names.items()):
+            return dict(state_dict)
+        state_dict = {names[name]: tensor for name, tensor in state_dict.items()}
 
 
 def load_weights(module, state_dict, source):
@@ -202,8 +229,6 @@ def network_of(names):
 
 def _likely_cause(own, state_dict):
     built, found = network_of(own), network_of(state_dict)
-    if all(name.startswith("module.") for name in state_dict):
-        return "its names begin with 'module.' (saved from DataParallel): python -m data.checkpoint convert drops that"
     if any("ema" in name.lower().split(".")[0] for name in state_dict):
         return "it looks like an EMA (averaged) file; use the plain *_net_G file"
     if found and found != built:
@@ -222,8 +247,6 @@ def convert(source, target, netG=None, half=False):
     source, target = Path(source), Path(target)
     path = find_checkpoint(source)
     state_dict, card = read_checkpoint(path)
-    if all(name.startswith("module.") for name in state_dict):
-        state_dict = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     found = network_of(state_dict)
     if netG and found and netG != found:
         raise ValueError(f"--netG {netG} was asked for, but {path} holds {found}; leave --netG out or fix it")
@@ -235,7 +258,22 @@ def convert(source, target, netG=None, half=False):
     card = card or {"options": options, "converted_from": path.name, "source_sha256": sha256(path)}
     target = target if target.suffix == ".safetensors" else target / f"{path.stem}.safetensors"
     save_checkpoint(target, state_dict, card, half)
+    _check_written(target, state_dict, half)
     return target
+
+
+def _check_written(path, state_dict, half):
+    """ValueError unless a written file reads back as what went into it."""
+    back, _ = read_checkpoint(path)
+    differs = [
+        name
+        for name, tensor in state_dict.items()
+        if name not in back
+        or not torch.allclose(back[name].double(), tensor.double(), rtol=1e-3 if half else 0, atol=1e-7 if half else 0)
+    ]
+    if differs or len(back) != len(state_dict):
+        path.unlink()
+        raise ValueError(f"{path} did not read back as it was written ({_some(differs)}); is the disk full?")
 
 
 def _shape_options(netG, state_dict):

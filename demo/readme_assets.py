@@ -21,7 +21,8 @@ from sklearn.datasets import load_sample_image
 from text2cinemagraph.data.animation import write_animation
 from text2cinemagraph.data.experiment import SUMMARY
 from text2cinemagraph.data.files import atomic
-from text2cinemagraph.data.media import read_video
+from text2cinemagraph.data.pictures import open_picture
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.inference_t2c import FILES
 from text2cinemagraph.options.cli import run_main
 
@@ -114,7 +115,7 @@ def loops():
         list(side_by_side([frames_of(f"loop{i}", LOOP_SIDE) for i in range(len(LOOPS))])),
         30 / EVERY,
     )
-    sheet = Image.open(RUNS / "loop0" / SUMMARY.file)
+    sheet = open_picture(RUNS / "loop0" / SUMMARY.file)
     with atomic(ASSETS / "stages.jpg") as path:
         sheet.save(path, "JPEG", quality=88)
     return seconds[0]
@@ -163,7 +164,7 @@ def gallery():
     done = subprocess.run([sys.executable, "-m", "demo.gallery", "--output", str(RUNS / "gallery")], cwd=ROOT)
     if done.returncode:
         raise ValueError(f"the gallery is not whole; see {RUNS / 'gallery' / 'index.html'}")
-    sheets = [Image.open(path).convert("RGB") for path in sorted((RUNS / "gallery").glob("*/" + SUMMARY.file))]
+    sheets = [open_picture(path).convert("RGB") for path in sorted((RUNS / "gallery").glob("*/" + SUMMARY.file))]
     small = [
         np.asarray(sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS)) for sheet in sheets
     ]

@@ -7,7 +7,8 @@ import argparse
 import json
 
 import numpy as np
-from text2cinemagraph.data.media import read_mask, read_video
+from text2cinemagraph.data.media import read_mask
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.optical_flow import FlowEstimator, motion_error
 from text2cinemagraph.options.cli import run_main
 

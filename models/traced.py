@@ -11,7 +11,7 @@ from text2cinemagraph.models.continuation import continue_under
 from text2cinemagraph.models.engines import make_decoder
 from text2cinemagraph.models.trace import grid_step, traced, traced_reversed
 from text2cinemagraph.models.winograd import Scratch
-from text2cinemagraph.softmax_splatting.gather import gather_blend
+from text2cinemagraph.softmax_splatting.backward_warp import warp_blend
 
 TILE = 512  # px, of what is decoded at once
 REACHED = 0.75  # of the loop: until then a copy counts for something, and what it brings from beyond the edge is seen
@@ -131,7 +131,7 @@ class TracedClip:
 
     def _read(self, source, fields, shares, window, step):
         whole = [torch.full((1, 1), float(share), device=source.device) for share in shares]
-        return gather_blend(source, list(fields), whole, window, step)
+        return warp_blend(source, list(fields), whole, window, step)
 
     def _read_contrasts(self, fields, shares):
         """The contrast that the two copies have, each with its share: [LEVELS,h,w]."""

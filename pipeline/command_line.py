@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 from typing import TYPE_CHECKING
 
-from text2cinemagraph.options.cli import load_options
+from text2cinemagraph.options.cli import Parser, all_options, load_options
 from text2cinemagraph.options.inference import InferenceOptions
 
 if TYPE_CHECKING:
@@ -18,10 +17,10 @@ def read_command_line(
     argv: list[str] | None, description: str, stages: tuple[Stage, ...]
 ) -> tuple[InferenceOptions, tuple[str, ...]]:
     """The options and the names of the chosen stages.  argv: None = the process's own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         usage="python inference_t2c.py [--config YAML] [--stage s1-s6] [section.key=value ...]; --help shows all flags",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"section.key=value, also the keys of the YAML:\n{all_options(InferenceOptions)}",
     )
     parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
@@ -32,7 +31,8 @@ def read_command_line(
     parser.add_argument("--twin", help="your twin, in place of s2's")
     parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
     parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
-    parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo), in place of s5's")
+    parser.add_argument("--mask_labels", help='in --mask, a file of labels: which may move, such as "1, 15"')
+    parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo, KITTI png), in place of s5's")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any option of options/inference.py")
     flags = parser.parse_intermixed_args(argv)
     overrides = list(flags.overrides)
@@ -45,6 +45,7 @@ def read_command_line(
         "inputs.flow": flags.flow,
         "optical_flow.use_hint": "true" if flags.use_hint else None,
         "inputs.invert_mask": "true" if flags.invert_mask else None,
+        "inputs.mask_labels": flags.mask_labels,
     }
     overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
     if flags.prompt is not None and not any(text.startswith("twin_generation.prompt=") for text in overrides):

@@ -420,10 +420,17 @@ def _launch(module, kernel, pixels, lanes, *arguments):
         return
     cupy = _cupy()
     device = next(a.device.index for a in arguments if isinstance(a, torch.Tensor))
-    stream = torch.cuda.current_stream(device).cuda_stream
     rows = BLOCK // lanes
-    with cupy.cuda.Device(device), cupy.cuda.ExternalStream(stream, device):
+    with cupy.cuda.Device(device), _stream(cupy, torch.cuda.current_stream(device)):
         _kernel(module, kernel)((-(-pixels // rows),), (lanes, rows), tuple(map(_argument, arguments)))
+
+
+def _stream(cupy, stream):
+    """torch's stream as cupy's: by the protocol both know, or as older cupys (before 14) take it."""
+    known = hasattr(cupy.cuda.Stream, "from_external") and hasattr(stream, "__cuda_stream__")
+    if known:
+        return cupy.cuda.Stream.from_external(stream)
+    return cupy.cuda.ExternalStream(stream.cuda_stream, stream.device_index)
 
 
 def _argument(value):

@@ -1,6 +1,7 @@
 """The door of the room: checks, normalisation, choice of backend."""
 
 import functools
+import warnings
 
 import torch
 from text2cinemagraph.softmax_splatting import reference
@@ -45,6 +46,10 @@ def splat_blend(features, displacements, weights, eps=1e-8):
         from text2cinemagraph.softmax_splatting import kernels
 
         return kernels.splat_blend(features, displacements, weights, eps)
+    if features.is_cuda:
+        from text2cinemagraph.softmax_splatting import gather
+
+        return gather.splat_blend(features, displacements, weights, eps)
     total = 0
     for displacement, weight in zip(displacements, weights):
         weighted = torch.cat([features * weight, weight[None]])
@@ -69,6 +74,10 @@ def _sum(input, flow):
         from text2cinemagraph.softmax_splatting import kernels
 
         return kernels.splat_sum(input, flow)
+    if input.is_cuda and not needs_grad and input.dtype != torch.float64:
+        from text2cinemagraph.softmax_splatting import gather
+
+        return gather.splat_sum(input, flow)
     return reference.splat_sum(input, flow)
 
 
@@ -80,8 +89,13 @@ def _has_kernels(tensor):
 @functools.cache
 def _has_cupy():
     try:
-        import cupy  # noqa: F401
-    except ImportError:
+        import cupy
+
+        cupy.cuda.runtime.getDeviceCount()  # a cupy for another CUDA than the driver's imports, and fails here
+    except Exception as error:  # noqa: BLE001  whatever is wrong with it, there is another way
+        warnings.warn(
+            f"the CUDA kernels need cupy ({error}); going on without, slower: requirements-gpu.txt", stacklevel=2
+        )
         return False
     return True
 

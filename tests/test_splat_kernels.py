@@ -59,9 +59,8 @@ class Emulation:
 
     def __init__(self, folder):
         self.folder, self.libraries, self.backwards, self.launched = folder, {}, False, []
-        self.cuda = SimpleNamespace(
-            Device=lambda index: nullcontext(), ExternalStream=lambda pointer, device: nullcontext()
-        )
+        stream = SimpleNamespace(from_external=lambda stream: nullcontext())
+        self.cuda = SimpleNamespace(Device=lambda index: nullcontext(), Stream=stream)
 
     def RawModule(self, code, options):
         if code not in self.libraries:
@@ -88,7 +87,7 @@ def compiled(tmp_path_factory):
 def emulation(compiled, monkeypatch):
     compiled.backwards, compiled.launched = False, []
     monkeypatch.setattr(kernels, "_cupy", lambda: compiled)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=0))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(__cuda_stream__=lambda: (0, 0)))
     kernels._kernel.cache_clear()
     yield compiled
     kernels._kernel.cache_clear()

@@ -1,0 +1,367 @@
+"""What only a graphics card can show: the kernels' numbers and speed, every network on it, in at most eight minutes.
+
+    make gpu-check
+    python -m benchmarks.gpu_check --parts kernels splat video   # some of the parts
+    python -m benchmarks.gpu_check --device cpu --quick          # whether the script itself works, without a card
+
+Every part is written to docs/results/gpu.json when it is done; what is there of the same card is passed over, so that
+an interrupted check goes on (--again makes everything anew). Networks have the published shapes and random weights.
+"""
+
+import argparse
+import importlib.util
+import json
+import statistics
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from text2cinemagraph.benchmarks.record import FOLDER, machine
+from text2cinemagraph.benchmarks.video import clip_of
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.models.euler import displacement_maps
+from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.softmax_splatting import reference, splat_blend
+
+
+@dataclass
+class Card:
+    """Where the parts run.  quick: small sizes and few repeats, for trying the script."""
+
+    device: torch.device
+    quick: bool
+
+    def seconds(self, function, repeats=5, warm=2):
+        """Median seconds of function() between synchronisations."""
+        times = []
+        for _ in range(warm + repeats):
+            self.wait()
+            start = time.perf_counter()
+            function()
+            self.wait()
+            times.append(time.perf_counter() - start)
+        return statistics.median(times[warm:])
+
+    def wait(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak(self, function):
+        """(result, peak GiB allocated while it ran); None GiB without a card."""
+        if self.device.type != "cuda":
+            return function(), None
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        result = function()
+        self.wait()
+        return result, round(torch.cuda.max_memory_allocated(self.device) / 2**30, 2)
+
+
+def relative(found, wanted):
+    """Largest difference as a share of the largest value."""
+    return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max().clamp(min=1e-12))
+
+
+def kernels_part(card):
+    """Values and gradients of the kernels against the reference in double precision; the same bits every time."""
+    from text2cinemagraph.softmax_splatting import kernels
+
+    size = 64 if card.quick else 256
+    generator = torch.Generator().manual_seed(0)
+    input = torch.randn(2, 65, size, size, generator=generator).to(card.device)
+    flow = (torch.randn(2, 2, size, size, generator=generator) * 9).to(card.device)
+    upstream = torch.randn(input.shape, generator=generator).to(card.device)
+    found = {}
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for deterministic in (True, False):
+            ours = [input.to(dtype).requires_grad_(), flow.clone().requires_grad_()]
+            true = [ours[0].detach().double().requires_grad_(), flow.double().requires_grad_()]
+            made, wanted = kernels.splat_sum(*ours, deterministic), reference.splat_sum(*true)
+            gradients = (
+                torch.autograd.grad(made, ours, upstream.to(dtype)),
+                torch.autograd.grad(wanted, true, upstream.to(dtype).double()),
+            )
+            again = kernels.splat_sum(*(t.detach() for t in ours), deterministic)
+            found[f"{dtype}".removeprefix("torch.") + (" lists" if deterministic else " atomic")] = {
+                "value": relative(made.detach(), wanted.detach()),
+                "grad_input": relative(gradients[0][0], gradients[1][0]),
+                "grad_flow": relative(gradients[0][1], gradients[1][1]),
+                "same_bits": bool(torch.equal(made.detach(), again)),
+            }
+    return found
+
+
+def splat_part(card):
+    """What s6 asks of the splat per frame, by every path, as a share of what copying memory reaches."""
+    from text2cinemagraph.benchmarks.splat import copy_bandwidth, definition
+
+    found = {}
+    bandwidth = copy_bandwidth(card.device)
+    found["copy_bytes_per_second"] = bandwidth
+    for size in (128,) if card.quick else (512, 1024):
+        flow = clip_of(size, 0.4)[1]
+        moves = [displacement_maps(sign * flow, 30)[-1].to(card.device) for sign in (1, -1)]
+        weights = [torch.rand(size, size, device=card.device) for _ in range(2)]
+        for dtype in (torch.float32, torch.bfloat16):
+            features = torch.randn(1, 64, size, size, device=card.device, dtype=dtype)
+            rows = features.contiguous(memory_format=torch.channels_last)[0]
+            paths = {"lists": lambda: splat_blend(rows, moves, weights)}  # noqa: B023
+            if dtype == torch.float32:
+                paths["index_add"] = lambda: definition(rows, moves, weights)  # noqa: B023
+                paths["torch_lists"] = lambda: torch_blend(rows, moves, weights)  # noqa: B023
+            paths["atomic"] = lambda: atomic_blend(rows, moves, weights)  # noqa: B023
+            moved = 2 * rows.nbytes + 2 * moves[0].nbytes + 2 * weights[0].nbytes  # features in and out, the rest in
+            for name, path in paths.items():
+                try:
+                    spent = card.seconds(path, 3 if card.quick else 20, 3)
+                except Exception as error:  # noqa: BLE001  one path less, the others count
+                    found[f"{size} {dtype} {name}"] = f"{type(error).__name__}: {error}"
+                    continue
+                found[f"{size} {dtype} {name}".replace("torch.", "")] = {
+                    "milliseconds": round(spent * 1e3, 4),
+                    "share_of_copy": round(moved / spent / bandwidth, 3),
+                }
+    return found
+
+
+def torch_blend(features, displacements, weights):
+    """The lists in plain torch operations, which need no cupy."""
+    from text2cinemagraph.softmax_splatting import gather
+
+    return gather.splat_blend(features, displacements, weights)
+
+
+def atomic_blend(features, displacements, weights):
+    """The kernel without lists: both directions added up by atomicAdd, then the division."""
+    from text2cinemagraph.softmax_splatting import kernels
+
+    total = 0
+    for displacement, weight in zip(displacements, weights):
+        stacked = torch.cat([features * weight, weight[None]])[None].float()
+        total = total + kernels.splat_sum(stacked, displacement[None], False)[0]
+    return total[:-1] / total[-1:].clamp(min=1e-8), total[-1:]
+
+
+def video_part(card):
+    """Sixty frames by the published video network: seconds of a whole clip, by size, precision and engine."""
+    from text2cinemagraph.benchmarks.video import calibrated_weights
+    from text2cinemagraph.models.networks import build_video
+    from text2cinemagraph.models.video import VideoModel
+    from text2cinemagraph.options.train import VideoOptions
+
+    n_frames = 6 if card.quick else 60
+    with atomic(Path("/tmp") / "gpu_check_weights.pt") as path:
+        calibrated_weights(path)
+        state = torch.load(path, weights_only=True)
+
+    def model(dtype, device):
+        net = build_video(VideoOptions())
+        net.load_state_dict(state)
+        return VideoModel(net.fold().to(device, dtype, memory_format=torch.channels_last), VideoOptions())
+
+    def clip(video, image, flow, engine):
+        for frame in video.frames(image, flow, n_frames, engine=engine):
+            last = frame
+        return last
+
+    found = {}
+    image, flow = clip_of(128, 0.4)
+    wanted = list(model(torch.float32, torch.device("cpu")).frames(image, flow, 6, static_reuse=False))
+    made = list(model(torch.float32, card.device).frames(image.to(card.device), flow.to(card.device), 6))
+    found["difference_from_cpu"] = max(float((a - b.cpu()).abs().max()) for a, b in zip(wanted, made))
+    engines = ("torch",) if card.quick else ("torch", "compile")
+    for engine in engines:
+        for size in (128,) if card.quick else (512, 1024):
+            for dtype in (torch.bfloat16, torch.float32):
+                if engine == "compile" and (size, dtype) != (512, torch.bfloat16):
+                    continue  # minutes each: one is enough to see what it brings
+                video = model(dtype, card.device)
+                image, flow = (t.to(card.device) for t in clip_of(size, 0.4))
+                start = time.perf_counter()
+                clip(video, image, flow, engine)
+                card.wait()
+                first = time.perf_counter() - start
+                spent, peak = card.peak(lambda: card.seconds(lambda: clip(video, image, flow, engine), 2, 0))  # noqa: B023
+                name = f"{size} {dtype} {engine}".replace("torch.", "")
+                found[name] = {"first_s": round(first, 2), "clip_s": round(spent, 3), "peak_gib": peak}
+                print(f"  video {name}: {found[name]}", flush=True)
+    return found
+
+
+def drawing_part(card):
+    """s1 and s2 by a U-Net of Stable Diffusion 1.4's shape, and its autoencoder: seconds and memory at 512 px."""
+    from diffusers import AutoencoderKL
+    from text2cinemagraph.benchmarks.unet_calls import untrained_diffusion
+    from text2cinemagraph.img2img.twin import artistic, twin
+    from text2cinemagraph.options.inference import InferenceOptions
+    from text2cinemagraph.pipeline.drawing import feature_plan
+
+    if card.quick:
+        return {"skipped": "the U-Net has 860 million weights"}
+    found, steps, half = {}, 10, torch.float16
+    with torch.device(card.device):
+        diffusion = untrained_diffusion()
+    diffusion.unet.to(card.device, half)
+    noise = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    plan = feature_plan(InferenceOptions())
+
+    def both():
+        with torch.inference_mode():
+            made = artistic(diffusion, noise, "source", guidance_scale=5.0, steps=steps, plan=plan, feature_memory=64e9)
+            start = time.perf_counter()
+            twin(
+                diffusion,
+                noise,
+                "source",
+                "target",
+                negative_prompt="source",
+                source_scale=5.0,
+                guidance_scale=7.5,
+                steps=steps,
+                plan=plan,
+                features=made.features,
+            )
+            card.wait()
+            return time.perf_counter() - start
+
+    both()
+    start = time.perf_counter()
+    second, peak = card.peak(both)
+    card.wait()
+    found["s1_s_per_step"] = round((time.perf_counter() - start - second) / steps, 3)
+    found["s2_s_per_step"], found["peak_gib"] = round(second / steps, 3), peak
+    diffusion.unet.cpu()
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+    ).to(card.device, half)
+    with torch.inference_mode():
+        latent = noise.to(card.device, half)
+        found["decode_s"], found["decode_peak_gib"] = card.peak(lambda: card.seconds(lambda: vae.decode(latent), 3))
+    return found
+
+
+def motion_part(card):
+    """s5 by both published networks at 512 px, float32."""
+    from text2cinemagraph.models.networks import build_motion
+    from text2cinemagraph.options.train import MotionOptions
+
+    side, found = (128 if card.quick else 512), {}
+    for name, channels in (("spadexattnunetsd", 4), ("spadeunet", 6)):
+        if card.quick and channels == 4:
+            continue
+        with torch.device(card.device):
+            net = build_motion(MotionOptions(netG=name, input_nc=channels)).eval()
+        label = torch.randn(1, channels, side, side, device=card.device)
+        context = torch.randn(1, 77, 768, device=card.device) if channels == 4 else None
+        with torch.inference_mode():
+            spent, peak = card.peak(lambda: card.seconds(lambda: net(label, context), 3))  # noqa: B023
+        found[name] = {"seconds": round(spent, 4), "peak_gib": peak}
+    return found
+
+
+def training_part(card):
+    """A few steps of every training script on rendered landscapes, as a user starts them; losses must be finite."""
+    import subprocess
+    import tempfile
+
+    root, found = Path(__file__).resolve().parents[1], {}
+    gpu = "0" if card.device.type == "cuda" else "-1"
+    with tempfile.TemporaryDirectory() as folder:
+        run = [sys.executable, "-m", "text2cinemagraph.mini.procedural", "--output", f"{folder}/train"]
+        subprocess.run([*run, "--count", "12", "--seed", "0", "--video", "--workers", "4"], check=True, cwd=root)
+        common = ["--gpu_ids", gpu, "--checkpoints_dir", f"{folder}/checkpoints", "--dataroot", f"{folder}/train"]
+        side = ["--fineSize", "64" if card.quick else "256", "--batchSize", "4", "--niter", "2", "--niter_decay", "0"]
+        published = "--norm_G sync:spectral_instance --netG spadeunet4softmaxsplating --use_l1_loss --tr_stage stage1"
+        direction = "--input_nc 6 --norm sync:spectral_instance --netG spadeunet --use_epe_loss --use_hint"
+        for name, script, words in (
+            ("direction", "train_motion.py", [*direction.split(), "--hints_path", "", "--motion_norm", "64"]),
+            ("video", "train_video.py", published.split()),
+        ):
+            for dtype in ("fp32", "bf16"):
+                words_all = [script, "--name", f"{name}-{dtype}", *common, *side, *words, "--dtype", dtype]
+                start = time.perf_counter()
+                done = subprocess.run([sys.executable, *words_all], cwd=root, capture_output=True, text=True)
+                log = Path(folder) / "checkpoints" / f"{name}-{dtype}" / "loss_log.txt"
+                found[f"{name} {dtype}"] = {
+                    "exit": done.returncode,
+                    "seconds": round(time.perf_counter() - start, 1),
+                    "last": (log.read_text().splitlines() or [""])[-1] if log.is_file() else done.stderr[-600:],
+                }
+    return found
+
+
+def pipeline_part(card):
+    """All six stages with the weights of this repository, as a user runs them."""
+    import subprocess
+    import tempfile
+
+    root = Path(__file__).resolve().parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--config", "configs/inference_mini.yaml", "--name", "gpu", f"twin_extraction.exp_path_root={folder}"]
+        words += [f"runtime.device={card.device.type}"]
+        if importlib.util.find_spec("av.container") is None:  # a machine that cannot write videos: up to the flow
+            words += ["--stage", "s1-s5"]
+        done = subprocess.run(
+            [sys.executable, "inference_t2c.py", *words], cwd=root, capture_output=True, text=True, timeout=300
+        )
+        return {"exit": done.returncode, "said": done.stdout.splitlines()[-3:], "error": done.stderr[-600:]}
+
+
+PARTS = {
+    "kernels": kernels_part,
+    "splat": splat_part,
+    "video": video_part,
+    "pipeline": pipeline_part,
+    "motion": motion_part,
+    "training": training_part,
+    "drawing": drawing_part,
+}
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--quick", action="store_true", help="small: tries the script, measures nothing")
+    parser.add_argument("--again", action="store_true", help="also what docs/results/gpu.json has already")
+    parser.add_argument("--output", default=str(FOLDER / "gpu.json"), help="the file of results (default: %(default)s)")
+    flags = parser.parse_args()
+    if flags.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("torch sees no GPU here; this check is for a machine with one (--device cpu --quick tries it)")
+    card, path = Card(torch.device(flags.device), flags.quick), Path(flags.output)
+    before = json.loads(path.read_text()) if path.is_file() and not flags.again else {}
+    found = before if before.get("machine", {}).get("gpu") == machine()["gpu"] else {}
+    found["machine"] = machine()
+    failed = []
+    for name in flags.parts:
+        if name in found and "failed" not in found[name]:
+            continue
+        print(f"{name}: {PARTS[name].__doc__}", flush=True)
+        start = time.perf_counter()
+        try:
+            found[name] = PARTS[name](card)
+        except Exception as error:  # noqa: BLE001  the other parts are still worth their minutes
+            traceback.print_exc()
+            found[name], failed = {"failed": f"{type(error).__name__}: {error}"}, [*failed, name]
+        found[name]["seconds_of_part"] = round(time.perf_counter() - start, 1)
+        print(f"{name}: {json.dumps(found[name])}", flush=True)
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(found, indent=1) + "\n")
+        if card.device.type == "cuda":
+            torch.cuda.empty_cache()
+    print(f"written: {path}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    run_main(main)
