@@ -13,7 +13,8 @@ import json
 import cv2
 import numpy as np
 from text2cinemagraph.data.flow import read_flow
-from text2cinemagraph.data.media import read_mask, read_video
+from text2cinemagraph.data.media import read_mask
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.options.cli import run_main
 
 LUMA = np.float32([0.299, 0.587, 0.114])  # BT.601
@@ -98,10 +99,14 @@ class SteadinessMeter:
         height, width = frame.shape[:2]
         if self._mask is None:
             self._mask = np.ones((height, width), bool)
-        for name, size in (("mask", self._mask.shape), ("flow", None if self._velocity is None else self._velocity.shape[1:])):
+        for name, size in (
+            ("mask", self._mask.shape),
+            ("flow", None if self._velocity is None else self._velocity.shape[1:]),
+        ):
             if size is not None and tuple(size) != (height, width):
                 raise ValueError(
-                    f"the {name} is {size[1]}x{size[0]}, the video {width}x{height}; use the {name} the video was made with"
+                    f"the {name} is {size[1]}x{size[0]}, the video {width}x{height}; "
+                    f"use the {name} the video was made with"
                 )
         if not self._mask.any():
             raise ValueError("the mask is black everywhere: nothing may move, nothing is measured")

@@ -14,12 +14,20 @@ def smooth(u):
     return u**3 * (10 + u * (6 * u - 15))
 
 
+FADE = 0.7  # of the loop: "variance" cross-fades in its middle and shows one copy alone, not two, for the rest
+
+
 # The backward picture's share at time u in [0,1) of the loop.
-BLENDS = {"linear": lambda u: u, "smooth": smooth, "variance": smooth}
+BLENDS = {
+    "linear": lambda u: u,
+    "smooth": smooth,
+    "variance": lambda u: smooth(min(max((u - 0.5) / FADE + 0.5, 0), 1)),
+}
 LEVELS = 4  # bands of detail whose contrast is kept: waves of up to about 2, 4, 8 and 16 px
 CELL = 4  # px: contrast is known for every cell of so many pixels
 WINDOWS = (5, 5, 9, 17)  # cells: contrast is a mean over two such boxes, one after the other, for each band
 LEAST_GAIN, MOST_GAIN = 0.8, 2.0  # two unrelated textures need sqrt(2); the network and the sampling lose some more
+FLOOR = 1e-6  # a quarter of a level, squared: below it there is nothing to amplify
 THIN = 0.15  # of a pixel's own weight: where less landed it is partly a hole; a straggler alone would make a speck
 # Two pixels and three, convolved: even over rows that lie two or three apart.
 BELL, REACH = (1.0, 3.0, 4.0, 3.0, 1.0), 2
@@ -108,18 +116,18 @@ def cells(size: tuple[int, int]) -> tuple[int, int]:
     return tuple(max(1, round(side / CELL)) for side in size)
 
 
-def with_contrasts(image, wanted, light=None, keep=True):
-    """The picture with the local contrast of its bands brought to `wanted`, as far as a gain in [0.8, 2] does.
+def joined(mean: torch.Tensor, wanted: torch.Tensor | None, light: torch.Tensor | None = None) -> torch.Tensor:
+    """A mean of two copies with the local contrast of its bands brought to `wanted`, by gains of 0.8 to 2.
 
-    image: [C,H,W].   wanted: [LEVELS,h,w], as `contrasts` gives them.
+    mean: [C,H,W].   wanted: [LEVELS,h,w], as `contrasts` gives them; None = no gain.   light: what is coarser than the
+    bands, as `bands` gives it, in the place of the mean's own; None = its own.
     """
-    found, rest = bands(image)
-    have = contrasts(found, wanted.shape[1:])
-    floor = 1e-6  # of colours in [0,1]: a tenth of a level, below which there is nothing to amplify
-    gains = ((wanted.clamp(min=0) + floor) / (have + floor)).sqrt().clamp(LEAST_GAIN, MOST_GAIN)
-    if light is not None:
-        rest = light
-    return summed([band * _resized(gain[None], band.shape[1:]) if keep else band for band, gain in zip(found, gains)], rest)
+    found, rest = bands(mean)
+    if wanted is not None:
+        have = contrasts(found, wanted.shape[1:])
+        gains = ((wanted.clamp(min=0) + FLOOR) / (have + FLOOR)).sqrt().clamp(LEAST_GAIN, MOST_GAIN)
+        found = [band * _resized(gain[None], band.shape[1:]) for band, gain in zip(found, gains)]
+    return summed(found, rest if light is None else light)
 
 
 def _halved(image):

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-SHORE = 2  # px: the fluid's outermost pixels are mixed with the shore's colour and are not mirrored
-SHORE_AT = 512  # px of the short side, for which SHORE was chosen
+# Of the short side: the fluid's outermost pixels are mixed with the shore's colour and are not mirrored, 2 px at 512.
+# Small pictures keep them: one pixel of 256 costs 0.6 dB against the true clips of the procedural landscapes.
+SHORE, SMALL = 1 / 256, 256
 
 
 def continue_under(image, flow, mask, reach):
@@ -19,7 +20,7 @@ def continue_under(image, flow, mask, reach):
 
     fluid = mask[0].cpu().numpy().astype(np.uint8)
     height, width = fluid.shape
-    shore = round(SHORE * min(height, width) / SHORE_AT)
+    shore = round(SHORE * min(height, width)) if min(height, width) > SMALL else 0
     core = cv2.erode(fluid, np.ones((2 * shore + 1,) * 2), borderValue=1) > 0 if shore else fluid > 0
     if not core.any():  # nowhere wide enough
         core = fluid > 0

@@ -29,8 +29,9 @@ def _walk(velocity, position, sign, first, last):
             x, y = position[0, row, column], position[1, row, column]
             to_x, to_y = x, y
             for stage in range(2):
-                at_x, at_y = min(max(to_x, np.float32(0)), np.float32(width - 1)), min(
-                    max(to_y, np.float32(0)), np.float32(height - 1)
+                at_x, at_y = (
+                    min(max(to_x, np.float32(0)), np.float32(width - 1)),
+                    min(max(to_y, np.float32(0)), np.float32(height - 1)),
                 )
                 i, j = min(int(at_x), width - 2) if width > 1 else 0, min(int(at_y), height - 2) if height > 1 else 0
                 u, v = at_x - i, at_y - j

@@ -59,8 +59,8 @@ class VideoModel:
             )
         if n_frames < 1:
             raise ValueError(f"n_frames={n_frames}; expected 1 or more")
-        if blend not in BLENDS:
-            raise ValueError(f"blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
+        if blend not in ("linear", "smooth"):
+            raise ValueError(f"blend={blend!r} is unknown; choose linear or smooth")
         if engine not in ENGINES:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
         if holes not in HOLES:
@@ -68,6 +68,15 @@ class VideoModel:
         return self._frames(
             image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, holes == "still" or keep_detail
         )
+
+    def reading(self, keep_detail, engine="torch"):
+        """What traced_frames has to know to move this network's features in place of the picture's colours."""
+        return {
+            "network": self.net,
+            "multiple": self.options.multiple,
+            "keep_detail": keep_detail,
+            "engine": engine,
+        }
 
     @torch.inference_mode()
     def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse, fill):
@@ -106,8 +115,16 @@ class VideoModel:
 def composite(frame, image, mask, feather=2):
     """The frame where something may move, the picture itself, exactly, everywhere else.
 
-    frame, image: [3,H,W] in [0,1].   mask: [1,H,W] bool.
-    feather: px inside the mask over which the picture fades into the frame, so that no seam shows; 0 = a hard edge.
+    frame, image: [3,H,W] in [0,1].   mask: [1,H,W] bool.   feather: see fade_in.
+    """
+    return lay_over(frame, image, fade_in(mask, feather))
+
+
+def fade_in(mask: torch.Tensor, feather: int = 2) -> torch.Tensor:
+    """The share of the frame in the composite, [1,H,W] in [0,1], 0 outside the mask; the same for a whole clip.
+
+    mask: [1,H,W] bool.   feather: px inside the mask over which the picture fades into the frame, so that no seam
+    shows; 0 = a hard edge.
     """
     share = mask.float()
     if feather:  # of a window centred on a straight edge, half is mask: 0.5..1 becomes 0..1
@@ -115,6 +132,11 @@ def composite(frame, image, mask, feather=2):
         share = share * (2 * F.avg_pool2d(border, 2 * feather + 1, 1)[0] - 1).clamp(0, 1)
         near = F.max_pool2d((share >= 1).float(), 2 * feather + 3, 1, feather + 1) > 0
         share = torch.where(near, share, mask.float())  # what is too thin for a fade moves with a hard edge
+    return share
+
+
+def lay_over(frame: torch.Tensor, image: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """The frame over the picture, each with its share; the picture itself, exactly, where the frame has none."""
     return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 

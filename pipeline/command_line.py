@@ -95,7 +95,7 @@ def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
 
     if "s5" in chosen and not options.inputs.flow:
         find_checkpoint(options.optical_flow.folder)
-    if "s6" in chosen:
+    if "s6" in chosen and options.video.motion_of(bool(options.inputs.image)) != "pixels":
         find_checkpoint(options.video.folder)
 
 

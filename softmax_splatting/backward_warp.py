@@ -75,7 +75,7 @@ def _displacement(field, step, x, y):
 
 @compiled
 def _warp(picture, field, step, share, wanted, y0, x0, out, first, last):
-    """out += share * picture at where the pixels come from; out is the window of the picture that begins at (y0, x0)."""
+    """out += share * picture at where the pixels come from; out is the window of the frame that begins at (y0, x0)."""
     height, width, _ = picture.shape
     four = np.empty((2, 4), np.float32)
     for row in range(first, last):
@@ -105,18 +105,19 @@ def warp_blend(picture, fields, shares, window, step=1, wanted=None):
     """Sum of the same picture read along several displacement fields, in one window of the frame.
 
     picture: [C,H,W] float32.   fields: list of displacements [2,h,w] in px, from a pixel of the frame to where it comes
-    from, given at every step-th pixel.   shares: list of [wh,ww], which add up to 1.   window: (y0, y1, x0, x1).
-    wanted: bool [wh,ww], where to read at all (elsewhere 0); None = everywhere.
+    from, given at every step-th pixel.   shares: one number or one tensor [wh,ww] per field; they add up to 1.
+    window: (y0, y1, x0, x1).   wanted: bool [wh,ww], where to read at all (elsewhere 0); None = everywhere.
     Returns [C,wh,ww], channels-last in memory.
     """
     y0, y1, x0, x1 = window
     if picture.device.type != "cpu":
         return _warp_blend_torch(picture, fields, shares, window, step, wanted)
-    rows = picture.detach().permute(1, 2, 0).contiguous().numpy()
+    rows = picture.permute(1, 2, 0).contiguous().numpy()
     out = np.zeros((y1 - y0, x1 - x0, picture.shape[0]), np.float32)
     where = np.ones(out.shape[:2], np.bool_) if wanted is None else wanted.contiguous().numpy()
     for field, share in zip(fields, shares):
-        field, share = field.contiguous().numpy(), share.expand(out.shape[:2]).contiguous().numpy()
+        field = field.contiguous().numpy()
+        share = torch.as_tensor(share, dtype=torch.float32).expand(out.shape[:2]).contiguous().numpy()
         in_slabs(lambda a, b: _warp(rows, field, step, share, where, y0, x0, out, a, b), len(out))  # noqa: B023
     return torch.from_numpy(out).permute(2, 0, 1)
 
