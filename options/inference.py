@@ -207,10 +207,25 @@ class Video(Options):
         "component: each of dx, dy to +-1 px/frame before speed, as published; magnitude: the length",
         choices=("component", "magnitude", "none"),
     )
+    motion: str = option(
+        "auto",
+        "splat: features thrown forward, as published; features, pixels: each pixel read where it comes from, with "
+        "and without the network; auto: splat for a drawn picture, pixels for your own",
+        choices=("auto", "splat", "features", "pixels"),
+    )
     blend: str = option(
-        "linear",
-        "how forward and backward motion cross-fade: linear, as published; smooth: no kink at the seam",
-        choices=("linear", "smooth"),
+        "auto",
+        "how forward and backward motion cross-fade: linear, as published; smooth: no kink at the seam; variance: "
+        "and no blur in the middle (not for splat); auto: linear for splat, else variance",
+        choices=("auto", "linear", "smooth", "variance"),
+    )
+    light: str = option(
+        "travels",
+        "rests: shadows and reflections stay while ripples move (lakes, pools; not clouds; not for splat)",
+        choices=("travels", "rests"),
+    )
+    feather: float = option(
+        0.0, "fade at the mask's edge, as a share of the short side; at least 2 px", least=0, most=0.1
     )
     keep_detail: bool = option(
         False,
@@ -238,6 +253,18 @@ class Video(Options):
     def __post_init__(self):
         super().__post_init__()
         check_speed("video.speed", self.speed)
+        if self.motion == "splat" and (self.blend == "variance" or self.light == "rests"):
+            found = "blend=variance" if self.blend == "variance" else "light=rests"
+            raise ValueError(f"video.{found} needs video.motion=pixels or features; found motion=splat")
+
+    def motion_of(self, own_picture: bool) -> str:
+        """splat, features or pixels, for a picture of the user's own or one that s1 drew."""
+        asked = "pixels" if self.blend == "variance" or self.light == "rests" or own_picture else "splat"
+        return asked if self.motion == "auto" else self.motion
+
+    def blend_of(self, motion: str) -> str:
+        """linear, smooth or variance, for that motion."""
+        return ("linear" if motion == "splat" else "variance") if self.blend == "auto" else self.blend
 
     @property
     def folder(self) -> str:

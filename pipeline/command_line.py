@@ -123,7 +123,7 @@ def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     without_network = o.method in ("constant", "arrows") or (o.method == "auto" and drawn)
     if "s5" in chosen and not options.inputs.flow and not without_network:
         find_checkpoint(o.folder_for(o.use_hint or drawn))
-    if "s6" in chosen:
+    if "s6" in chosen and options.video.motion_of(bool(options.inputs.image)) != "pixels":
         find_checkpoint(options.video.folder)
 
 
