@@ -133,7 +133,7 @@ class TracedClip:
         return warp_blend(self.contrasts, coarse, shares, (0, size[0], 0, size[1]))
 
     def _tiles(self, where):
-        """Windows (y0, y1, x0, x1) of at most TILE px that hold all of `where`, bool [1,H,W], each as small as can be."""
+        """Windows (y0, y1, x0, x1) of at most TILE px that hold all of `where`, [1,H,W], each as small as it can be."""
         height, width = where.shape[-2:]
         # Only ClipDecoder takes tiles of any shape without minutes of compiling.
         tile = TILE if self.engine == "torch" else max(height, width)
