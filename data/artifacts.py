@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+OWN_MEGAPIXELS = 1000.0  # what the stages wrote themselves was measured when it came in
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -27,7 +29,7 @@ class Picture(Artifact):
     def read(self, path):
         from text2cinemagraph.data.media import read_image
 
-        return read_image(path)
+        return read_image(path, max_megapixels=OWN_MEGAPIXELS)
 
     def write(self, path, value):
         from text2cinemagraph.data.media import write_image
@@ -41,7 +43,7 @@ class Mask(Artifact):
     def read(self, path):
         from text2cinemagraph.data.media import read_mask
 
-        return read_mask(path)
+        return read_mask(path, max_megapixels=OWN_MEGAPIXELS)
 
     def write(self, path, value):
         from text2cinemagraph.data.media import write_mask
@@ -55,12 +57,43 @@ class Flow(Artifact):
     def read(self, path):
         from text2cinemagraph.data.flow import read_flow
 
-        return read_flow(path)
+        return read_flow(path, max_megapixels=OWN_MEGAPIXELS)
 
     def write(self, path, value):
         from text2cinemagraph.data.flow import write_flow
 
         write_flow(path, value)
+
+
+class Classes(Artifact):
+    """{name: bool [1,H,W]}, the pixels of each class of the vocabulary, as one palette PNG with the names in its text.
+
+    Classes do not overlap: where two do, the first keeps the pixel.
+    """
+
+    def read(self, path):
+        from text2cinemagraph.data.class_masks import read_classes
+
+        return read_classes(path)
+
+    def write(self, path, value):
+        from text2cinemagraph.data.class_masks import write_classes
+
+        write_classes(path, value)
+
+
+class Motion(Artifact):
+    """A data.motion_file.DrawnMotion, as motion.json."""
+
+    def read(self, path):
+        from text2cinemagraph.data.motion_file import read_motion_file
+
+        return read_motion_file(path)
+
+    def write(self, path, value):
+        from text2cinemagraph.data.motion_file import write_motion_file
+
+        write_motion_file(path, value)
 
 
 class Tensors(Artifact):

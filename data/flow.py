@@ -3,7 +3,6 @@
 A flow is float32 [2,H,W] in px/frame at that HxW: channel 0 = dx (right +), channel 1 = dy (down +).
 """
 
-import io
 import pickle
 from pathlib import Path
 
@@ -12,30 +11,60 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.flow_files import READERS, flo_bytes, read_lz4_pickle
+from text2cinemagraph.data.notes import tell
+from text2cinemagraph.data.pictures import MAX_MEGAPIXELS
 
-LZ4_MAGIC = b"\x04\x22\x4d\x18"
-FLO_MAGIC = b"PIEH"  # Middlebury .flo: the float 202021.25 in little endian
 UNKNOWN = 1e9  # Middlebury marks pixels without flow by values above this
+FASTEST = 10  # a flow of more than ten times the picture's longer side per frame is in no px/frame
+AUTHORS_UNIT = 64.0  # px/frame: what the original's files <id>_Motion.pt call 1
+AUTHORS_MOST = 2.0  # no larger number stands in them: 128 px/frame
 WHEEL = (("RY", 15), ("YG", 6), ("GC", 4), ("CB", 11), ("BM", 13), ("MR", 6))  # Baker et al., IJCV 2011: 55 hues
 
 
 # ---------------------------------------------------------------- reading and writing
-def read_flow(path):
-    """Read a flow from .npz (key flow, motion or arr_0, or a single array), .npy, .flo, or .pt/.pth.
+def read_flow(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> torch.Tensor:
+    """Read a flow from .npz (key flow, motion or arr_0, or a single array), .npy, .flo, .pt/.pth, KITTI's .png or .exr.
 
     A .pt/.pth may be a torch tensor or the dataset's lz4 + pickle. Layouts (2,H,W), (1,2,H,W) and (H,W,2) are
     understood (a first axis of 2 is taken as channels). Returns [2,H,W] float32, values as stored: the original's
-    `_Motion.pt` stays /64.
+    `_Motion.pt` stays /64 (read_own_flow scales it).   max_megapixels: what claims to be larger is refused unread.
     Raises FileNotFoundError, or ValueError for anything that is not one finite flow field; no code in a file is ever
     run.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no flow at {path}; check the path, or make it first (test_motion.py or stage s5)")
-    readers = {".npz": _read_npz, ".npy": _read_npy, ".flo": _read_flo, ".pt": _read_torch, ".pth": _read_torch}
-    if path.suffix.lower() not in readers:
-        raise ValueError(f"{path} is no flow file: expected one of {', '.join(readers)}")
-    return _checked(readers[path.suffix.lower()], path)
+    if path.suffix.lower() not in READERS:
+        raise ValueError(f"{path} is no flow file: expected one of {', '.join(READERS)}")
+    return _checked(READERS[path.suffix.lower()], path, max_megapixels)
+
+
+def read_own_flow(
+    path: str | Path, size: tuple[int, int] | None = None, *, max_megapixels: float = MAX_MEGAPIXELS
+) -> torch.Tensor:
+    """A user's own flow file as px/frame [2,H,W] at the size (H, W) of the picture it belongs to (None = its own).
+
+    `<id>_Motion.pt`, as test_motion.py and the original write it, is scaled from 1/64 to px/frame; a flow of another
+    size is resized with its values. Both are told.  Raises ValueError as read_flow, and for a flow of another shape.
+    """
+    flow = read_flow(path, max_megapixels=max_megapixels)
+    largest = float(flow.abs().max())
+    if Path(path).name.lower().endswith("_motion.pt") and 0 < largest <= AUTHORS_MOST:
+        flow = flow * AUTHORS_UNIT
+        tell(
+            "flow unit",
+            f"{path} is in 1/{AUTHORS_UNIT:g} px/frame, by its name: scaled to at most {largest * AUTHORS_UNIT:.3g}",
+        )
+    height, width = flow.shape[1:]
+    if size is None or (height, width) == tuple(size):
+        return flow
+    if abs(height * size[1] / (width * size[0]) - 1) > 0.01:
+        raise ValueError(
+            f"the flow {path} is {width}x{height}, the picture {size[1]}x{size[0]}; they must have one shape"
+        )
+    tell("flow size", f"{path} is {width}x{height} px, the picture {size[1]}x{size[0]}: resized, its values too")
+    return resize_flow(flow, size)
 
 
 def write_flow(path, flow):
@@ -44,7 +73,7 @@ def write_flow(path, flow):
     writers = {
         ".npz": lambda file: np.savez_compressed(file, flow=array),
         ".npy": lambda file: np.save(file, array),
-        ".flo": lambda file: Path(file).write_bytes(_flo_bytes(array)),
+        ".flo": lambda file: Path(file).write_bytes(flo_bytes(array)),
         ".pt": lambda file: torch.save(torch.from_numpy(array.copy()), file),
     }
     suffix = Path(path).suffix.lower()
@@ -54,7 +83,7 @@ def write_flow(path, flow):
         writers[suffix](temporary)
 
 
-def read_motion(path):
+def read_motion(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> torch.Tensor:
     """Read `<id>_motion.pth` of the Eulerian dataset (an lz4 frame around a pickled numpy array) as a flow [2,H,W].
 
     The pickle may only describe one numpy array; anything else in it is refused before it can run.
@@ -62,7 +91,7 @@ def read_motion(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no motion at {path}; --dataroot must hold <id>_input.jpg and <id>_motion.pth")
-    return _checked(_read_lz4_pickle, path)
+    return _checked(read_lz4_pickle, path, max_megapixels)
 
 
 def write_motion(path, flow):
@@ -72,10 +101,16 @@ def write_motion(path, flow):
         Path(temporary).write_bytes(lz4.frame.compress(pickle.dumps(np.ascontiguousarray(array), protocol=4)))
 
 
-def _checked(reader, path):
+def _checked(reader, path, max_megapixels):
     """One flow from one reader; whatever is wrong with the file becomes one line that names it."""
     try:
-        return _as_flow(reader(path))
+        flow = _as_flow(reader(path, 2 * int(max_megapixels * 1e6)))
+        fastest = float(flow.abs().max())
+        if fastest > FASTEST * max(flow.shape[1:]):
+            raise ValueError(
+                f"expected a flow in px/frame, found values up to {fastest:.3g} on {flow.shape[2]}x{flow.shape[1]} px"
+            )
+        return flow
     except ValueError as error:
         raise ValueError(f"{path}: {_first_line(error)}") from error
     except Exception as error:  # a damaged pickle, zip or header makes these parsers raise nearly anything
@@ -83,7 +118,7 @@ def _checked(reader, path):
 
 
 def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _as_flow(values):
@@ -106,119 +141,6 @@ def _as_flow(values):
             "expected a flow of finite px/frame, found NaN, infinite or unknown values; make the flow again"
         )
     return tensor
-
-
-def _read_npz(path):
-    archive = np.load(path, allow_pickle=False)
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise ValueError("is a bare .npy array named .npz; rename it")
-    with archive:
-        names = [name for name in ("flow", "motion", "arr_0") if name in archive.files]
-        if not names and len(archive.files) != 1:
-            found = ", ".join(archive.files[:4]) or "nothing"
-            raise ValueError(f"expected one array, or the key flow, motion or arr_0; found {found}")
-        return _torch_ready(archive[names[0] if names else archive.files[0]])
-
-
-def _read_npy(path):
-    return _torch_ready(np.load(path, allow_pickle=False))
-
-
-def _torch_ready(array):
-    """Native byte order and a float type torch has; other kinds are refused by name."""
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-        raise ValueError(f"expected a flow of floating point px/frame, found {getattr(array, 'dtype', 'no array')}")
-    return array.astype(np.float64)
-
-
-def _read_flo(path):
-    data = path.read_bytes()
-    width, height = np.frombuffer(data[4:12], "<i4") if len(data) >= 12 else (0, 0)
-    if data[:4] != FLO_MAGIC or min(width, height) < 1 or len(data) != 12 + 8 * int(width) * int(height):
-        raise ValueError("is not a whole Middlebury .flo file; copy or make it again")
-    return np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).transpose(2, 0, 1).copy()
-
-
-def _flo_bytes(array):
-    size = np.array([array.shape[2], array.shape[1]], "<i4")
-    return FLO_MAGIC + size.tobytes() + np.ascontiguousarray(array.transpose(1, 2, 0)).astype("<f4").tobytes()
-
-
-def _read_torch(path):
-    with open(path, "rb") as file:
-        if file.read(4) == LZ4_MAGIC:
-            return _read_lz4_pickle(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own text advises to switch the protection off
-        raise ValueError("is damaged, or holds more than one tensor and was not opened; make the flow again") from error
-    if not isinstance(content, torch.Tensor):
-        raise ValueError(f"expected one flow tensor, found a {type(content).__name__}")
-    return content
-
-
-# ---------------------------------------------------------------- the dataset's lz4 + pickle, without running it
-class _Dtype:
-    """Stands in for numpy.dtype: only remembers the type code and the byte order."""
-
-    def __init__(self, code, *flags):
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state):
-        self.order = state[1]
-
-
-class _Array:
-    """Stands in for numpy.ndarray and its `_reconstruct`: only remembers what the pickle says about the array."""
-
-    def __init__(self, *ignored):
-        self.data = None
-
-    def __setstate__(self, state):
-        _, self.shape, self.dtype, self.column_major, self.data = state
-
-    def numpy(self):
-        code = self.dtype.code
-        if code not in ("f2", "f4", "f8"):
-            raise ValueError(f"expected a float array, found dtype {code!r}")
-        order = ">" if self.dtype.order == ">" else "<"
-        flat = np.frombuffer(self.data, order + code).astype(np.float64)
-        return flat.reshape(self.shape, order="F" if self.column_major else "C")
-
-
-def _from_buffer(buffer, dtype, shape, order):
-    """The form of a pickle of protocol 5."""
-    array = _Array()
-    array.data, array.dtype, array.shape, array.column_major = bytes(buffer), dtype, shape, order == "F"
-    return array
-
-
-def _encode(text, encoding):
-    """How protocol 2 writes bytes."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"unexpected encoding {encoding}")
-    return text.encode("latin1")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Knows the words for one numpy array and nothing else; even these are played by our own inert classes."""
-
-    KNOWN = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Dtype, ("_codecs", "encode"): _encode}
-    for _package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
-        KNOWN[_package + ".multiarray", "_reconstruct"] = _Array
-        KNOWN[_package + ".numeric", "_frombuffer"] = _from_buffer
-
-    def find_class(self, module, name):
-        if (module, name) not in self.KNOWN:
-            raise pickle.UnpicklingError(f"it asks to run {module}.{name}, and only a plain numpy array is allowed")
-        return self.KNOWN[module, name]
-
-
-def _read_lz4_pickle(path):
-    content = _ArrayUnpickler(io.BytesIO(lz4.frame.decompress(Path(path).read_bytes()))).load()
-    if not isinstance(content, _Array) or content.data is None:
-        raise ValueError(f"expected lz4 + pickle of one float array (1,2,H,W), found a {type(content).__name__}")
-    return content.numpy()
 
 
 # ---------------------------------------------------------------- geometry

@@ -10,8 +10,10 @@ import av
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.masks import moving_pixels
+from text2cinemagraph.data.pictures import MAX_MEGAPIXELS, check_sides, open_picture, to_rgb
 
 # libx264: one low quantiser for every frame and no B-frames. A rate-controlled stream codes its first frame better than
 # its last, and that step shows wherever a loop of slow motion closes (seam ratio 3.2 at crf 16, 1.5 here, 1.2 before
@@ -19,38 +21,18 @@ from text2cinemagraph.data.files import atomic
 ENCODING = {"qp": "5", "bf": "0", "preset": "fast", "threads": "1"}
 
 
-def _open(path, what):
-    """Decode the whole picture now, so that a truncated file fails here and in words."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no {what} at {path}; check the path")
-    try:
-        picture = Image.open(path)
-        picture.load()
-        return ImageOps.exif_transpose(picture)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path} is not a readable {what} ({error}); expected a PNG, JPEG or another picture file"
-        ) from error
+def read_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, animated: bool = False) -> torch.Tensor:
+    """Any picture file of data.pictures.FORMATS -> float32 [3,H,W] in [0,1], RGB in sRGB; gray is repeated.
 
-
-def read_image(path):
-    """Any picture file -> float32 [3,H,W] in [0,1], RGB; gray is repeated, transparency is laid over white."""
-    picture = _open(path, "image")
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    elif picture.mode.startswith("I") or picture.mode == "F":  # 16-bit gray: scale by its own depth, not clip
-        values = np.asarray(picture, dtype=np.float32)
-        depth = (
-            (1 if values.max() <= 1 else 255)
-            if picture.mode == "F"
-            else 65535
-            if values.max() > 255 or "16" in picture.mode
-            else 255
-        )
-        picture = Image.fromarray(np.uint8((values / depth).clip(0, 1) * 255))
-    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1).float() / 255
+    Transparency is laid over white; of several frames the first counts.
+    max_megapixels: larger pictures are refused before they are decoded.   animated: the picture shall be animated, so
+    one that is too small or too narrow for the networks is refused (data.pictures.check_sides).
+    Raises FileNotFoundError and ValueError, in one line that names the file.
+    """
+    picture = open_picture(path, "image", max_megapixels)
+    if animated:
+        check_sides(picture.size[::-1], path)
+    return torch.from_numpy(np.array(to_rgb(picture, path))).permute(2, 0, 1).float() / 255
 
 
 def resize_image(image: torch.Tensor, size: tuple[int, int], mode: str = "bilinear") -> torch.Tensor:
@@ -76,28 +58,28 @@ def write_image(path, image):
         Image.fromarray(pixels).save(temporary)
 
 
-def read_mask(path, size=None, invert=False):
-    """Any picture file -> bool [1,H,W]: True where it is brighter than half (of its own range, if that is 0/1 or 16
-    bits).
+def read_mask(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    invert: bool = False,
+    *,
+    labels: tuple[str, ...] = (),
+    max_megapixels: float = MAX_MEGAPIXELS,
+) -> torch.Tensor:
+    """Any picture file -> bool [1,H,W], True = may move; data.masks has the rules, the plain one is: white moves.
 
     size: (H, W) of the picture; a mask of the same shape in another size is brought to it (nearest pixel), another
-    shape raises
-    ValueError.   invert: black means True.
+    shape raises ValueError.   invert: what would stand still moves, and the reverse.   labels: numbers or names of the
+    labels that move, for a file of labels; () = all but 0.   max_megapixels: as in read_image.
     """
-    picture = _open(path, "mask")
-    if picture.mode in ("RGBA", "LA") and len(np.unique(np.asarray(picture.convert("L")))) == 1:
-        picture = picture.getchannel("A")  # a shape drawn in the alpha channel alone
-    if not picture.mode.startswith(("I", "F")):
-        picture = picture.convert("L")
-    gray = np.asarray(picture, dtype=np.float32)
-    half = 127 if 1 < gray.max() <= 255 else gray.max() / 2
-    mask = torch.from_numpy(gray > half)[None]
+    moving = moving_pixels(open_picture(path, "mask", max_megapixels), path, labels)
+    mask = torch.from_numpy(moving)[None]
     mask = ~mask if invert else mask
-    if size is not None and gray.shape != tuple(size):
-        if abs(gray.shape[0] * size[1] / (gray.shape[1] * size[0]) - 1) > 0.01:
+    height, width = moving.shape
+    if size is not None and (height, width) != tuple(size):
+        if abs(height * size[1] / (width * size[0]) - 1) > 0.01:
             raise ValueError(
-                f"the mask {path} is {gray.shape[1]}x{gray.shape[0]}, the picture {size[1]}x{size[0]}; "
-                "resize the mask to the picture"
+                f"the mask {path} is {width}x{height}, the picture {size[1]}x{size[0]}; resize the mask to the picture"
             )
         mask = F.interpolate(mask[None].float(), tuple(size), mode="nearest")[0] > 0.5
     return mask
@@ -152,21 +134,3 @@ class VideoWriter:
             self._atomic.__exit__(*sys.exc_info())
             raise
         self._atomic.__exit__(kind, error, trace)
-
-
-def read_video(path, size=None, step=1):
-    """Frames of a video file one by one, uint8 [H,W,3] RGB: the first and then every `step`-th.
-
-    size: (H, W) to bring them to while they are still in the file's own colours (swscale, bicubic: what ffmpeg's scale
-    filter and decord do); None = as stored.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no video at {path}; check the path")
-    scaled = {} if size is None else {"height": size[0], "width": size[1], "interpolation": "BICUBIC"}
-    try:
-        with av.open(str(path)) as container:
-            for n, frame in enumerate(container.decode(video=0)):
-                if n % step == 0:
-                    yield frame.to_ndarray(format="rgb24", **scaled)
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} is not a readable video ({error})") from error

@@ -11,7 +11,8 @@ from text2cinemagraph.data.artifacts import Panel
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import flow_to_color
-from text2cinemagraph.data.media import read_video, to_uint8
+from text2cinemagraph.data.media import to_uint8
+from text2cinemagraph.data.videos import read_video
 
 SIDE, BAND, GAP = 256, 22, 6  # px: height of the pictures, of the words above them, between them
 BACK, INK, TINT = (24, 24, 26), (235, 235, 235), (1.0, 0.25, 0.2)

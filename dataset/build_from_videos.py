@@ -4,7 +4,7 @@
 
     OUTPUT/train/<id>_input.jpg         the clip's first frame; <id> = <video>_<number of the clip>
     OUTPUT/train/<id>_motion.pth        mean flow between its neighbouring frames: lz4 frame, pickle, float32 (1,2,H,W) px/frame
-    OUTPUT/train/<id>_gt.mp4            the clip, 30 fps whatever the video's rate ...
+    OUTPUT/train/<id>_gt.mp4            the clip, at --fps frames/s, to which every video is brought by its time stamps ...
     OUTPUT/train/<id>_gt/images/N.png   ... and its frames without loss
     OUTPUT/validation/                  the same, of other videos: all clips of a video lie on one side
     OUTPUT/report.html                  every clip with its flow and the camera's motion, and what was refused and why
@@ -13,7 +13,6 @@
 Clips that are finished are kept, so an interrupted run goes on, and videos can be added later; nobody changes sides then.
 """
 
-import argparse
 import html
 import json
 import multiprocessing
@@ -23,6 +22,7 @@ import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from text2cinemagraph.data.media import VideoWriter
 from text2cinemagraph.dataset.camera import camera_motion, camera_verdict
 from text2cinemagraph.dataset.motion import METHODS, load_raft, mean_flow, raft_file
 from text2cinemagraph.dataset.videos import find_videos, read_clips
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 SIDES = ("train", "validation")
@@ -57,6 +57,7 @@ class Settings:
     validation_share: float = 0.1
     seed: int = 0
     max_camera_motion: float = 0.5
+    fps: float = 30.0
 
 
 # ---------------------------------------------------------------- looking at videos
@@ -69,7 +70,7 @@ def check_video(item, settings):
     name, path = item
     found = {"file": path.name, "bytes": path.stat().st_size, "frames": 0, "error": "", "clips": []}
     try:
-        for frames in read_clips(path, CHECK_SIDE, settings.clip_frames):
+        for frames in read_clips(path, CHECK_SIDE, settings.clip_frames, fps=settings.fps):
             motion = camera_motion([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
             number = len(found["clips"])
             found["clips"].append(
@@ -95,14 +96,16 @@ def build_video(job, settings, output):
     path, wanted = job
     done, first = [], min(wanted)
     try:
-        for number, frames in enumerate(read_clips(path, settings.size, settings.clip_frames, first), first):
+        for number, frames in enumerate(
+            read_clips(path, settings.size, settings.clip_frames, first, fps=settings.fps), first
+        ):
             if number in wanted:
                 name, side = wanted[number]
                 done.append((name, write_clip(output, side, name, frames, settings)))
             if number == max(wanted):
                 break
     except ValueError as error:
-        raise ValueError(f"{path} {error}, though it was whole before; run this again") from error
+        raise ValueError(f"{error}, though it was whole before; run this again") from error
     return done
 
 
@@ -132,7 +135,7 @@ def write_clip(output, side, name, frames, settings):
         report / f"{name}_flow.jpg", cv2.resize(flow_to_color(flow), small.shape[1::-1], interpolation=cv2.INTER_AREA)
     )
     if not facts["refused"]:
-        with VideoWriter(folder / f"{name}_gt.mp4") as video:
+        with VideoWriter(folder / f"{name}_gt.mp4", Fraction(settings.fps or 30).limit_denominator(1001)) as video:
             for n, frame in enumerate(frames):
                 video.write(frame)
                 _write_picture(folder / f"{name}_gt" / "images" / f"{n}.png", frame)
@@ -194,6 +197,7 @@ def open_build(output, settings, overwrite):
             remove_clip(output, name)
         (output / "build.json").unlink(missing_ok=True)
     build = _read_json(output / "build.json") or {"settings": asked, "sides": {}, "videos": {}}
+    build["settings"].setdefault("fps", 0)  # sets of before there was a rate hold every stored frame
     if not build["videos"] and any(next((output / side).glob("*_input.*"), None) for side in SIDES):
         raise ValueError(f"{output} holds items that were not built here; choose another --output")
     differs = [
@@ -343,9 +347,7 @@ def _write_text(path, text):
 # ---------------------------------------------------------------- the command line
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="dataset/build_from_videos.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="dataset/build_from_videos.py", description=__doc__)
     parser.add_argument("--videos", required=True, help="folder of video files; subfolders count")
     parser.add_argument(
         "--output", required=True, help="folder for train/, validation/ and report.html; made if missing"
@@ -371,6 +373,12 @@ def main():
         default=0.5,
         help="background's motion within a clip, %% of the short side (default: %(default)s)",
     )
+    parser.add_argument(
+        "--fps",
+        type=float,
+        default=30,
+        help="frames/s of every clip; 0 = as the video has them, whose motion per frame then differs (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="remove what was built in OUTPUT and begin anew")
     args = parser.parse_args()
     _check_flags(args)
@@ -383,6 +391,7 @@ def main():
         args.validation_share,
         args.seed,
         args.max_camera_motion,
+        args.fps,
     )
     build = build_from_videos(args.videos, args.output, settings, workers, args.overwrite)
     return _say(build, Path(args.output))
@@ -399,6 +408,8 @@ def _check_flags(args):
     for flag, least in (("size", 64), ("clip_frames", FRAMES), ("workers", 0), ("seed", 0), ("max_camera_motion", 0)):
         if not getattr(args, flag) >= least:
             raise ValueError(f"--{flag} {getattr(args, flag)}: expected {least} or more")
+    if args.fps and not 1 <= args.fps <= 240:
+        raise ValueError(f"--fps {args.fps}: expected 1 to 240 frames/s, or 0 for each video's own")
     if not 0 <= args.validation_share < 1:
         raise ValueError(f"--validation_share {args.validation_share}: expected 0 or more, below 1")
 

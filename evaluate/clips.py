@@ -8,7 +8,8 @@ import numpy as np
 import PIL
 from PIL import Image
 from text2cinemagraph.data.files import sha256
-from text2cinemagraph.data.media import read_image, read_video, to_uint8
+from text2cinemagraph.data.media import read_image, to_uint8
+from text2cinemagraph.data.videos import ANIMATIONS, VIDEOS, frame_files, read_video
 
 SIDE = 224  # px that the I3D network takes
 # The published rules: every third frame, 16 of them; or the first 60.
@@ -55,36 +56,61 @@ def pair(gt_path, pred_path):
 
 
 def true_clips(folder):
-    """{id: path of `<id>_gt.mp4`, or of the folder `<id>_gt` where there is no such file}."""
+    """{id: path of `<id>_gt.mp4` or of another kind of clip, else of the folder `<id>_gt`}."""
     folder = _folder(folder, "--gt_path")
-    found = {path.name.removesuffix("_gt"): path for path in folder.glob("*_gt") if path.is_dir()}
-    found |= {path.name.removesuffix("_gt.mp4"): path for path in folder.glob("*_gt.mp4")}
+    found = {path.name[: -len("_gt")]: path for path in folder.iterdir() if _ends(path, "_gt") and path.is_dir()}
+    found |= {path.stem[: -len("_gt")]: path for path in _clips(folder) if _ends(path.with_suffix(""), "_gt")}
     if not found:
-        raise ValueError(f"no clips in {folder}; expected <id>_gt.mp4 or folders <id>_gt of pictures (--gt_path)")
+        raise ValueError(
+            f"no clips in {folder}; expected <id>_gt.mp4 or folders <id>_gt of pictures (--gt_path), "
+            f"found {_content(folder)}"
+        )
     return found
 
 
 def predicted_clips(folder):
-    """{id: path of `<id>_video.mp4`, or of `<id>_input_video.mp4`, which the original writes}."""
+    """{id: path of `<id>_video.mp4`, or of `<id>_input_video.mp4`, as the original writes, or another kind of clip}."""
     folder = _folder(folder, "--pred_path")
-    paths = sorted(folder.glob("*_video.mp4")) or sorted((folder / "images").glob("*_video.mp4"))
-    found = {}
+    paths = [path for path in _clips(folder) if _ends(path.with_suffix(""), "_video")]
+    if not paths and (folder / "images").is_dir():
+        paths = [path for path in _clips(folder / "images") if _ends(path.with_suffix(""), "_video")]
+    found, names = {}, {}
     for path in paths:
-        item = path.name.removesuffix("_video.mp4").removesuffix("_input")
-        if item in found:
+        item = path.stem[: -len("_video")].removesuffix("_input")
+        if names.setdefault(item, path.stem) != path.stem:
             raise ValueError(
                 f"two predictions of {item}: {found[item].name} and {path.name} in {path.parent}; remove one"
             )
-        found[item] = path
+        found[item] = path  # of one clip in several formats the last one, which _clips sorts to be the mp4
     if not found:
-        raise ValueError(f"no clips in {folder}; expected <id>_video.mp4, as test_video.py writes them (--pred_path)")
+        raise ValueError(
+            f"no clips in {folder}; expected <id>_video.mp4, as test_video.py writes them (--pred_path), "
+            f"found {_content(folder)}"
+        )
     return found
+
+
+def _clips(folder):
+    """The files of a folder that are clips: by name, of one name the mp4 last."""
+    kinds = (*ANIMATIONS, *reversed(VIDEOS))
+    paths = [p for p in folder.iterdir() if p.suffix.lower() in kinds and p.is_file() and not p.name.startswith(".")]
+    return sorted(paths, key=lambda path: (path.stem, kinds.index(path.suffix.lower())))
+
+
+def _ends(path, end):
+    return path.name.lower().endswith(end)
+
+
+def _content(folder):
+    names = sorted(path.name for path in folder.iterdir())
+    return (", ".join(names[:3]) + (", ..." if len(names) > 3 else "")) or "nothing"
 
 
 def read_clip(path, frames, mode):
     """The frames of a clip whose numbers are in `frames` (a range from 0), uint8 [T,224,224,3].
 
-    path: video, or folder of pictures N.png (itself or in images/).   mode: one of MODES, how it is brought to 224 px.
+    path: video, animated picture, or folder of frames (data.videos.frame_files).
+    mode: one of MODES, how it is brought to 224 px.
     Raises ValueError for a clip that cannot be read or is too short.
     """
     chosen, count = np.empty((len(frames), SIDE, SIDE, 3), np.uint8), 0
@@ -106,10 +132,14 @@ def digest_of(path, frames):
 
 
 def pictures_of(folder):
-    """The pictures of a clip's folder in the order of their numbers."""
-    folder = Path(folder) / "images" if (Path(folder) / "images").is_dir() else Path(folder)
-    pictures = [path for path in folder.iterdir() if path.suffix.lower() in (".png", ".jpg") and path.stem.isdigit()]
-    return sorted(pictures, key=lambda path: int(path.stem))
+    """The pictures of a clip's folder in the order of their numbers; ValueError where one between them is missing."""
+    numbered = frame_files(folder)
+    missing = sorted(set(range(max(numbered) + 1)) - numbered.keys())
+    if missing:
+        raise ValueError(
+            f"{folder} lacks frame {missing[0]} after {numbered[missing[0] - 1].name}; it holds {len(numbered)} frames"
+        )
+    return list(numbered.values())
 
 
 def _frames(path, frames, size):

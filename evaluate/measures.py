@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from text2cinemagraph.data.datasets import match_flow
 from text2cinemagraph.data.flow import motion_mask, read_flow, read_motion, resize_flow
-from text2cinemagraph.data.media import read_mask, read_video
+from text2cinemagraph.data.media import read_mask
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.clips import pictures_of, read_picture
 from text2cinemagraph.evaluate.finished import numbers_of
 from text2cinemagraph.evaluate.flow_error import flow_error

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import flow_to_color, read_motion, resize_flow
-from text2cinemagraph.data.media import read_video
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.measures import MEASURES, predicted_flow, true_frames, true_mask, true_velocity
 
 EXTREMES = 3  # clips shown at either end

@@ -11,7 +11,6 @@ from there (unet: else from exported weights), until --minutes in all. Each comm
 card.json in <output>/diffusion (a diffusers folder, once all of it is trained) or <output>/segmenter (a transformers folder).
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from text2cinemagraph.mini.train_autoencoder import train_autoencoder, train_dec
 from text2cinemagraph.mini.train_segmenter import train_segmenter
 from text2cinemagraph.mini.train_unet import train_unet
 from text2cinemagraph.mini.training import Plan, read_json, write_json
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import hardware, make_runtime
 
 TRAINERS = {
@@ -37,7 +36,7 @@ TRAINERS = {
 
 def main(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m mini.train", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m mini.train", description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=TRAINERS)
     parser.add_argument("--data", default="dataset/procedural_data/train", help="folder of mini.procedural")
     parser.add_argument("--validation", help="folder to score on (default: validation beside --data, if it is there)")

@@ -141,7 +141,9 @@ class _Block:
         scratch: winograd.Scratch, shared by all blocks.   number: the block's place in the decoder.
         """
         self.block, self.size, self.resample, self.scratch, self.number = block, size, block.resample, scratch, number
-        self.scale, self.shift = (t.flatten().numpy() for t in block.bn_noise1.folded)
+        self.scale, self.shift = (
+            t.flatten().numpy() for t in (block.bn_noise1.folded_scale, block.bn_noise1.folded_shift)
+        )
         self.biases = block.conv_aa.bias.numpy(), block.conv_ab.bias.numpy()
         self.changed, self.whole = region, region.shape == tuple(size)
         self.first, self.second = region.grown(1, size), region.grown(2, size)  # outputs of the two convolutions
@@ -270,14 +272,14 @@ class Masks:
 class ClipDecoder:
     """Decodes the frames of one clip."""
 
-    def __init__(self, projector, features, flow=None):
+    def __init__(self, projector, features, flow=None, scratch=None):
         """projector: of a folded network, float32 on the CPU.   features: [C,H,W] of the picture at rest, sides as the
         network needs them.
 
         flow: [2,H,W] in px/frame at that size, so that what it cannot change is decoded once; None = every frame is
-        decoded whole.
+        decoded whole.   scratch: winograd.Scratch to share with decoders that take turns; None = one of its own.
         """
-        self.projector, self.size, self.scratch = projector, tuple(features.shape[1:]), winograd.Scratch()
+        self.projector, self.size, self.scratch = projector, tuple(features.shape[1:]), scratch or winograd.Scratch()
         whole = Rect(0, self.size[0], 0, self.size[1])
         self.whole_masks = self._masks(torch.ones(1, 1, *self.size))
         blocks, self.blocks = list(self._blocks(whole)), None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from text2cinemagraph.data.flow import read_flow
+from text2cinemagraph.data.arrows import sample_arrows
+from text2cinemagraph.data.flow import read_own_flow
 from text2cinemagraph.data.media import read_image, read_mask
+from text2cinemagraph.data.motion_file import DrawnMotion, read_motion_file
 
 if TYPE_CHECKING:
     import torch
@@ -20,36 +23,64 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     the artifacts given.
     """
     o, inverting = options.inputs, options.twin_extraction.inversion_steps > 0
-    if o.invert_mask and not o.mask:
-        raise ValueError("--invert_mask says how to read --mask, but no mask is given")
+    if (o.invert_mask or o.mask_labels) and not o.mask:
+        flag = "--invert_mask" if o.invert_mask else "--mask_labels"
+        raise ValueError(f"{flag} says how to read --mask, but no mask is given")
+    limit = {"max_megapixels": o.max_megapixels}
     if "s1" in chosen and not o.image:
         experiment.forget("image", "twin")  # an earlier run's own picture: this one is drawn
-    image = read_image(o.image) if o.image else None
+    image = read_image(o.image, **limit, animated=True) if o.image else None
     drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
-    twin_image = read_image(o.twin) if o.twin else None if drawn else image
+    twin_image = read_image(o.twin, **limit) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
-    flow = read_flow(o.flow) if o.flow else None
-    mask = read_mask(o.mask, size, o.invert_mask) if o.mask else None
+    flow = read_own_flow(o.flow, size, **limit) if o.flow else None
+    motion = read_own_motion(o.arrows, size) if o.arrows else None
+    if motion is None and ("s1" in chosen or o.image):
+        experiment.forget("motion")  # arrows of an earlier run
+    labels = tuple(label.strip() for label in o.mask_labels.split(",") if label.strip())
+    mask = read_mask(o.mask, size, o.invert_mask, labels=labels, **limit) if o.mask else None
+    mask = motion.mask_at(size) if mask is None and motion is not None else mask
     if mask is None and flow is not None and ("s1" in chosen or not experiment.has("mask")):
         mask = (flow != 0).any(0, keepdim=True)  # s6 needs to know what may move: whatever your flow moves
     if mask is not None and not mask.any():
         raise ValueError(
-            f"{o.mask or o.flow} marks nothing to move: it is black (or zero) everywhere; paint white what may move"
+            f"{o.mask or o.flow or o.arrows} marks nothing to move (one value everywhere); paint white what may move, "
+            "on black"
         )
     if o.mask and mask.all():
         print(f"note: {o.mask} marks the whole picture; if black was meant to move, add --invert_mask")
-    for name, value in (("twin", twin_image), ("flow", flow)):
-        if size and value is not None and tuple(value.shape[-2:]) != size:
-            raise ValueError(
-                f"the {name} {getattr(o, name)} is {size_text(value)}, the picture {size[1]}x{size[0]}; they must match"
-            )
+    if size and twin_image is not None and tuple(twin_image.shape[-2:]) != size:
+        raise ValueError(
+            f"the twin {o.twin} is {size_text(twin_image)}, the picture {size[1]}x{size[0]}; they must match"
+        )
     given = {
         name: value
         for name, value in (("image", image), ("twin", twin_image), ("mask", mask), ("flow", flow))
         if value is not None
     }
+    if motion is not None:
+        if mask is not None:
+            sample_arrows(motion, mask)  # tells which arrow lies outside
+        given["motion"] = replace(motion, mask=None)  # the mask is an artifact of its own
+    if image is not None or mask is not None:
+        for name in ("classes_odise", "classes"):  # those of another picture
+            experiment.path(name).unlink(missing_ok=True)
     experiment.give(**given)
     return frozenset(given)
+
+
+def read_own_motion(source: str, size: tuple[int, int] | None) -> DrawnMotion:
+    """A motion file, or arrows as a text, for a picture of `size` (H, W); told where it was drawn on another size."""
+    motion = read_motion_file(source)
+    for line in motion.notes:
+        print(f"note: {source}: {line}")
+    if size is None:
+        raise ValueError("--arrows needs a picture: give --image, or run s1 first")
+    if motion.size not in (None, size):
+        print(
+            f"note: {source} was drawn on {motion.size[1]}x{motion.size[0]}; scaled to the picture, {size[1]}x{size[0]}"
+        )
+    return motion.at_size(size)
 
 
 def picture_size(

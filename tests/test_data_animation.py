@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from text2cinemagraph.data.animation import ClipWriter, durations, write_animation
 from text2cinemagraph.data.experiment import Experiment
-from text2cinemagraph.data.media import read_video
 from text2cinemagraph.data.summary import summary, write_summary
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.inference_t2c import ARTIFACTS, STAGES
 
 PANELS = [panel for stage in STAGES for panel in stage.panels]

@@ -6,15 +6,8 @@ import pytest
 import torch
 from PIL import Image
 from text2cinemagraph.data.files import atomic, sha256
-from text2cinemagraph.data.media import (
-    VideoWriter,
-    read_image,
-    read_mask,
-    read_video,
-    to_uint8,
-    write_image,
-    write_mask,
-)
+from text2cinemagraph.data.media import VideoWriter, read_image, read_mask, to_uint8, write_image, write_mask
+from text2cinemagraph.data.videos import read_video
 
 
 def test_every_level_survives_a_round_trip(tmp_path):

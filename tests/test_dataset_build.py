@@ -14,7 +14,8 @@ import pytest
 import torch
 from text2cinemagraph.data.datasets import FrameDataset, MotionBatch, MotionDataset
 from text2cinemagraph.data.flow import read_motion
-from text2cinemagraph.data.media import VideoWriter, read_image, read_video
+from text2cinemagraph.data.media import VideoWriter, read_image
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.dataset import build_from_videos as build
 from text2cinemagraph.dataset.build_from_videos import Settings, build_from_videos, choose_sides, collect
 from text2cinemagraph.dataset.camera import camera_motion

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from text2cinemagraph.data.media import VideoWriter, read_video, write_image
+from text2cinemagraph.data.media import VideoWriter, write_image
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.backbones import load_backbone
 from text2cinemagraph.evaluate.clips import FRAMES, pair, predicted_clips, read_clip
 from text2cinemagraph.evaluate.compute_fvd import compute_fvd, main

@@ -13,7 +13,8 @@ import pytest
 import torch
 from text2cinemagraph.data.checkpoint import save_checkpoint
 from text2cinemagraph.data.flow import write_flow, write_motion
-from text2cinemagraph.data.media import read_video, write_image
+from text2cinemagraph.data.media import write_image
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.clips import predicted_clips
 from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
 from text2cinemagraph.evaluate.index_page import write_index

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from text2cinemagraph.data.flow import read_motion
 from text2cinemagraph.data.hint import DIRECTIONS, find_direction
-from text2cinemagraph.data.media import read_image, read_mask, read_video
+from text2cinemagraph.data.media import read_image, read_mask
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.mini.procedural import KINDS, LABELS, LIGHTS, SPLITS, STYLES, Job, Scene, caption, generate
 from text2cinemagraph.mini.scene import FLUIDS, direction_phrase
 from text2cinemagraph.mini.styles import stylize

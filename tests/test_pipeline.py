@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from text2cinemagraph import inference_t2c
 from text2cinemagraph.data import animation
-from text2cinemagraph.data.media import read_image, read_mask, read_video, to_uint8, write_image, write_mask
+from text2cinemagraph.data.media import read_image, read_mask, to_uint8, write_image, write_mask
+from text2cinemagraph.data.videos import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [

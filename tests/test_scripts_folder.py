@@ -10,7 +10,8 @@ import pytest
 import torch
 from text2cinemagraph.data.checkpoint import save_checkpoint
 from text2cinemagraph.data.flow import read_flow, write_motion
-from text2cinemagraph.data.media import read_image, read_video, write_image
+from text2cinemagraph.data.media import read_image, write_image
+from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.models.networks import build_motion, build_video
 from text2cinemagraph.options.cli import read_command
 from text2cinemagraph.options.train import MotionApply, MotionOptions, MotionTrain, VideoApply, VideoOptions, VideoTrain
@@ -70,7 +71,7 @@ def test_published_commands_are_understood(monkeypatch, kind, line):
     monkeypatch.setattr(sys, "argv", ["script.py", *words])
     options = read_command(kind, "")
     for flag, value in zip(words, words[1:]):
-        if flag.startswith("--") and not value.startswith("--"):
+        if flag.startswith("--") and not value.startswith("--") and flag[2:] not in kind.IDLE:
             assert str(getattr(options, flag[2:])) == value
 
 
