@@ -32,7 +32,7 @@ class Rendered:
 def render_scene(job, count, tokenize):
     """Rendered of a Job.  count: captions per picture.   tokenize(captions): int [n,words]."""
     scene, looks = Scene(job.scene_seed, size=job.size), (None, *job.styles)
-    pictures = [scene.image, *(stylize(scene, style) for style in job.styles)]
+    pictures = [scene.image, *(stylize(scene, style, job.edition) for style in job.styles)]
     told = {
         "kind": scene.kind,
         "light": scene.light,
