@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch.nn.functional as F
-from text2cinemagraph.data.datasets import ids, match_flow, picture_of
+from text2cinemagraph.data.datasets import ids, match_flow, motion_of, picture_of
 from text2cinemagraph.data.flow import clamp_flow, read_flow, read_motion
 from text2cinemagraph.data.media import VideoWriter, read_image, to_uint8
 from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
@@ -85,7 +85,7 @@ def sized(image, side):
 def flow_path(options, item):
     """Where an item's flow is: ours, the authors' file, or the true one if no folder is given."""
     if not options.motion_basepath:
-        return Path(options.dataroot) / f"{item}_motion.pth"
+        return motion_of(options.dataroot, item)
     ours = Path(options.motion_basepath) / f"{item}_flow.npz"
     return ours if ours.is_file() else ours.with_name(f"{item}_Motion.pt")
 
