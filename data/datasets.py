@@ -7,9 +7,10 @@ of workers.
 
 import json
 import random
+import re
 import warnings
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.data.notes import tell
 from text2cinemagraph.data.published import published_window, soft_mask
 from text2cinemagraph.data.videos import frame_files
+from text2cinemagraph.options.text_files import read_lines
 
 PICTURES = (".jpg", ".png", ".jpeg")  # of <id>_input, the most usual first
 SQUASH = 0.1  # of the sides' ratio: more than rounding does to a flow that is stored small
@@ -371,36 +373,48 @@ def match_flow(flow: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
     return flow if (h, w) == (height, width) else resize_flow(flow, image.shape[1:])
 
 
-def read_captions(path):
-    """Captions of a file -> {id: list of captions}.
+def read_captions(path: str | Path) -> dict[str, list[str]]:
+    """Captions of a text file of any encoding -> {id: list of captions}; see caption_of for its lines.
 
-    Lines `<any/path/><id>:<caption>` (a caption may hold further colons; an id may come back with another caption), or,
-    in a metadata.jsonl as the renderer of landscapes writes it, {"id": ..., "captions": {style: caption}}.
+    In a metadata.jsonl as the renderer of landscapes writes it, a line is {"id": ..., "captions": {style: caption}}.
+    An id may come back with another caption.  Raises ValueError that names file and line, or a file without captions.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no captions file at {path}; make one with dataset/generate_captions.py")
-    captions = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            item, found = (_json_captions if path.suffix == ".jsonl" else _plain_caption)(line, path)
-            captions.setdefault(item, []).extend(found)
+    captions: dict[str, list[str]] = {}
+    for number, line in read_lines(path):
+        try:
+            item, found = _json_captions(line) if path.suffix.lower() == ".jsonl" else caption_of(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        captions.setdefault(item, []).extend(found)
+    if not captions:
+        raise ValueError(f"{path} holds no captions; expected lines <id>:<caption>")
     return captions
 
 
-def _plain_caption(line, path):
-    head, colon, caption = line.partition(":")
-    if not colon:
-        raise ValueError(f"{path}: the line '{line[:60]}' has no colon; expected <id>:<caption>")
-    return Path(head.strip()).name, [caption.strip()]
+def caption_of(line: str) -> tuple[str, list[str]]:
+    """(id, [caption]) of a line `<any/path/><id>:<caption>`; a caption may hold further colons.
+
+    A path may be Windows' (C:\\data\\lake:...), and its file's name may end in _input.jpg.  ValueError without a colon.
+    """
+    match = re.match(r"((?:[A-Za-z]:(?=[\\/]))?[^:]*):(.*)", line)
+    if match is None:
+        raise ValueError(f"no colon in '{line[:60]}'; expected <id>:<caption>")
+    name = PureWindowsPath(match[1].strip()).name  # knows both kinds of slashes
+    return re.sub(r"_input\.(jpe?g|png)$", "", name, flags=re.IGNORECASE), [match[2].strip()]
 
 
-def _json_captions(line, path):
+def _json_captions(line):
     try:
         entry = json.loads(line)
-        return entry["id"], list(entry["captions"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f'{path}: the line \'{line[:60]}\' is not {{"id": ..., "captions": {{...}}}}') from error
+        found = list(entry["captions"].values())
+        if not found:
+            raise ValueError("no captions")
+        return entry["id"], found
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f'\'{line[:60]}\' is not {{"id": ..., "captions": {{style: caption}}}}') from error
 
 
 def mirror_words(caption):

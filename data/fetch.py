@@ -133,7 +133,8 @@ SOURCES = {
 def complete(source, root):
     """Whether all that a source brings is there."""
     if source.kind == "file":
-        return (root / source.path).is_file()
+        path = root / source.path
+        return path.is_file() and not _is_page(path) and (not source.sha256 or sha256(path).startswith(source.sha256))
     folder = root if source.kind == "drive" else root / source.path
     return all((folder / name).is_file() for name in source.needed)
 
@@ -171,19 +172,38 @@ def _fetch_hub(source, root):
 
 
 def _fetch_drive(source, root):
+    archive = root / source.path
+    if _is_whole(archive, source.needed):  # placed by hand, as the message below advises: no network is asked
+        unpack(archive, root)
+        return
+    there = f"; what lies at {archive} is incomplete" if archive.is_file() else ""
     try:
         import gdown  # optional: Google Drive's confirmation pages change too often to follow them here
     except ImportError as error:
         raise ImportError("Google Drive needs gdown: pip install gdown") from error
-    archive = root / source.path
     try:
         gdown.download(id=source.url, output=str(archive), resume=True)
     except Exception as error:
         raise OSError(
             f"cannot fetch the file {source.url} from Google Drive ({_brief(error)}); check the connection, try later "
-            f"(Drive limits popular files), or download it in a browser to {archive} and run this again"
+            f"(Drive limits popular files), or download it in a browser to {archive} and run this again{there}"
         ) from error
     unpack(archive, root)
+
+
+def _is_whole(archive, needed):
+    """Whether a tar file is there, can be read to its end and holds all that its source brings."""
+    try:
+        with tarfile.open(archive) as tar:
+            names = {_place(member) for member in tar.getmembers()}
+    except (tarfile.TarError, EOFError, OSError):
+        return False
+    return names.issuperset(needed)
+
+
+def _place(member):
+    """Where a member of the archive goes below the folder of checkpoints."""
+    return member.name.removeprefix("./").removeprefix("checkpoints/")
 
 
 def _brief(error):
@@ -199,7 +219,7 @@ def unpack(archive, root):
     try:
         with tarfile.open(archive) as tar:
             for member in tqdm(tar.getmembers(), f"unpacking {archive.name}"):
-                member.name = member.name.removeprefix("./").removeprefix("checkpoints/")
+                member.name = _place(member)
                 if member.isfile() and member.name:
                     tar.extract(member, root, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -235,10 +255,9 @@ def download(url, path, digest=""):
         raise OSError(
             f"cannot fetch {url} ({reason}); check the connection and run this again, it goes on where it stopped"
         ) from error
-    with open(part, "rb") as file:
-        if file.read(64).lstrip().lower().startswith((b"<!doctype", b"<html")):
-            part.unlink()
-            raise ValueError(f"{url} gave a web page, not a file; fetch it in a browser to {path}")
+    if _is_page(part):
+        part.unlink()
+        raise ValueError(f"{url} gave a web page, not a file; fetch it in a browser to {path}")
     found = sha256(part) if digest else ""
     if not found.startswith(digest):
         part.unlink()
@@ -246,6 +265,12 @@ def download(url, path, digest=""):
             f"{url} gave a file with sha256 {found[:16]}..., expected {digest}...; it was removed, fetch it again"
         )
     part.replace(path)
+
+
+def _is_page(path):
+    """Whether a file is a web page, which servers send in the place of a file that they do not give."""
+    with open(path, "rb") as file:
+        return file.read(64).lstrip().lower().startswith((b"<!doctype", b"<html"))
 
 
 def _receive(answer, part, have, name):

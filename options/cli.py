@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import inspect
+import io
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from text2cinemagraph.options.text_files import read_text
 from yaml import YAMLError
 
 # Published flags that say what a field of another name says.
@@ -49,7 +51,7 @@ def _read_yaml(path):
         known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none here"
         raise FileNotFoundError(f"no configuration file at {path}; known ones: {known}")
     try:
-        layer = OmegaConf.load(path)
+        layer = OmegaConf.load(io.StringIO(read_text(path)))
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise ValueError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
     if not OmegaConf.is_dict(layer):
