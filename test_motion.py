@@ -35,7 +35,7 @@ def main():
         return code
     share = share_of(options.gpu_ids)
     runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
-    model = load_motion_model(options.folder, options, runtime, options.which_epoch)
+    model = load_motion_model(options.folder, options.architecture, runtime, options.which_epoch)
     beside = Path(
         f"{options.dataroot.rstrip('/')}_captions.txt"
     )  # where mini/procedural.py and build_from_videos.py leave them

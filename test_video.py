@@ -11,7 +11,6 @@ Next: python evaluate/compute_fvd.py, python -m evaluate.report.
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch.nn.functional as F
@@ -28,22 +27,14 @@ from text2cinemagraph.options.train import VideoApply
 from tqdm import tqdm
 
 
-@dataclass
-class ClipApply(VideoApply):
-    """python test_video.py"""
-
-    keep_detail: bool = False  # as in s6: what the network loses of the picture travels with it; not published
-    composite: bool = True  # as in s6: pixels whose flow is 0 are the picture's, exactly; the original decodes them
-
-
 def main():
-    options = read_command(ClipApply, __doc__)
+    options = read_command(VideoApply, __doc__)
     code = run_on_all(options.gpu_ids, sys.argv)
     if code is not None:
         return code
     share = share_of(options.gpu_ids)
     runtime = runtime_of(share.gpu_ids, options.seed, options.threads)
-    model = load_video_model(options.folder, options, runtime, options.which_epoch)
+    model = load_video_model(options.folder, options.architecture, runtime, options.which_epoch)
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
     for item in tqdm(share.of(items), share.title("clips")):

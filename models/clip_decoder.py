@@ -141,7 +141,9 @@ class _Block:
         scratch: winograd.Scratch, shared by all blocks.   number: the block's place in the decoder.
         """
         self.block, self.size, self.resample, self.scratch, self.number = block, size, block.resample, scratch, number
-        self.scale, self.shift = (t.flatten().numpy() for t in block.bn_noise1.folded)
+        self.scale, self.shift = (
+            t.flatten().numpy() for t in (block.bn_noise1.folded_scale, block.bn_noise1.folded_shift)
+        )
         self.biases = block.conv_aa.bias.numpy(), block.conv_ab.bias.numpy()
         self.changed, self.whole = region, region.shape == tuple(size)
         self.first, self.second = region.grown(1, size), region.grown(2, size)  # outputs of the two convolutions

@@ -197,7 +197,9 @@ class NoiseNorm(nn.Module):
         self.gain = spectral(nn.Linear(noise_dim, channels, bias=False), use_spectral)
         self.bias = spectral(nn.Linear(noise_dim, channels, bias=False), use_spectral)
         self.add_module("pbn" if partial else "bn", RunningStatistics(channels))
-        self.folded = None  # (scale, shift) once folded
+        # Buffers, so that they go where the network goes; none of the file's.
+        self.register_buffer("folded_scale", None, persistent=False)
+        self.register_buffer("folded_shift", None, persistent=False)
 
     @property
     def statistics(self):
@@ -205,9 +207,8 @@ class NoiseNorm(nn.Module):
 
     def forward(self, x, mask=None):
         """x: [N,C,H,W]; mask: [N,1,H,W] of 0 and 1, partial norm only."""
-        if self.folded is not None:
-            scale, shift = (t.to(x) for t in self.folded)  # where and as what x is computed
-            return torch.addcmul(shift, x, scale)
+        if self.folded_scale is not None:
+            return torch.addcmul(self.folded_shift, x, self.folded_scale)
         noise = x.new_zeros(len(x), self.noise_dim)
         mean, var = self._batch_statistics(x, mask) if self.training else self.statistics.stored()
         scale = (var + self.eps).rsqrt() * (1 + self.gain(noise))  # [N,C]
@@ -232,7 +233,7 @@ class NoiseNorm(nn.Module):
 
     def fold(self):
         """Keep only the eval-mode scale and shift (inference)."""
-        self.folded = tuple(t[None, :, None, None] for t in self.affine())
+        self.folded_scale, self.folded_shift = (t[None, :, None, None] for t in self.affine())
 
 
 class PartialConv2d(nn.Conv2d):

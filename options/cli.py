@@ -1,182 +1,300 @@
 """defaults < YAML < flags -> one validated tree of plain dataclasses; nobody but main() comes here."""
 
+from __future__ import annotations
+
 import argparse
 import difflib
-import inspect
-import io
 import os
 import re
 import sys
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from text2cinemagraph.options.text_files import read_text
-from yaml import YAMLError
+from text2cinemagraph.options.compat import ALIASES, Idle
+from text2cinemagraph.options.fields import (
+    Kind,
+    Options,
+    check_value,
+    description,
+    full_name,
+    kind_of,
+    kinds,
+    metavar,
+    shown,
+)
 
-# Published flags that say what a field of another name says.
-ALIASES = {"tokenizer_path": "text_encoder_path"}
+Settings = TypeVar("Settings", bound=Options)
+LONGEST_LINE = 200  # characters of an error line
+KEY = re.compile(r"\w+(\.\w+)*")
+WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-def load_options(cls, yaml_path=None, overrides=()):
+def load_options(cls: type[Settings], yaml_path: str | Path | None = None, overrides: Iterable[str] = ()) -> Settings:
     """An instance of the dataclass `cls`: its defaults, then the YAML file, then `section.key=value` strings.
 
-    Raises FileNotFoundError for a missing YAML, ValueError naming an unknown key (and the nearest known one) or a wrong type.
+    Raises FileNotFoundError for a missing YAML, ValueError naming an unknown key (and the nearest known one), a wrong
+    type or a value beyond its limits.
     """
-    options = OmegaConf.structured(cls)
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    options, idle = OmegaConf.structured(cls), []
     layers = [(_read_yaml(yaml_path), str(yaml_path))] if yaml_path else []
-    for text in overrides:
-        if "=" not in text:
-            raise ValueError(f"cannot read the option '{text}'; write it as section.key=value")
-        key, value = text.split("=", 1)
-        layers.append((_override(key.strip(), value, cls), "the command line"))
+    layers += [(_override(text, cls), "the command line") for text in overrides]
     for layer, source in layers:
-        _check_keys(layer, cls, source)
+        layer = _known_part(layer, cls, source, idle)
         try:
             options = OmegaConf.merge(options, layer)
         except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", "") or "an option"
-            raise ValueError(f"{key} in {source}: {str(error).splitlines()[0]}") from error
+            raise ValueError(_one_line(error, f" in {source}")) from error
+    _tell_idle(idle)
     try:
         return OmegaConf.to_object(options)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{getattr(error, 'full_key', '') or 'an option'}: {str(error).splitlines()[0]} "
-                         "(\"${...}\" is YAML's way to refer to another option)") from error
+        advice = ' ("${...}" is YAML\'s way to refer to another option)'
+        raise ValueError(_one_line(error) + advice) from error
 
 
-def _read_yaml(path):
+def _one_line(error, where="") -> str:
+    return f"{getattr(error, 'full_key', '') or 'an option'}{where}: {str(error).splitlines()[0]}"
+
+
+def _read_yaml(path) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
     path = Path(path)
     if not path.is_file():
         known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none here"
         raise FileNotFoundError(f"no configuration file at {path}; known ones: {known}")
     try:
         layer = OmegaConf.load(io.StringIO(read_text(path)))
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise ValueError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, RecursionError) as error:
+        raise ValueError(f"{path} is not readable YAML: {shown(error, 120)}") from error
     if not OmegaConf.is_dict(layer):
         raise ValueError(f"{path} holds no sections; expected a YAML mapping such as configs/inference.yaml")
-    return OmegaConf.create({k: v for k, v in layer.items() if v is not None})
+    return OmegaConf.create({k: v for k, v in layer._content.items() if v._value() is not None})
 
 
-def _override(key, value, cls):
-    """One `section.key=value` as a tree. Text stays text: a prompt may hold colons, commas and words that YAML would read."""
-    layer = OmegaConf.create({})
-    if value == "" and "Optional" in _type_of(key, cls):
+def _override(text, cls) -> Any:
+    """One `section.key=value` as a tree.
+
+    Text stays text: a prompt may hold colons, commas, ${...} and words that YAML would read.
+    """
+    from omegaconf import OmegaConf
+
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not KEY.fullmatch(key):
+        raise ValueError(f"cannot read the option '{shown(text)}'; write it as section.key=value")
+    kind = _kind_at(key, cls)
+    if value == "" and kind is not None and kind.optional:
         parsed = None
-    elif _type_of(key, cls) in ("str", "Optional[str]"):
-        parsed = value
+    elif kind is None or kind.is_text:
+        parsed = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)  # as OmegaConf writes a literal ${
     else:
-        try:
-            parsed = OmegaConf.create(f"x: {value}").x
-        except (YAMLError, OmegaConfBaseException):
-            parsed = value
+        parsed = _parsed(key, value, kind)
+    layer = OmegaConf.create({})
     OmegaConf.update(layer, key, parsed)
     return layer
 
 
-def _type_of(key, cls):
-    """The annotation of a dotted key as text, such as "str" or "Optional[str]"; "" where there is no such key."""
+def _parsed(key, value, kind: Kind) -> Any:
+    """What a word of the command line means for an option that is no text."""
+    from yaml import YAMLError, safe_load
+
+    if kind.is_section:
+        raise ValueError(f"{key} is a section: expected {key}.<option>=value, found {shown(value)}")
+    try:
+        parsed = value if re.search(r"[\n\r&*!]", value) else safe_load(value)
+    except (YAMLError, ValueError, RecursionError):
+        parsed = value
+    if kind.scalar is bool:
+        return WORDS.get(str(value).strip().lower(), parsed)
+    if kind.scalar is float and isinstance(parsed, str):
+        try:
+            return float(parsed)  # 1e-3, which YAML takes for text
+        except ValueError:
+            return parsed
+    if kind.is_list and isinstance(parsed, (str, int, float)):
+        raise ValueError(f"{key}={shown(value)}: expected a list, such as [{kind.example}]")
+    return parsed
+
+
+def _kind_at(key, cls) -> Kind | None:
+    """What an option with a dotted key holds; None where there is no such key."""
+    kind = None
     for part in key.split("."):
-        field = {f.name: f for f in fields(cls)}.get(part) if cls else None
-        if field is None:
-            return ""
-        cls = _dataclass_of(field)
-    return field.type.__name__ if isinstance(field.type, type) else str(field.type).replace("typing.", "")
+        kind = kinds(cls).get(part) if cls else None
+        cls = kind.scalar if kind and kind.is_section else None
+    return kind
 
 
-def _check_keys(layer, cls, source, prefix=""):
-    """Unknown keys by name, with the nearest known one."""
-    known = {f.name: f for f in fields(cls)}
-    for key in layer:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.5)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown option {prefix}{key} in {source}; {hint}")
-        kind = _dataclass_of(known[key])
-        if kind is not None:
-            if not OmegaConf.is_dict(layer[key]):
-                raise ValueError(f"{prefix}{key} in {source} is a section: expected {prefix}{key}.<option>, found a single value")
-            _check_keys(layer[key], kind, source, f"{prefix}{key}.")
+def _known_part(layer, cls, source, idle: list[str]) -> Any:
+    """The layer without the names that compat.py knows to be idle, which go into `idle`; unknown keys raise."""
+    from omegaconf import OmegaConf
+
+    kept = {}
+    for key, node in layer._content.items():
+        name, where = full_name(cls, str(key)), "" if source == "the command line" else f" in {source}"
+        if key in cls.IDLE:
+            value = node._value() if not OmegaConf.is_config(node) else None
+            idle.append(_idle_name(name if cls.SECTION else f"--{name}", value, cls.IDLE[key]))
+            continue
+        if key not in kinds(cls):
+            near = difflib.get_close_matches(str(key), kinds(cls), 1, 0.5)
+            hint = f"did you mean {full_name(cls, near[0])}?" if near else "--help lists all"
+            raise ValueError(f"unknown option {shown(name)} in {source}; {hint}")
+        kind = kind_of(cls, key)
+        if kind.is_section:
+            if not OmegaConf.is_dict(node):
+                raise ValueError(f"{name} in {source} is a section: expected {name}.<option>, found a single value")
+            kept[key] = _known_part(node, kind.scalar, source, idle)
+            continue
+        _check_form(f"{name}{where}", node, kind, OmegaConf)
+        kept[key] = node
+    return OmegaConf.create(kept)
 
 
-def _dataclass_of(field):
-    """The dataclass behind a nested field, or None for a plain value."""
-    if field.default_factory is not MISSING and is_dataclass(field.default_factory):
-        return field.default_factory
-    return field.type if is_dataclass(field.type) else None
+def _check_form(name, node, kind, OmegaConf) -> None:
+    """What OmegaConf would silently turn into another type, or refuse in many lines."""
+    if OmegaConf.is_dict(node):
+        raise ValueError(f"{name}: expected {'a list' if kind.is_list else 'a single value'}, found a mapping")
+    if OmegaConf.is_list(node) and not kind.is_list:
+        raise ValueError(f"{name}: expected a single value, found a list")
+    if OmegaConf.is_config(node) or node._is_interpolation():
+        return
+    value = node._value()
+    if kind.is_list and value is not None:
+        raise ValueError(f"{name}={shown(value)}: expected a list, such as [{kind.example}]")
+    if kind.scalar is bool and value is not None and str(value).lower() not in WORDS:
+        raise ValueError(f"{name}={shown(value)}: expected true or false")
+    if kind.scalar in (int, float) and isinstance(value, (str, bool)) and not _is_number(value, kind.scalar):
+        word = "a whole number" if kind.scalar is int else "a number"
+        raise ValueError(f"{name}={shown(value)}: expected {word}")
 
 
-def add_flags(parser, cls):
+def _is_number(value, scalar) -> bool:
+    try:
+        return not isinstance(value, bool) and scalar(value) is not None
+    except ValueError:
+        return False
+
+
+def _idle_name(name, value, idle: Idle) -> str:
+    if idle.only is not None and value not in (None, ""):
+        given = WORDS.get(str(value).lower(), value) if isinstance(idle.only, bool) else value
+        if str(given) != str(idle.only):
+            raise ValueError(f"{name}={shown(value)}: expected {str(idle.only).lower()}, because {idle.reason}")
+    return name
+
+
+def _tell_idle(names) -> None:
+    """Say once, from the first process, what was accepted and decides nothing."""
+    if names and os.environ.get("RANK", "0") == "0":
+        print(f"accepted, but nothing follows from it here: {', '.join(dict.fromkeys(names))}", flush=True)
+
+
+# ---------------------------------------------------------------------- the command line
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose mistakes are ValueErrors, which run_main prints in one line; an unknown flag names the nearest."""
+
+    def __init__(self, *arguments: Any, **settings: Any):
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*arguments, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> Any:
+        unknown = re.match(r"unrecognized arguments: (\S+)", message)
+        if unknown:
+            word = unknown[1].partition("=")[0]
+            near = difflib.get_close_matches(word, self._option_string_actions, 1, 0.6)
+            message = f"unknown argument {shown(word)}; " + (f"did you mean {near[0]}?" if near else "--help lists all")
+        raise ValueError(message)
+
+
+def add_flags(parser: argparse.ArgumentParser, cls: type[Options]) -> None:
     """One flag per field of a flat dataclass. Unset flags stay silent, so that the YAML below them shows through.
 
-    Flags in cls.FORMER, a dict {name: why it says nothing}, are taken too, with a value or without.
+    What is idle here (compat.py) is taken too, with a value or without.
     """
-    comments, former = _comments(cls), getattr(cls, "FORMER", {})
     for field in fields(cls):
-        names = [f"--{field.name}"] + [f"--{old}" for old, new in ALIASES.items() if new == field.name and old not in former]
-        text = f"{comments.get(field.name, '')} ({_default(field)})".strip().replace("%", "%%")
-        if field.type in (bool, "bool"):
-            parser.add_argument(*names, dest=field.name, nargs="?", const="true", default=argparse.SUPPRESS, help=text, metavar="BOOL")
+        old = [f"--{name}" for name, new in ALIASES.items() if new == field.name and name not in cls.IDLE]
+        settings: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "metavar": metavar(cls, field)}
+        if kind_of(cls, field.name).scalar is bool:
+            settings |= {"nargs": "?", "const": "true"}
+        parser.add_argument(f"--{field.name}", *old, help=description(field).replace("%", "%%"), **settings)
+    group = parser.add_argument_group("flags of the original from which nothing follows here")
+    for name, idle in sorted(cls.IDLE.items()):
+        group.add_argument(
+            f"--{name}", nargs="?", const="", default=argparse.SUPPRESS, help=idle.reason, metavar="VALUE"
+        )
+
+
+def all_options(cls: type[Options]) -> str:
+    """Every section.key of a tree of options with what it does, for --help."""
+    lines = []
+    for field in fields(cls):
+        kind = kind_of(cls, field.name)
+        if kind.is_section:
+            lines += ["", f"{field.name}: {(kind.scalar.__doc__ or '').strip()}", all_options(kind.scalar)]
         else:
-            parser.add_argument(*names, dest=field.name, default=argparse.SUPPRESS, help=text, metavar="VALUE")
-    group = parser.add_argument_group("flags of the original that say nothing here")
-    known = {field.name for field in fields(cls)}
-    for name in sorted(former.keys() - known):
-        group.add_argument(f"--{name}", nargs="?", const="", default=argparse.SUPPRESS, help=former[name], metavar="VALUE")
+            lines.append(f"  {full_name(cls, field.name)}={metavar(cls, field)}  {description(field)}")
+    return "\n".join(lines)
 
 
-def _comments(cls):
-    """{field: the comment beside it in the source}: options are described in one place."""
-    found = {}
-    for kind in reversed(cls.__mro__):
-        try:
-            lines = inspect.getsource(kind).splitlines() if is_dataclass(kind) else []
-        except (OSError, TypeError):                               # no source at hand: flags without a description
-            continue
-        name = ""
-        for line in lines:
-            start, more = re.match(r"    (\w+): .*?  # (.*)", line), re.match(r"\s{30,}# (.*)", line)
-            if start:
-                name = start[1]
-                found[name] = start[2]
-            elif more and name:
-                found[name] += " " + more[1]
-    return found
+def read_command(cls: type[Settings], text: str, argv: Sequence[str] | None = None) -> Settings:
+    """Options of a script with one flat dataclass: its defaults, then --config, then flags. For main() only.
 
-
-def _default(field):
-    value = field.default if field.default is not MISSING else field.default_factory()
-    return f"default: {value if value != '' else 'empty'}"
-
-
-def read_command(cls, text):
-    """Options of a script with one flat dataclass: its defaults, then --config, then flags. For main() only."""
-    parser = argparse.ArgumentParser(usage="%(prog)s [-h] [--config FILE] [--option VALUE ...]", description=text, allow_abbrev=False,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    text: what --help says first.   argv: None = the process's own.
+    """
+    parser = Parser(usage="%(prog)s [-h] [--config FILE] [--option VALUE ...]", description=text)
     parser.add_argument("--config", help="YAML file with options; flags win over it")
     add_flags(parser, cls)
-    flags = vars(parser.parse_args())
+    flags = vars(parser.parse_args(argv))
     config = flags.pop("config")
-    known, comments = {field.name for field in fields(cls)}, _comments(cls)
-    idle = [f"--{name}" for name in flags if name not in known or comments.get(name, "").startswith("accepted for old commands")]
-    if idle and os.environ.get("RANK", "0") == "0":
-        print(f"accepted, but nothing follows from it here: {', '.join(idle)} (--help says why)", flush=True)
-    return load_options(cls, config, [f"{name}={value}" for name, value in flags.items() if name in known])
+    return load_options(cls, config, [f"{name}={value}" for name, value in flags.items()])
 
 
-def run_main(main):
+# ---------------------------------------------------------------------- the end of every script
+
+
+def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's main(); a user's mistake becomes one line and exit code 1, an interruption exit code 130.
 
     T2C_DEBUG=1 in the environment shows the whole traceback instead.
     """
     try:
+        for word in sys.argv[1:]:
+            check_value("an argument", word, Kind(str), {})
         sys.exit(main())
     except KeyboardInterrupt:
         print("interrupted; finished files stay, the rest is made again by the next run", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, ImportError) as error:
-        if os.environ.get("T2C_DEBUG"):
+    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+        text = _told(error)
+        if os.environ.get("T2C_DEBUG") or text is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(text)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _told(error) -> str | None:
+    """The line for an error that a user can do something about; None for one of the program's own."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+        return f"not enough memory ({shown(error, 90)}); take a smaller size, fewer frames or a smaller batch"
+    return None if isinstance(error, RuntimeError) else str(error)
+
+
+# How torch's allocators, numpy and OpenCV say that there is no memory left.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Insufficient memory", "OutOfMemory")
+
+
+def one_line(text: str) -> str:
+    """A message as one line of at most LONGEST_LINE characters with "error: "; a longer one loses its middle."""
+    text, room = " ".join(text.split()), LONGEST_LINE - len("error: ") - 1
+    return text if len(text) <= room else f"{text[: room - 85]} ... {text[-80:]}"

@@ -12,18 +12,24 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Runtime:
-    """device and dtype of the networks; seed for everything random; slicing: attention in slices, slower and smaller."""
+    """device and dtype of the networks; seed for everything random.
+
+    slicing: attention in slices, slower and smaller.
+    """
+
     device: torch.device
     dtype: torch.dtype
-    seed: int = field(default=0, compare=False)     # runtimes of two seeds are equal: a loaded model serves both
+    seed: int = field(default=0, compare=False)  # runtimes of two seeds are equal: a loaded model serves both
     slicing: bool = False
 
 
 def make_runtime(device="auto", dtype="auto", seed=0, threads=0, slicing=False):
     """Runtime from option strings.
 
-    device: auto (a GPU if there is one) | cpu | cuda | cuda:1 | mps.   dtype: auto (fp16 on a GPU, else fp32) | fp32 | fp16 | bf16.
-    threads: CPU threads of torch, 0 = torch's choice.   slicing: see Runtime.   Raises ValueError for a device this machine does not have.
+    device: auto (a GPU if there is one) | cpu | cuda | cuda:1 | mps.
+    dtype: auto (fp16 on a GPU, else fp32) | fp32 | fp16 | bf16.
+    threads: CPU threads of torch, 0 = torch's choice.   slicing: see Runtime.
+    Raises ValueError for a device that this machine does not have.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -49,7 +55,10 @@ def make_runtime(device="auto", dtype="auto", seed=0, threads=0, slicing=False):
 
 
 def runtime_of(gpu_ids, seed=0, threads=0):
-    """Runtime of training and test scripts, float32: the first of gpu_ids ("0,1") if this machine has a GPU, else the CPU; "-1" = CPU."""
+    """Runtime of training and test scripts, in float32.
+
+    gpu_ids: "0,1": the first of them if this machine has a GPU, else the CPU; "-1": the CPU.
+    """
     first = str(gpu_ids).split(",")[0].strip()
     device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
     return make_runtime(device, "fp32", seed, threads)
@@ -58,7 +67,10 @@ def runtime_of(gpu_ids, seed=0, threads=0):
 def hardware(device="cpu"):
     """What a training ran on, for its card: "AMD EPYC 9R14, 2 cores, 1 thread, no GPU" or "NVIDIA H200, ..."."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())
+    model = next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
     threads = torch.get_num_threads()
     cpu = f"{model}, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)}"
     return f"{torch.cuda.get_device_name(device)}, {cpu}" if torch.device(device).type == "cuda" else f"{cpu}, no GPU"

@@ -1,37 +1,62 @@
-"""Architecture and training options. A checkpoint carries the architecture part, so that testing needs none of these flags."""
+"""Options of networks, trainings and tests. A checkpoint carries its network's, so that testing needs none of them."""
 
-from dataclasses import dataclass, field
+from __future__ import annotations
 
-MOTION_WIDTHS = {"spadexattnunetsd": 320, "spadeunet": 32}    # base channels of the published networks
-RESAMPLING = ("none", "Down", "Up")
+from dataclasses import dataclass
+
+from text2cinemagraph.options import compat
+from text2cinemagraph.options.fields import CHANNELS, NAME, PLAIN_NAME, SEEDS, SIDE, Options, option, part_of
+
+MOTION_WIDTHS = {"spadexattnunetsd": 320, "spadeunet": 32}  # base channels of the published networks
+SLOWEST = 0.001  # factor on the flow: a hundred frames move a tenth of a pixel at most, which nobody sees
 
 
 @dataclass
-class MotionOptions:
+class MotionOptions(Options):
     """The network that predicts how the masked part moves."""
-    netG: str = "spadexattnunetsd"      # spadexattnunetsd: reads a caption | spadeunet: reads none
-    input_nc: int = 4                   # RGB + mask = 4; with a direction hint 6
-    output_nc: int = 2                  # dx, dy
-    nf: int = 0                         # channels of the first level; 0 = as published (320 | 32)
-    spade_hidden: int = 128             # channels inside each SPADE modulation
-    context_dim: int = 768              # width of the text encoder's tokens (768 = CLIP of Stable Diffusion 1.x)
-    heads: int = 8                      # attention heads
-    norm: str = "instance"              # any name containing "spectral" makes spadexattnunetsd's convolutions spectral
-    no_tanh: bool = False               # True: unbounded output
-    motion_norm: float = 64.0           # px/frame that the network calls 1
-    use_prompts: bool = True            # spadexattnunetsd needs its caption; spadeunet ignores this
-    text_encoder_path: str = ""         # folder with tokenizer/ and text_encoder/ (diffusers layout)
-    fineSize: int = 512                 # px: the network sees pictures whose short side is this long
-    hint_speed: float = 64.0            # px/frame at fineSize of a hint made from words. 64: the authors feed unit vectors to a network trained
-                                        # on flow / 64; training measures it on its data instead and writes it into the card
+
+    netG: str = option(
+        "spadexattnunetsd",
+        "spadexattnunetsd: reads a caption; spadeunet: reads none",
+        choices=("spadexattnunetsd", "spadeunet"),
+    )
+    input_nc: int = option(4, "RGB + mask = 4; with a direction hint 6", choices=(4, 6))
+    output_nc: int = option(2, "dx and dy", choices=(2,))
+    nf: int = option(
+        0,
+        "channels of the first level; 0: as published (320 for spadexattnunetsd, 32 for spadeunet)",
+        least=0,
+        most=CHANNELS,
+    )
+    spade_hidden: int = option(128, "channels inside each SPADE modulation", least=1, most=CHANNELS)
+    context_dim: int = option(
+        768, "width of the text encoder's tokens (768: CLIP of Stable Diffusion 1.x)", least=1, most=8192
+    )
+    heads: int = option(8, "attention heads", least=1, most=256)
+    norm: str = option("instance", 'any name containing "spectral" makes spadexattnunetsd\'s convolutions spectral')
+    no_tanh: bool = option(False, "the flow is not bounded by motion_norm")
+    motion_norm: float = option(64.0, "px/frame that the network calls 1", above=0, most=10000)
+    use_prompts: bool = option(True, "spadexattnunetsd needs its caption; spadeunet ignores this")
+    text_encoder_path: str = option("", "folder with tokenizer/ and text_encoder/ (diffusers layout)")
+    fineSize: int = option(512, "px: the network sees pictures whose short side is this long", least=16, most=SIDE)
+    hint_speed: float = option(
+        64.0,
+        "px/frame at fineSize of a hint made from words. 64: the authors feed unit vectors to a network trained on "
+        "flow / 64; training measures it on its data instead and writes it into the card",
+        above=0,
+        most=1024,
+    )
 
     def __post_init__(self):
-        _one_of("netG", self.netG, tuple(MOTION_WIDTHS))
-        _one_of("input_nc", self.input_nc, (4, 6))
+        super().__post_init__()
         if self.takes_text and not self.use_prompts:
-            raise ValueError("use_prompts=false, but netG=spadexattnunetsd reads a caption; use netG=spadeunet to go without")
+            raise ValueError(
+                "use_prompts=false, but netG=spadexattnunetsd reads a caption; use netG=spadeunet to go without"
+            )
         if self.takes_text and self.width % 32:
-            raise ValueError(f"nf={self.nf} is no multiple of 32, as netG=spadexattnunetsd needs for its group norm; use 32, 64")
+            raise ValueError(
+                f"nf={self.nf} is no multiple of 32, as netG=spadexattnunetsd needs for its group norm; use 32, 64"
+            )
         if self.takes_text and self.width % self.heads:
             raise ValueError(f"nf={self.width} cannot be split into heads={self.heads}; choose heads that divide nf")
         if self.width < 4:
@@ -57,29 +82,41 @@ class MotionOptions:
 
 
 @dataclass
-class VideoOptions:
-    """The network that turns a picture and its flow into frames (symmetric splatting). Published sizes are the defaults."""
-    netG: str = "spadeunet4softmaxsplating"
-    encoder_channels: list[int] = field(default_factory=lambda: [32, 32, 32, 64, 64, 64, 64, 65])  # the last channel is Z
-    decoder_channels: list[int] = field(default_factory=lambda: [64, 128, 256, 256, 128, 128, 128, 3])
-    decoder_resample: list[str] = field(
-        default_factory=lambda: ["none", "Down", "Down", "none", "Up", "Up", "none", "none"])
-    noise_dim: int = 20                 # length of the (always zero) noise vector of the norm layers
-    norm_G: str = "sync:spectral_batch"  # any name containing "spectral" makes the convolutions spectral
-    z_max: str = "image"                # exp(Z - max Z): max over each image, or over the whole batch as the authors' code does
-    fineSize: int = 512                 # px, side of training and test pictures
-    speed: float = 1.0                  # factor on the flow at test time
+class VideoOptions(Options):
+    """The network that turns a picture and its flow into frames (symmetric splatting). Defaults: published sizes."""
+
+    netG: str = option("spadeunet4softmaxsplating", "the network", choices=("spadeunet4softmaxsplating",))
+    encoder_channels: list[int] = option(
+        [32, 32, 32, 64, 64, 64, 64, 65], "of each block; the last channel is Z", least=1, most=CHANNELS, filled=True
+    )
+    decoder_channels: list[int] = option(
+        [64, 128, 256, 256, 128, 128, 128, 3], "of each block", least=1, most=CHANNELS, filled=True
+    )
+    decoder_resample: list[str] = option(
+        ["none", "Down", "Down", "none", "Up", "Up", "none", "none"],
+        "what each block does to the size",
+        choices=("none", "Down", "Up"),
+    )
+    noise_dim: int = option(20, "length of the (always zero) noise vector of the norm layers", least=1, most=CHANNELS)
+    norm_G: str = option("sync:spectral_batch", 'any name containing "spectral" makes the convolutions spectral')
+    z_max: str = option(
+        "image",
+        "exp(Z - max Z): max over each image, or over the whole batch as the authors' code does",
+        choices=("image", "batch"),
+    )
+    fineSize: int = option(512, "px, side of training pictures", least=0, most=SIDE)
+    speed: float = option(1.0, "factor on the flow at test time, not 0", least=-20, most=20)
 
     def __post_init__(self):
-        _one_of("netG", self.netG, ("spadeunet4softmaxsplating",))
-        _one_of("z_max", self.z_max, ("image", "batch"))
-        for name in self.decoder_resample:
-            _one_of("decoder_resample", name, RESAMPLING)
+        super().__post_init__()
+        check_speed("speed", self.speed)
         if len(self.decoder_resample) != len(self.decoder_channels):
-            raise ValueError(f"decoder_resample has {len(self.decoder_resample)} entries, decoder_channels "
-                             f"{len(self.decoder_channels)}; expected one per block")
+            raise ValueError(
+                f"decoder_resample has {len(self.decoder_resample)} entries, decoder_channels "
+                f"{len(self.decoder_channels)}; expected one per block"
+            )
         if self.decoder_resample.count("Down") != self.decoder_resample.count("Up"):
-            raise ValueError(f"decoder_resample={self.decoder_resample} does not return to full size; use as many Up as Down")
+            raise ValueError("decoder_resample does not return to full size; use as many Up as Down")
         if self.decoder_channels[-1] != 3:
             raise ValueError(f"decoder_channels ends in {self.decoder_channels[-1]}; expected 3 (RGB)")
         if self.encoder_channels[-1] < 2:
@@ -91,182 +128,215 @@ class VideoOptions:
         return 2 ** self.decoder_resample.count("Down")
 
 
-def _one_of(name, value, known):
-    if value not in known:
-        raise ValueError(f"{name}={value} is unknown; use {', '.join(str(k) for k in known)}")
+def check_speed(name: str, value: float) -> None:
+    """A factor on the flow that moves nothing is a mistake."""
+    if abs(value) < SLOWEST:
+        raise ValueError(f"{name}={value}: nothing would move; expected a factor such as 0.5, at least {SLOWEST}")
 
 
 @dataclass
-class TrainOptions:
+class TrainOptions(Options):
     """What both trainings share. Names and defaults are the published ones where those exist."""
-    name: str = "experiment"            # results go to <checkpoints_dir>/<name>
-    checkpoints_dir: str = "checkpoints"
-    dataroot: str = "dataset/eulerian_data/train"
-    dataset_name: str = ""              # accepted for old commands; the script says what is read
-    as_published: bool = False          # the original's rules wherever trained numbers depend on them (docs/fidelity.md)
-    gpu_ids: str = "0"                  # "0,1,2,3": one process per GPU, those that this machine has; -1 = CPU
-    threads: int = 0                    # CPU threads of torch, 0 = its choice
-    nThreads: int = -1                  # processes that read data, per GPU; 0 = the training itself; -1 = 4 on a GPU, 0 on a CPU
-    seed: int = 0
-    strict: bool = False                # stop at a broken picture instead of going on without it
-    max_dataset_size: int = 0           # items, 0 = all
-    serial_batches: bool = False        # items in the order of their names, in every epoch
-    no_instance: bool = True            # accepted for old commands: instance maps never come in here
-    label_nc: int = 0                   # accepted for old commands: no label maps either
-    batchSize: int = 1                  # of one step, over all GPUs and pieces together
-    gradient_accumulation: int = 1      # pieces in which a GPU computes its part of the batch, to save memory
-    gradient_checkpointing: bool = False  # forget activations of SPADE and attention layers and compute them again: less memory, slower
-    dtype: str = "fp32"                 # fp32 | bf16 | fp16: what the networks compute in; weights and losses stay fp32
-    bf16: bool = False                  # the same as dtype=bf16
-    compile: bool = False               # torch.compile the networks: slow to start, then faster
-    niter: int = 100                    # epochs at full learning rate
-    niter_decay: int = 100              # epochs in which it falls to zero
-    minutes: float = 0                  # instead of epochs: a time budget, in which the rate follows a cosine; 0 = epochs count
-    lr: float = 2e-4
-    beta1: float = 0.5
-    gan: bool = True                    # train against a discriminator
-    num_D: int = 2                      # discriminators, each seeing half the size of the one before
-    n_layers_D: int = 3                 # strided layers of each
-    ndf: int = 64                       # channels of their first layer
-    norm_D: str = "instance"            # nothing else is published
-    no_lsgan: bool = False              # cross-entropy instead of least squares
-    no_ganFeat_loss: bool = False       # no matching of the discriminator's features
-    lambda_feat: float = 10.0           # weight of that matching, and of the VGG loss
-    no_vgg_loss: bool = False           # no perceptual loss (only train_video.py has one)
-    vgg_weights: str = ""               # torchvision's vgg19 weights file, for the VGG loss
-    use_epe_loss: bool = False          # mean length of the flow's error
-    use_l1_loss: bool = False           # mean absolute error
-    continue_train: bool = False        # go on from the saved state, optimisers, shuffle position and all
-    which_epoch: str = "latest"         # where continue_train begins: another than latest has its networks only, not the optimisers
-    load_pretrain: str = ""             # folder of a training whose networks this one begins with
-    print_freq: int = 100               # images
-    display_freq: int = 100             # images between two pictures in TensorBoard and on the page
-    display_winsize: int = 512          # px, width of a picture on the page
-    save_latest_freq: int = 2000        # images
-    save_epoch_freq: int = 25           # epochs
-    tensorboard: bool = True            # write <checkpoints_dir>/<name>/logs
-    wandb: bool = False                 # report to Weights & Biases too
-    no_html: bool = False               # no <checkpoints_dir>/<name>/web/index.html
-    debug: bool = False                 # two epochs of ten items, everything shown at every step
-    half: bool = False                  # store the exported weights as float16
 
-    def check_training(self):
-        """Raise ValueError for what cannot be trained with, and settle what follows from other options."""
-        _one_of("norm_D", self.norm_D, ("instance",))
+    name: str = option(
+        "experiment",
+        "results go to <checkpoints_dir>/<name>",
+        pattern=NAME,
+        expected="a folder below checkpoints_dir, such as rivers/motion",
+    )
+    checkpoints_dir: str = option("checkpoints", "where the networks are", filled=True)
+    dataroot: str = option("dataset/eulerian_data/train", "folder of the training pictures", filled=True)
+    as_published: bool = option(
+        False, "the original's rules wherever trained numbers depend on them (docs/fidelity.md)"
+    )
+    gpu_ids: str = option(
+        "0",
+        '"0,1,2,3": one process per GPU, those that this machine has; -1: CPU',
+        pattern=r"\s*-?\d+\s*(,\s*-?\d+\s*)*",
+        expected='numbers of GPUs such as "0" or "0,1", or -1 for the CPU',
+    )
+    threads: int = option(0, "CPU threads of torch; 0: its choice", least=0, most=512)
+    nThreads: int = option(
+        -1,
+        "processes that read data, per GPU; 0: the training itself; -1: 4 on a GPU, 0 on a CPU",
+        least=-1,
+        most=256,
+    )
+    seed: int = option(0, "of everything random", least=0, most=SEEDS - 1)
+    strict: bool = option(False, "stop at a broken picture instead of going on without it")
+    max_dataset_size: int = option(0, "items; 0: all", least=0)
+    serial_batches: bool = option(False, "items in the order of their names, in every epoch")
+    batchSize: int = option(1, "of one step, over all GPUs and pieces together", least=1, most=65536)
+    gradient_accumulation: int = option(
+        1, "pieces in which a GPU computes its part of the batch, to save memory", least=1, most=65536
+    )
+    gradient_checkpointing: bool = option(
+        False,
+        "forget activations of SPADE and attention layers and compute them again: less memory, slower",
+    )
+    dtype: str = option(
+        "fp32", "what the networks compute in; weights and losses stay fp32", choices=("fp32", "bf16", "fp16")
+    )
+    bf16: bool = option(False, "the same as dtype=bf16")
+    compile: bool = option(False, "torch.compile the networks: slow to start, then faster")
+    niter: int = option(100, "epochs at full learning rate", least=0, most=1_000_000)
+    niter_decay: int = option(100, "epochs in which it falls to zero", least=0, most=1_000_000)
+    minutes: float = option(
+        0,
+        "instead of epochs: a time budget, in which the rate follows a cosine; 0: epochs count",
+        least=0,
+        most=525_600,
+    )
+    lr: float = option(2e-4, "learning rate of Adam", above=0, most=1)
+    beta1: float = option(0.5, "of Adam", least=0, below=1)
+    gan: bool = option(True, "train against a discriminator")
+    num_D: int = option(2, "discriminators, each seeing half the size of the one before", least=1, most=8)
+    n_layers_D: int = option(3, "strided layers of each", least=1, most=8)
+    ndf: int = option(64, "channels of their first layer", least=1, most=CHANNELS)
+    norm_D: str = option("instance", "nothing else is published", choices=("instance",))
+    no_lsgan: bool = option(False, "cross-entropy instead of least squares")
+    no_ganFeat_loss: bool = option(False, "no matching of the discriminator's features")
+    lambda_feat: float = option(10.0, "weight of that matching, and of the VGG loss", least=0, most=1e6)
+    no_vgg_loss: bool = option(False, "no perceptual loss (only train_video.py has one)")
+    vgg_weights: str = option("", "torchvision's vgg19 weights file, for the VGG loss")
+    use_epe_loss: bool = option(False, "mean length of the flow's error")
+    use_l1_loss: bool = option(False, "mean absolute error")
+    continue_train: bool = option(False, "go on from the saved state, optimisers, shuffle position and all")
+    which_epoch: str = option(
+        "latest",
+        "where continue_train begins: another than latest has its networks only, not the optimisers",
+        pattern=PLAIN_NAME,
+        expected="latest or the number of a saved epoch",
+    )
+    load_pretrain: str = option("", "folder of a training whose networks this one begins with")
+    print_freq: int = option(100, "images between two lines of losses", least=1)
+    display_freq: int = option(100, "images between two pictures in TensorBoard and on the page", least=1)
+    display_winsize: int = option(512, "px, width of a picture on the page", least=16, most=SIDE)
+    save_latest_freq: int = option(2000, "images between two saved states", least=1)
+    save_epoch_freq: int = option(25, "epochs between two kept ones", least=1)
+    tensorboard: bool = option(True, "write <checkpoints_dir>/<name>/logs")
+    wandb: bool = option(False, "report to Weights & Biases too")
+    no_html: bool = option(False, "no <checkpoints_dir>/<name>/web/index.html")
+    debug: bool = option(False, "two epochs of ten items, everything shown at every step")
+    half: bool = option(False, "store the exported weights as float16")
+
+    def __post_init__(self):
+        super().__post_init__()
         self.dtype = "bf16" if self.bf16 else self.dtype
-        _one_of("dtype", self.dtype, ("fp32", "bf16", "fp16"))
         if self.debug:
             self.niter, self.niter_decay, self.print_freq, self.display_freq = 1, 1, 1, 1
             self.max_dataset_size = self.max_dataset_size or 10
-        if self.label_nc:
-            raise ValueError(f"label_nc={self.label_nc}; label maps are not supported, use label_nc=0")
-        if self.batchSize < 1 or self.minutes < 0 or self.niter + self.niter_decay < 1:
-            raise ValueError(f"batchSize={self.batchSize}, minutes={self.minutes}, niter={self.niter}, "
-                             f"niter_decay={self.niter_decay}; expected batches, and some time to train")
-        for name in ("print_freq", "display_freq", "save_latest_freq", "save_epoch_freq", "gradient_accumulation"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}; expected 1 or more")
-
-
-# What the original's training commands may also say, and why nothing follows from it here.
-FORMER = dict.fromkeys((
-    "model", "verbose", "phase", "stage", "loadSize", "resize_or_crop", "data_type", "use_dropout", "tf_log", "pool_size", "ngf",
-    "n_downsample_global", "n_blocks_global", "n_local_enhancers", "n_blocks_local", "niter_fix_global", "instance_feat", "label_feat",
-    "feat_num", "load_features", "n_downsample_E", "nef", "n_clusters", "degree_file", "load_qk", "prompt", "twin_prompt", "odise_vocab",
-    "init_img", "sd_ckpt", "exp_name", "exp_path_root"), "nothing in this code depends on it")
-FORMER |= {"bn_noise_misc": "the norms' noise is always zero, as published", "pconv": "there is one kind of partial convolution",
-           "refine_model_type": "decoder_channels and decoder_resample say it", "pool_size": "the discriminator sees the newest pictures",
-           "tf_log": "TensorBoard is on, see --tensorboard"}
+        if self.niter + self.niter_decay < 1:
+            raise ValueError("niter=0 and niter_decay=0: expected an epoch or more to train")
 
 
 @dataclass
 class MotionTrain(MotionOptions, TrainOptions):
     """python train_motion.py"""
-    text_encoder_path: str = "checkpoints/stable-diffusion-v1-4"
-    ship_text_encoder: bool = False     # put a copy of tokenizer and text encoder beside the exported weights
-    attention_weights: str = "auto"     # where the attention blocks start: Stable Diffusion 1.x as a diffusers folder, .safetensors
-                                        # or .ckpt; auto = the unet/ beside the text encoder, if there is one; empty = at random
-    use_mask: bool = True               # the network always reads a mask
-    use_seg_mask: bool = False          # masks of mask_path; without it they are used if the folder exists, except as_published
-    mask_path: str = ""                 # folder of <id>_mask.png; empty: masks from where the true flow moves
-    captions_file: str = ""             # lines <id>:<caption>, or .jsonl; for netG=spadexattnunetsd
-    use_hint: bool = False              # show the network a direction hint (input_nc=6)
-    hints_path: str = ""                # folder of generate_flow_hint.py; empty: hints are made while reading
-    no_flip: bool = False               # never mirror
-    init: str = "normal"                # normal: as published | default: torch's own, larger
 
-    FORMER = FORMER | {"norm_G": "a training of flow has no such network", "frames_basepath": "a training of flow reads no frames",
-                       "motion_basepath": "a training of flow reads the true flow", "tr_stage": "a training of flow has one stage",
-                       "speed": "test_video.py moves clips"}
+    IDLE = compat.SCRIPTS["train_motion"]
+
+    text_encoder_path: str = option("checkpoints/stable-diffusion-v1-4", "folder with tokenizer/ and text_encoder/")
+    ship_text_encoder: bool = option(False, "put a copy of tokenizer and text encoder beside the exported weights")
+    attention_weights: str = option(
+        "auto",
+        "where the attention blocks start: Stable Diffusion 1.x as a diffusers folder, .safetensors or .ckpt; auto: "
+        "the unet/ beside the text encoder, if there is one; empty: at random",
+    )
+    use_seg_mask: bool = option(
+        False, "masks of mask_path; without it they are used if the folder exists, except as_published"
+    )
+    mask_path: str = option("", "folder of <id>_mask.png; empty: masks from where the true flow moves")
+    captions_file: str = option("", "lines <id>:<caption>, or .jsonl; for netG=spadexattnunetsd")
+    use_hint: bool = option(False, "show the network a direction hint (input_nc=6)")
+    hints_path: str = option("", "folder of generate_flow_hint.py; empty: hints are made while reading")
+    no_flip: bool = option(False, "never mirror")
+    init: str = option("normal", "normal: as published; default: torch's own, larger", choices=("normal", "default"))
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_training()
-        _one_of("init", self.init, ("normal", "default"))
-        _expect("output_nc", self.output_nc, 2, "dx and dy")
         if self.use_hint != self.takes_hint:
-            raise ValueError(f"use_hint={self.use_hint} with input_nc={self.input_nc}; expected 6 channels with a hint, 4 without")
-        if not self.use_mask:
-            raise ValueError("use_mask=false; the motion network always reads a mask")
+            raise ValueError(
+                f"use_hint={self.use_hint} with input_nc={self.input_nc}; expected 6 channels with a hint, 4 without"
+            )
         if self.takes_text and not self.captions_file:
-            raise ValueError("netG=spadexattnunetsd reads captions, but captions_file is empty; set it, or use netG=spadeunet")
+            raise ValueError(
+                "netG=spadexattnunetsd reads captions, but captions_file is empty; set it, or use netG=spadeunet"
+            )
 
 
 @dataclass
 class VideoTrain(VideoOptions, TrainOptions):
     """python train_video.py"""
-    input_nc: int = 8                   # two pictures and the flow
-    output_nc: int = 3
-    tr_stage: str = "stage1"            # stage1: true flow | stage2: flow predicted by test_motion.py
-    frames_basepath: str = ""           # empty: dataroot
-    motion_basepath: str = ""           # stage 2: folder of the predicted flow
-    motion_norm: float = 64.0           # unit of the authors' _Motion.pt in there
-    init: str = "normal"                # normal: as published | identity: starts as a plain splat of colours
-    freeze_norm: bool = False           # norms keep their statistics; for the last part of a training (--continue_train)
-    no_flip: bool = True                # accepted for old commands: frames are never mirrored
-    no_tanh: bool = False               # accepted for old commands: the frames' network always ends in tanh
-    stills: list[str] = field(default_factory=list)   # folders of pictures to be reproduced standing still
-    stills_share: float = 0.0           # how often one of them is shown
 
-    FORMER = FORMER | dict.fromkeys(("norm", "use_prompts", "use_mask", "use_seg_mask", "mask_path", "captions_file", "use_hint", "hints_path",
-                                     "text_encoder_path", "tokenizer_path"), "the network of frames reads pictures and flow only")
+    IDLE = compat.SCRIPTS["train_video"]
+
+    input_nc: int = option(8, "start, end, flow: two pictures and the flow between them", choices=(8,))
+    output_nc: int = option(3, "RGB", choices=(3,))
+    fineSize: int = option(512, "px, side of training pictures", least=16, most=SIDE)
+    tr_stage: str = option(
+        "stage1", "stage1: true flow; stage2: flow predicted by test_motion.py", choices=("stage1", "stage2")
+    )
+    frames_basepath: str = option("", "folder of the clips' frames; empty: dataroot")
+    motion_basepath: str = option("", "stage 2: folder of the predicted flow")
+    motion_norm: float = option(64.0, "unit of the authors' _Motion.pt in there", above=0, most=10000)
+    init: str = option(
+        "normal",
+        "normal: as published; identity: starts as a plain splat of colours",
+        choices=("normal", "identity"),
+    )
+    freeze_norm: bool = option(False, "norms keep their statistics; for the last part of a training (--continue_train)")
+    stills: list[str] = option([], "folders of pictures to be reproduced standing still")
+    stills_share: float = option(0.0, "how often one of them is shown", least=0, most=1)
 
     def __post_init__(self):
         super().__post_init__()
-        self.check_training()
-        _one_of("tr_stage", self.tr_stage, ("stage1", "stage2"))
         self.z_max = "batch" if self.as_published else self.z_max
-        _one_of("init", self.init, ("normal", "identity"))
-        _expect("input_nc", self.input_nc, 8, "start, end, flow")
-        _expect("output_nc", self.output_nc, 3, "RGB")
         if self.fineSize % self.multiple:
             raise ValueError(f"fineSize={self.fineSize}; expected a multiple of {self.multiple}")
         if self.tr_stage == "stage2" and not self.motion_basepath:
-            raise ValueError("tr_stage=stage2 trains on predicted flow; set motion_basepath (the output of test_motion.py)")
-
-
-def _expect(name, value, expected, meaning):
-    if value != expected:
-        raise ValueError(f"{name}={value}; expected {expected} ({meaning})")
+            raise ValueError(
+                "tr_stage=stage2 trains on predicted flow; set motion_basepath (the output of test_motion.py)"
+            )
 
 
 @dataclass
-class ApplyOptions:
-    """What test_motion.py and test_video.py share. Architecture flags count only for a checkpoint without a card (the authors' .pth)."""
-    name: str = "experiment"            # the checkpoint is <checkpoints_dir>/<name>
-    checkpoints_dir: str = "checkpoints"
-    which_epoch: str = "latest"
-    dataroot: str = "dataset/eulerian_data/validation"
-    dataset_name: str = ""              # accepted for old commands; the script says what is read
-    results_dir: str = "results"        # files go to <results_dir>/<name>/<phase>_<which_epoch>/images
-    phase: str = "test"
-    how_many: int = 0                   # items, 0 = all (published: 500, too few for --phase train)
-    batchSize: int = 1                  # pictures per pass of the motion network; a clip fills any machine alone, so test_video makes one
-    gpu_ids: str = "0"                  # the first is used if this machine has a GPU; -1 = CPU
-    threads: int = 0                    # CPU threads of torch, 0 = its choice
-    seed: int = 0                       # draws the angle within a direction's range
-    no_instance: bool = True            # accepted for old commands
-    label_nc: int = 0                   # accepted for old commands
+class ApplyOptions(Options):
+    """What test_motion.py and test_video.py share. Architecture flags count only for a checkpoint without a card."""
+
+    name: str = option(
+        "experiment",
+        "the checkpoint is <checkpoints_dir>/<name>",
+        pattern=NAME,
+        expected="a folder below checkpoints_dir, such as rivers/motion",
+    )
+    checkpoints_dir: str = option("checkpoints", "where the networks are", filled=True)
+    which_epoch: str = option(
+        "latest",
+        "which saved network",
+        pattern=PLAIN_NAME,
+        expected="latest or the number of a saved epoch",
+    )
+    dataroot: str = option("dataset/eulerian_data/validation", "folder of the pictures", filled=True)
+    results_dir: str = option("results", "files go to <results_dir>/<name>/<phase>_<which_epoch>/images", filled=True)
+    phase: str = option(
+        "test", "the first word of the results folder", pattern=PLAIN_NAME, expected="a word such as test"
+    )
+    how_many: int = option(0, "items; 0: all (published: 500, too few for --phase train)", least=0)
+    batchSize: int = option(
+        1,
+        "pictures per pass of the motion network; a clip fills any machine alone, so test_video makes one",
+        least=1,
+        most=65536,
+    )
+    gpu_ids: str = option(
+        "0",
+        "the first is used if this machine has a GPU; -1: CPU",
+        pattern=r"\s*-?\d+\s*(,\s*-?\d+\s*)*",
+        expected='numbers of GPUs such as "0" or "0,1", or -1 for the CPU',
+    )
+    threads: int = option(0, "CPU threads of torch; 0: its choice", least=0, most=512)
+    seed: int = option(0, "draws the angle within a direction's range", least=0, most=SEEDS - 1)
 
     @property
     def folder(self):
@@ -282,38 +352,60 @@ class ApplyOptions:
 @dataclass
 class MotionApply(MotionOptions, ApplyOptions):
     """python test_motion.py"""
-    text_encoder_path: str = "checkpoints/stable-diffusion-v1-4"
-    use_mask: bool = True               # accepted for old commands: there always is a mask
-    use_seg_mask: bool = False          # masks of mask_path instead of where the true flow moves
-    mask_path: str = ""
-    captions_file: str = ""             # captions, for a network that reads; with a direction clause, for one that takes hints; empty:
-                                        # <dataroot>_captions.txt, if there is one
-    prompt: str = ""                    # instead of captions: one for all pictures
-    use_hint: bool = False              # accepted for old commands: the checkpoint knows
-    hints_path: str = ""                # hints of generate_flow_hint.py; empty: made from the caption's direction
-    hint_speed: float = 0               # px/frame at the network's fineSize; 0: what its card says, 64 for the authors' files
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.batchSize < 1:
-            raise ValueError(f"batchSize={self.batchSize}; expected 1 picture per pass or more")
+    IDLE = compat.SCRIPTS["test_motion"]
+
+    text_encoder_path: str = option("checkpoints/stable-diffusion-v1-4", "folder with tokenizer/ and text_encoder/")
+    use_seg_mask: bool = option(False, "masks of mask_path instead of where the true flow moves")
+    mask_path: str = option("", "folder of <id>_mask.png")
+    captions_file: str = option(
+        "",
+        "captions, for a network that reads; with a direction clause, for one that takes hints; empty: "
+        "<dataroot>_captions.txt, if there is one",
+    )
+    prompt: str = option("", "instead of captions: one for all pictures")
+    hints_path: str = option("", "hints of generate_flow_hint.py; empty: made from the caption's direction")
+    hint_speed: float = option(
+        0,
+        "px/frame at the network's fineSize; 0: what its card says, 64 for the authors' files",
+        least=0,
+        most=1024,
+    )
+
+    @property
+    def architecture(self) -> MotionOptions:
+        """What the flags say of the network, for a checkpoint without a card."""
+        return part_of(self, MotionOptions, without=("hint_speed",))
 
 
 @dataclass
 class VideoApply(VideoOptions, ApplyOptions):
     """python test_video.py"""
-    input_nc: int = 8                   # accepted for old commands
-    output_nc: int = 3                  # accepted for old commands
-    fineSize: int = 0                   # px of the short side of the frames, 0 = as the picture
-    motion_basepath: str = ""           # folder of <id>_flow.npz or <id>_Motion.pt; empty: the true flow of dataroot
-    motion_norm: float = 64.0           # unit of the authors' _Motion.pt
-    n_frames: int = 60
-    fps: int = 30
-    clamp: str = "component"            # component: each of dx, dy to +-1 px/frame at 512 px, as published | magnitude | none
-    blend: str = "linear"               # linear: as published | smooth: flat at both ends
+
+    IDLE = compat.SCRIPTS["test_video"]
+
+    fineSize: int = option(0, "px of the short side of the frames; 0: as the picture", least=0, most=SIDE)
+    motion_basepath: str = option("", "folder of <id>_flow.npz or <id>_Motion.pt; empty: the true flow of dataroot")
+    motion_norm: float = option(64.0, "unit of the authors' _Motion.pt", above=0, most=10000)
+    n_frames: int = option(60, "frames of a clip", least=1, most=100_000)
+    fps: int = option(30, "frames per second", least=1, most=240)
+    clamp: str = option(
+        "component",
+        "component: each of dx, dy to +-1 px/frame at 512 px, as published; magnitude: the length",
+        choices=("component", "magnitude", "none"),
+    )
+    blend: str = option("linear", "linear: as published; smooth: flat at both ends", choices=("linear", "smooth"))
+    keep_detail: bool = option(False, "as in s6: what the network loses of the picture travels with it; not published")
+    composite: bool = option(
+        True, "as in s6: pixels whose flow is 0 are the picture's, exactly; the original decodes them"
+    )
 
     def __post_init__(self):
         super().__post_init__()
-        _one_of("clamp", self.clamp, ("component", "magnitude", "none"))
-        if self.n_frames < 1 or self.fps < 1 or self.fineSize < 0:
-            raise ValueError(f"n_frames={self.n_frames}, fps={self.fps}, fineSize={self.fineSize}; expected frames, at some rate and size")
+        if 0 < self.fineSize < 16:
+            raise ValueError(f"fineSize={self.fineSize}: expected 16 px or more, or 0 for the picture's own size")
+
+    @property
+    def architecture(self) -> VideoOptions:
+        """What the flags say of the network, for a checkpoint without a card."""
+        return part_of(self, VideoOptions, without=("fineSize",))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 from typing import TYPE_CHECKING
 
-from text2cinemagraph.options.cli import load_options
+from text2cinemagraph.options.cli import Parser, all_options, load_options
 from text2cinemagraph.options.inference import InferenceOptions
 
 if TYPE_CHECKING:
@@ -18,10 +17,10 @@ def read_command_line(
     argv: list[str] | None, description: str, stages: tuple[Stage, ...]
 ) -> tuple[InferenceOptions, tuple[str, ...]]:
     """The options and the names of the chosen stages.  argv: None = the process's own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         usage="python inference_t2c.py [--config YAML] [--stage s1-s6] [section.key=value ...]; --help shows all flags",
         description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"section.key=value, also the keys of the YAML:\n{all_options(InferenceOptions)}",
     )
     parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")

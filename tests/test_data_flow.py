@@ -20,6 +20,7 @@ from text2cinemagraph.data.flow import (
     write_motion,
 )
 
+from tests.comparison import assert_near
 from tests.golden_numbers import GOLDEN, evaluate, load_golden, recipe
 
 
@@ -53,11 +54,15 @@ def test_masks_flip_and_scale_are_the_originals():
     golden, case = load_golden("flow_ops")
     for name, expression in case["flows"].items():
         flow = golden_flow(expression, case["seed"], None)
-        for kind in ("average", "zeros"):
-            assert np.array_equal(np.packbits(motion_mask(flow, kind).numpy()), golden[f"{name}.{kind}"])
+        power = flow.double().square().sum(0)
+        undecided = ((power / (power.mean() / 10) - 1).abs() < 1e-5).numpy()  # a float32 mean decides on these
+        for kind, sure in (("average", ~undecided), ("zeros", np.ones_like(undecided))):
+            wanted = np.unpackbits(golden[f"{name}.{kind}"], count=sure.size).reshape(sure.shape)
+            assert np.array_equal(motion_mask(flow, kind)[0].numpy()[sure], wanted[sure]), name
+            assert sure.mean() > 0.999
         assert np.array_equal(flip_flow(flow).numpy(), golden[f"{name}.hflip_flow"])
         size = golden[f"{name}.scale_flow_to"].tolist()
-        np.testing.assert_allclose(resize_flow(flow, size).numpy(), golden[f"{name}.scale_flow"], atol=1e-5)
+        assert_near(resize_flow(flow, size), golden[f"{name}.scale_flow"], 1e-5)
 
 
 @pytest.mark.golden

@@ -259,7 +259,7 @@ def test_options_say_what_does_not_fit():
     for wrong, word in (
         ({"nf": 33}, "multiple of 32"),
         ({"netG": "unet"}, "spadeunet"),
-        ({"input_nc": 5}, "4, 6"),
+        ({"input_nc": 5}, "4 or 6"),
         ({"use_prompts": False}, "caption"),
     ):
         with pytest.raises(ValueError, match=word):

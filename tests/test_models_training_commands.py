@@ -20,7 +20,8 @@ from text2cinemagraph.data.media import read_image, write_image, write_mask
 from text2cinemagraph.mini.procedural import Job, generate
 from text2cinemagraph.models.networks import DIFFUSION_BLOCKS, build_motion
 from text2cinemagraph.options.cli import read_command
-from text2cinemagraph.options.train import FORMER, MotionOptions, MotionTrain, VideoTrain
+from text2cinemagraph.options.compat import SCRIPTS
+from text2cinemagraph.options.train import MotionOptions, MotionTrain, VideoTrain
 
 from tests.test_scripts_folder import ROOT, script
 
@@ -163,15 +164,14 @@ def test_the_direction_command_as_printed_and_as_published(folder, monkeypatch, 
 
 
 def test_flags_of_the_original_that_say_nothing(monkeypatch, capsys):
-    flags = " ".join(f"--{name} 1" for name in FORMER)
-    monkeypatch.setattr(
-        sys, "argv", ["train_video.py", *shlex.split(f"--name x {flags} --tf_log --verbose --norm instance")]
-    )
+    idle = SCRIPTS["train_video"]
+    flags = " ".join(f"--{name} {1 if idle[name].only is None else idle[name].only}" for name in idle)
+    monkeypatch.setattr(sys, "argv", ["train_video.py", *shlex.split(f"--name x {flags} --tf_log --verbose --no_flip")])
     assert read_command(VideoTrain, "").name == "x"
     said = capsys.readouterr().out
-    assert said.count("\n") == 1 and all(f"--{name}" in said for name in FORMER)
-    monkeypatch.setattr(sys, "argv", ["train_video.py", "--no_such_flag"])
-    with pytest.raises(SystemExit):
+    assert said.count("\n") == 1 and all(name in said for name in idle)
+    monkeypatch.setattr(sys, "argv", ["train_video.py", "--no_tensorboard"])
+    with pytest.raises(ValueError, match="unknown argument --no_tensorboard; did you mean --tensorboard"):
         read_command(VideoTrain, "")
 
 
@@ -181,7 +181,10 @@ def test_help_says_what_every_flag_does(kind, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         read_command(kind, "Train.")
     text = " ".join(capsys.readouterr().out.split())
-    assert "--batchSize VALUE of one step, over all GPUs and pieces together (default: 1)" in text
+    assert (
+        "--batchSize NUMBER of one step, over all GPUs and pieces together (1 to 65536; default: 1)"
+        in text
+    )
     assert "--loadSize [VALUE] nothing in this code depends on it" in text
     assert "--tokenizer_path" in text and "--display_freq" in text
 

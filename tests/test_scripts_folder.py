@@ -71,7 +71,7 @@ def test_published_commands_are_understood(monkeypatch, kind, line):
     monkeypatch.setattr(sys, "argv", ["script.py", *words])
     options = read_command(kind, "")
     for flag, value in zip(words, words[1:]):
-        if flag.startswith("--") and not value.startswith("--"):
+        if flag.startswith("--") and not value.startswith("--") and flag[2:] not in kind.IDLE:
             assert str(getattr(options, flag[2:])) == value
 
 

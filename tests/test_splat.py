@@ -1,10 +1,10 @@
 """The splat: known answers, gradients, agreement of the backends, and the original's numbers."""
 
-import numpy as np
 import pytest
 import torch
 from text2cinemagraph.softmax_splatting import cpu, gather, reference, splat, splat_blend
 
+from tests.comparison import assert_near
 from tests.golden_numbers import evaluate, load_golden
 
 BACKENDS = {"reference": reference.splat_sum, "cpu": cpu.splat_sum}
@@ -59,11 +59,9 @@ def test_backends_agree_and_do_not_depend_on_threads():
     finally:
         torch.set_num_threads(before)
     assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
-    torch.testing.assert_close(results[0], expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(splat(image, flow), expected, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        cpu.splat_sum(image.to(memory_format=torch.channels_last), flow), expected, atol=1e-5, rtol=1e-5
-    )
+    assert_near(results[0], expected, 1e-5)
+    assert_near(splat(image, flow), expected, 1e-5)
+    assert_near(cpu.splat_sum(image.to(memory_format=torch.channels_last), flow), expected, 1e-5)
 
 
 @pytest.mark.parametrize("mode", ["summation", "average", "linear", "softmax"])
@@ -102,8 +100,8 @@ def test_blend_is_the_mean_of_all_that_lands():
     expected, expected_total = splat_blend(
         features.double(), [m.double() for m in moves], [w.double() for w in weights]
     )
-    torch.testing.assert_close(blended.double(), expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(total.double(), expected_total, atol=1e-5, rtol=1e-5)
+    assert_near(blended, expected, 1e-4)  # some sums of weights are nearly 0
+    assert_near(total, expected_total, 1e-5)
     assert (blended[:, total[0] == 0] == 0).all() and (total == 0).any()
 
 
@@ -140,10 +138,12 @@ def test_golden():
                 "linear": splat(image, flow, metric, "linear"),
                 "softmax": splat(image, flow, metric, "softmax"),
             }
+            weight = splat(metric, flow).abs().expand_as(out)
+        known = (weight > 1e-2 * weight.max()).numpy()  # "linear" divides by sums of both signs, which may cancel
+        assert known.mean() > 0.6
         for key, value in found.items():
-            np.testing.assert_allclose(
-                value.detach(), file[f"{name}.{key}"], atol=1e-4, rtol=1e-5, err_msg=f"{name}.{key}"
-            )
+            where = known if key == "linear" else ...
+            assert_near(value.detach().numpy()[where], file[f"{name}.{key}"][where], 1e-5, message=f"{name}.{key}")
 
 
 def test_the_matrix_form_is_the_reference():
@@ -153,9 +153,9 @@ def test_the_matrix_form_is_the_reference():
     flow[:, :, :3] = flow[:, :, :3].round()
     flow[0, 0, 4, 4], flow[0, 1, 5, 5], flow[0, 0, 6, 6] = float("nan"), float("inf"), -1e30
     wanted = reference.splat_sum(input.double(), flow.double())
-    torch.testing.assert_close(gather.splat_sum(input, flow).double(), wanted, atol=1e-5, rtol=1e-5)
+    assert_near(gather.splat_sum(input, flow), wanted, 1e-5)
     weights = list(torch.rand(2, 13, 17))
     found, total = gather.splat_blend(input[0], list(flow), weights)
     expected, expected_total = cpu.splat_blend(input[0], list(flow), weights)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(total, expected_total, atol=1e-5, rtol=1e-4)
+    assert_near(found, expected, 1e-4)
+    assert_near(total, expected_total, 1e-5)

@@ -1,0 +1,25 @@
+"""What every test starts from, so that no test depends on the one before it or on the process that runs it."""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Seeds before the fixtures: a fixture of a module draws the same numbers whichever test asks for it first."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _threads_and_folder_are_put_back():
+    threads, folder = torch.get_num_threads(), os.getcwd()
+    yield
+    os.chdir(folder)
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
