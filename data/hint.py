@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 from text2cinemagraph.data.flow import motion_mask
+from text2cinemagraph.data.wording import natural_clauses, nearest_phrase
 
 # Degrees, counter-clockwise from "to the right"; upwards is negative dy. Text2Cinemagraph's table, where the word that
 # comes first names the stronger half of the quadrant. Two ranges: the first is drawn with probability 1/3, as there.
@@ -37,15 +38,19 @@ _CLAUSE = re.compile(rf"\bin[ \t]+({_WORDS})[ \t]+direction\b", re.IGNORECASE)
 
 def find_direction(prompt):
     """Find the first clause "in <phrase> direction" of a prompt, <phrase> being one of DIRECTIONS (case does not
-    matter).
+    matter); where there is none, the first natural wording of a direction (data.wording).
 
     Returns (phrase as in DIRECTIONS, prompt without that clause), or (None, prompt) when there is no such clause.
     """
     match = _CLAUSE.search(prompt)
-    if match is None:
+    if match is not None:
+        phrase = re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*,[ \t]*", ", ", match.group(1).lower()))
+        start, end = match.span()
+    elif natural := natural_clauses(prompt):
+        phrase, start, end = natural[0]
+    else:
         return None, prompt
-    phrase = re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*,[ \t]*", ", ", match.group(1).lower()))
-    before, after = prompt[: match.start()].rstrip(" \t"), prompt[match.end() :].lstrip(" \t")
+    before, after = prompt[:start].rstrip(" \t"), prompt[end:].lstrip(" \t")
     if not before:
         return phrase, after.lstrip(" \t,")
     gap = " " if after and after[0] not in ",.;:!?\n" else ""
@@ -81,7 +86,9 @@ def prompt_hint(prompt: str, mask: torch.Tensor, speed: float, seed: int) -> tor
     """
     phrase, _ = find_direction(prompt)
     if phrase is None:
-        raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
+        raise ValueError(
+            f'no direction in the prompt is understood; write e.g. "in {nearest_phrase(prompt)} direction"'
+        )
     return direction_hint(mask, sample_angle(phrase, seed), speed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ from text2cinemagraph.options.fields import (
     metavar,
     shown,
 )
+from text2cinemagraph.options.text_files import read_text
 
 Settings = TypeVar("Settings", bound=Options)
 LONGEST_LINE = 200  # characters of an error line

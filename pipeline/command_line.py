@@ -5,8 +5,11 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from text2cinemagraph.data.wording import PHRASES
 from text2cinemagraph.options.cli import Parser, all_options, load_options
 from text2cinemagraph.options.inference import InferenceOptions
+
+DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear words, such as "flowing to the left"'
 
 if TYPE_CHECKING:
     from text2cinemagraph.data.experiment import Experiment
@@ -24,7 +27,7 @@ def read_command_line(
     )
     parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
-    parser.add_argument("--use_hint", action="store_true", help='follow "in left to right direction" in the prompt')
+    parser.add_argument("--use_hint", action="store_true", help=f"follow the direction in the prompt: {DIRECTED}")
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
     parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
     parser.add_argument("--image", help="your picture, in place of s1's")
@@ -69,15 +72,16 @@ def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
 
 def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     """Mistakes in the prompt are told before anything is computed."""
-    from text2cinemagraph.data.hint import DIRECTIONS, find_direction
+    from text2cinemagraph.data.hint import find_direction
+    from text2cinemagraph.data.wording import nearest_phrase
 
     prompt, (phrase, _) = options.twin_extraction.prompt, find_direction(options.twin_extraction.prompt)
     if "s1" in chosen and not options.inputs.image and not prompt.strip():
         raise ValueError('the prompt is empty; give --prompt "a river …" or twin_extraction.prompt in the YAML')
     if "s5" in chosen and not options.inputs.flow and options.optical_flow.use_hint and phrase is None:
         raise ValueError(
-            f'--use_hint needs a direction in the prompt, found none in "{prompt}"; write e.g. '
-            f'"flowing in left to right direction"; known directions: {"; ".join(DIRECTIONS)}'
+            "--use_hint needs a direction in the prompt, and none is understood; the nearest: "
+            f'"in {nearest_phrase(prompt)} direction" (all: --help)'
         )
     t = options.twin_generation
     if "s2" in chosen and t.num_ddim_sampling_steps not in (None, options.twin_extraction.ddim_steps):
