@@ -97,6 +97,7 @@ def _animation(path):
         times, end = [], 0.0
         for number in range(getattr(picture, "n_frames", 1)):
             picture.seek(number)
+            picture.load()  # a WebP tells its frame's time only then
             seconds = picture.info.get("duration", 0) / 1000
             times.append(end)
             end += seconds if seconds > 0.01 else GIF_DEFAULT
@@ -130,7 +131,7 @@ def _at_rate(shots, rate, fps, path):
             if same and count != 1:
                 tell("rate", f"{path} has a variable frame rate; brought to {rate:.4g} frames/s by its time stamps")
         before = time - start, shot
-    while before and number * step < before[0] + 0.5 / rate:
+    while before and number * step < before[0] + 1 / rate - step / 2:  # the last is shown as long as the others
         yield before[1]
         number += 1
 

@@ -6,6 +6,9 @@ left to right direction", data/hint.py) always comes first. Imports nothing heav
 
 import difflib
 import re
+import unicodedata
+
+from text2cinemagraph.data.notes import tell
 
 _ACROSS, _ALONG = ("left to right", "right to left"), ("upwards", "downwards")
 PHRASES = (  # data.hint.DIRECTIONS has their angles
@@ -72,3 +75,41 @@ def nearest_phrase(prompt: str) -> str:
             if likeness > best:
                 best, phrase = likeness, candidate
     return phrase
+
+
+# ---------------------------------------------------------------- what the text encoder can read
+# Two of these words in a prompt are enough to say so, unless English ones stand beside them.
+_FOREIGN = set(
+    "ein eine der die das und mit im unter une des avec dans sous le les un el los las con una bajo il lo gli della "
+    "nel uma dos nas com rio fluss fleuve rivière wasserfall cascada cascata eau wasser agua acqua mer meer mar".split()
+)
+_ENGLISH = set("a an the of in on at with and under over from to by near through is are water river".split())
+
+
+def foreign(prompt: str) -> str:
+    """Why a prompt does not look English, in a few words; "" where it does. The text encoders know English only."""
+    letters = [letter for letter in prompt if letter.isalpha()]
+    others = [letter for letter in letters if letter > "\u024f"]  # beyond Latin
+    if len(others) > 0.3 * len(letters):
+        return f"it is written in {unicodedata.name(others[0]).split()[0].title()} letters"
+    words = re.findall(r"[^\W\d_]+", prompt.lower())
+    if sum(word in _FOREIGN for word in words) >= 2 and not any(word in _ENGLISH for word in words):
+        return f'of words such as "{next(word for word in words if word in _FOREIGN)}"'
+    return ""
+
+
+def tell_cut_words(prompts: list[str], tokenizer) -> None:
+    """Tell which words of prompts their encoder does not see, because it reads so many tokens only (77 for CLIP).
+
+    tokenizer: of transformers, with model_max_length.
+    """
+    most = tokenizer.model_max_length
+    for prompt in prompts:
+        if len(prompt) < most - 1:  # no more tokens than letters
+            continue
+        tokens = tokenizer(prompt, verbose=False).input_ids
+        if len(tokens) > most:
+            cut = tokenizer.decode(tokens[most - 1 : -1]).strip()
+            shown = cut if len(cut) <= 60 else f"{cut[:40]} ... {cut[-15:]}"
+            line = f'a prompt has {len(tokens)} tokens, {most} are read; cut off, {len(cut.split())} words: "{shown}"'
+            tell("long prompt", line)

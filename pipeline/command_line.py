@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from text2cinemagraph.data.wording import PHRASES
 from text2cinemagraph.options.cli import Parser, all_options, load_options
 from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.pipeline.early import check_words_and_sizes
 
 DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear words, such as "flowing to the left"'
 
@@ -91,6 +92,7 @@ def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
         )
     if "s5" in chosen and phrase and not options.optical_flow.use_hint:
         print(f'note: the prompt names a direction ("{phrase}"); it is followed only with --use_hint')
+    check_words_and_sizes(options, chosen, phrase)
 
 
 def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
