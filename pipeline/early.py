@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 def check_words_and_sizes(options: InferenceOptions, chosen: tuple[str, ...], phrase: str | None) -> None:
     """Tell a language or wording that is not the expected one; ValueError for a size or vocabulary that cannot work.
 
-    phrase: the direction that was found in the prompt, or None.
+    phrase: the direction that s5 will follow, or None.
     """
     o = options.twin_extraction
     drawn = "s1" in chosen and not options.inputs.image
     if drawn and (reason := foreign(o.prompt)):
         tell("language", f"the prompt does not look English ({reason}); the networks know English words only")
     natural = natural_clauses(o.prompt)
-    if "s5" in chosen and options.optical_flow.use_hint and natural and natural[0][0] == phrase:
+    if phrase and natural and natural[0][0] == phrase and options.optical_flow.use_hint:
         words = o.prompt[natural[0][1] : natural[0][2]]
         tell("direction", f'"{words}" is understood as "in {phrase} direction"')
     if "s3" in chosen and not any(word.strip() for word in options.odise.vocab.replace(";", ",").split(",")):
