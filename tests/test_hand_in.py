@@ -19,6 +19,7 @@ from PIL import Image, ImageCms
 from text2cinemagraph.data import notes
 from text2cinemagraph.data.animation import write_animation
 from text2cinemagraph.data.checkpoint import convert, read_checkpoint, save_checkpoint
+from text2cinemagraph.data.class_masks import write_classes
 from text2cinemagraph.data.datasets import FrameDataset, MotionDataset, ids, match_flow, picture_of, read_captions
 from text2cinemagraph.data.flow import read_flow, read_own_flow, write_flow, write_motion
 from text2cinemagraph.data.hint import DIRECTIONS, find_direction
@@ -470,6 +471,8 @@ def _(desk):
         )
     (desk / "label_names.txt").write_text("_background_\nwater\n")  # labelme's
     assert is_truth(read_mask(desk / "m.png", labels=("Water",)))
+    write_classes(desk / "classes.png", {"river": torch.tensor(truth())[None]})  # s3's own
+    assert is_truth(read_mask(desk / "classes.png", labels=("river",)))
     Image.fromarray(photo()).save(desk / "photo.png")
     desk.refused(lambda: read_mask(desk / "photo.png", labels=("1",)), "no", "palette or gray")
 
