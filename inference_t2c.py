@@ -76,7 +76,7 @@ def s2_twin(options, experiment, state):
         experiment.read("noise"),
         source,
         prompt,
-        negative_prompt=source if t.negative_prompt is None else t.negative_prompt,
+        negative_prompt=t.negative_prompt or source,
         source_scale=source_scale,
         guidance_scale=t.scale,
         steps=o.ddim_steps,
