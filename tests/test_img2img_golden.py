@@ -203,9 +203,7 @@ def test_fifty_steps():
     steps = len(file["s1__t"])
     made, latents = source(steps, file["s1__x"].shape[-1])
     assert_near(latents[file["s1__step"] - 1], file["s1__x"], LATENT)
-    assert_near(
-        walk(steps, file["s1__x"].shape[-1], made.features, 40)[file["s2__step"] - 1], file["s2__x"], LATENT
-    )
+    assert_near(walk(steps, file["s1__x"].shape[-1], made.features, 40)[file["s2__step"] - 1], file["s2__x"], LATENT)
     maps, attention = made.attention.mean(), np.load(PNP / "attn_feats.npz")
     assert_near(maps.mean(1), attention["s50_A"], 1e-4)  # t = 541 counts, t = 561 does not
     assert_near(maps.flatten(1)[::16, ::7], attention["s50_X_sub"], 1e-4)

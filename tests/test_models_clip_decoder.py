@@ -12,7 +12,7 @@ from text2cinemagraph.models.engines import make_decoder
 from text2cinemagraph.models.euler import displacements
 from text2cinemagraph.models.networks import build_video
 from text2cinemagraph.models.video import VideoModel, load_video_model
-from text2cinemagraph.options.runtime import DTYPES, make_runtime
+from text2cinemagraph.options.runtime import dtype_of, make_runtime
 from text2cinemagraph.options.train import VideoOptions
 from text2cinemagraph.softmax_splatting import splat_blend
 
@@ -169,7 +169,9 @@ def test_half_precision_stays_near_on_trained_weights(kind):
     scene = Scene(3, kind="river", size=96)
     image, flow = torch.from_numpy(scene.image).float().permute(2, 0, 1).contiguous(), torch.from_numpy(scene.flow)
     exact, near = (
-        load_video_model("checkpoints/mini/video", None, make_runtime("cpu"), dtype=DTYPES[each]).frames(image, flow, 5)
+        load_video_model("checkpoints/mini/video", None, make_runtime("cpu"), dtype=dtype_of(each)).frames(
+            image, flow, 5
+        )
         for each in ("fp32", kind)
     )
     errors = [(one - other.float()).square().mean().item() for one, other in zip(exact, near)]

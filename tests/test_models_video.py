@@ -3,17 +3,9 @@
 import pytest
 import torch
 from text2cinemagraph.data.checkpoint import save_checkpoint
+from text2cinemagraph.models.blend import BLENDS, GAP, THIN, blend_filled, close_gaps
 from text2cinemagraph.models.networks import build_video
-from text2cinemagraph.models.video import (
-    BLENDS,
-    GAP,
-    THIN,
-    VideoModel,
-    blend_filled,
-    close_gaps,
-    composite,
-    load_video_model,
-)
+from text2cinemagraph.models.video import VideoModel, composite, load_video_model
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import VideoOptions
 from text2cinemagraph.softmax_splatting import splat_blend
