@@ -62,7 +62,7 @@ mini: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .
 
-$(VENV)/.installed: requirements.txt pyproject.toml
+$(VENV)/.installed: requirements.txt requirements-core.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "error: Python 3.10 or newer is needed, $$($(PYTHON) --version) found; set PYTHON=python3.11 or similar"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)

@@ -77,7 +77,8 @@ class Untrained(Diffusion):
     spatial_factor = 8
 
     def encode_text(self, prompts):
-        return torch.randn(len(prompts), 77, 768, generator=torch.Generator().manual_seed(0))
+        words = torch.randn(len(prompts), 77, 768, generator=torch.Generator().manual_seed(0))
+        return words.to(self.device, self.unet.dtype)
 
     def decode(self, latent):
         return F.interpolate(latent[:, :3], scale_factor=8).clamp(0, 1)

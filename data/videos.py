@@ -139,8 +139,8 @@ def _at_rate(shots, rate, fps, path):
 def frame_files(folder: str | Path) -> dict[int, Path]:
     """{number: picture} of a clip's folder, in order; the first is number 0, whatever its name says.
 
-    The pictures lie in the folder or in images/ below it, and end in a number: 0.png, frame_0001.jpeg. Of several kinds of
-    names the most frequent counts.  Raises ValueError that says what was found, if there is none.
+    The pictures lie in the folder or in images/ below it, and end in a number: 0.png, frame_0001.jpeg. Of several kinds
+    of names the most frequent counts.  Raises ValueError that says what was found, if there is none.
     """
     folder = Path(folder) / "images" if (Path(folder) / "images").is_dir() else Path(folder)
     kinds: dict[tuple[str, str], dict[int, Path]] = {}

@@ -169,5 +169,10 @@ def segmenter(backend, checkpoint):
         return choose_backend("auto", nearby[0].parent)
 
 
+def t2c_mask():
+    """The console script `t2c-mask`."""
+    run_main(main)
+
+
 if __name__ == "__main__":
     run_main(main)

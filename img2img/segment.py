@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Callable
 
 import torch
-from text2cinemagraph.img2img.odise import odise
+from text2cinemagraph.data.checkpoint import weights_of
+from text2cinemagraph.img2img.odise import lacking_parts, odise
 from text2cinemagraph.img2img.odise_package import odise_package
 from text2cinemagraph.img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
+from text2cinemagraph.options.places import located
+from tqdm import tqdm
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,44 @@ def choose_backend(backend, checkpoint):
     if backend != "auto":
         if backend not in BACKENDS:
             raise ValueError(f"odise.backend={backend!r} is unknown; choose auto, {', '.join(BACKENDS)}")
-        return backend, str(checkpoint) or BACKENDS[backend].checkpoint
+        place = checkpoint or BACKENDS[backend].checkpoint
+        return backend, str(located(place)) if place else ""
     if checkpoint:
+        checkpoint = located(checkpoint)
         return _backend_of(checkpoint), str(checkpoint)
+    passed_over = []
     for name, entry in BACKENDS.items():
-        if Path(entry.checkpoint).is_dir() and entry.checkpoint and _backend_of(entry.checkpoint) == name:
-            return name, entry.checkpoint
+        if entry.checkpoint and _may_be(name, Path(entry.checkpoint)):
+            lacking = _lacks(name, entry.checkpoint)
+            if not lacking:
+                return name, entry.checkpoint
+            passed_over.append(name)
+            tqdm.write(f"s3: {name} is passed over: {'; '.join(lacking)}")
         if name == "odise-package" and all(importlib.util.find_spec(module) for module in ("odise", "detectron2")):
             return name, ""
     places = ", ".join(f"{entry.checkpoint} ({name})" for name, entry in BACKENDS.items() if entry.checkpoint)
+    also = f" ({', '.join(passed_over)} only in part)" if passed_over else ""
     raise FileNotFoundError(
-        f"no segmenter on this disk; looked in {places}; fetch one: python -m data.fetch segmenter "
-        "(or: odise odise-diffusion odise-clip, non-commercial), or give a mask of your own with --mask"
+        f"no whole segmenter on this disk{also}; looked in {places}; fetch one: python -m data.fetch segmenter "
+        "(or: odise, non-commercial), or give a mask of your own with --mask"
     )
+
+
+def _may_be(name, folder):
+    """Whether somebody began to put a backend's weights there."""
+    begun = any(path.is_file() for path in folder.rglob("*"))
+    return begun and (name == "odise" or _backend_of(folder) == name)
+
+
+def _lacks(name, checkpoint):
+    """Why a backend cannot run from a folder that is there; [] = it can."""
+    if name == "odise":
+        return lacking_parts(checkpoint)
+    try:
+        weights_of(checkpoint)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def _backend_of(checkpoint):

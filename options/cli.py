@@ -24,6 +24,7 @@ from text2cinemagraph.options.fields import (
     metavar,
     shown,
 )
+from text2cinemagraph.options.places import SHIPPED, located_config
 
 Settings = TypeVar("Settings", bound=Options)
 LONGEST_LINE = 200  # characters of an error line
@@ -66,9 +67,9 @@ def _read_yaml(path) -> Any:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    path = Path(path)
+    path = located_config(path)
     if not path.is_file():
-        known = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none here"
+        known = ", ".join(sorted(f"configs/{p.name}" for p in (SHIPPED / "configs").glob("inference*.yaml")))
         raise FileNotFoundError(f"no configuration file at {path}; known ones: {known}")
     try:
         layer = OmegaConf.load(path)
