@@ -1,7 +1,7 @@
 """A sheet of all looks: every row a picture, every column a look, each with its name.
 
-    python -m demo.looks                                   # docs/assets/looks.jpg, from pictures that may be shown
-    python -m demo.looks my_folder --output looks.jpg --cell 512
+python -m demo.looks                                   # docs/assets/looks.jpg, from pictures that may be shown
+python -m demo.looks my_folder --output looks.jpg --cell 512
 """
 
 import argparse

@@ -29,8 +29,8 @@ VOCABULARY = "water, waterfall, river, ocean, lake, sea; sky, clouds"
 def strokes_of(region: np.ndarray, count: int = STROKES) -> np.ndarray:
     """Strokes as a hand would draw them into a region: pieces of its skeleton, far from each other and from its border.
 
-    region: bool [H,W], not empty.   The first stroke lies where the region is widest; each next one where the way to the
-    others is longest, times how wide the region is there (up to a twentieth of the side).   Returns bool [H,W].
+    region: bool [H,W], not empty.   The first stroke lies where the region is widest; each next one where the way to
+    the others is longest, times how wide the region is there (up to a twentieth of the side).   Returns bool [H,W].
     """
     from skimage.morphology import skeletonize
 
@@ -55,7 +55,7 @@ def agreement(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def measure(folder: Path, segmenter: str = "") -> dict:
-    """One sample: IoU of the mask from strokes with the true one, CPU seconds, and a segmenter's IoU if one is named."""
+    """One sample: IoU of the mask from strokes with the true one, CPU seconds, and a segmenter's IoU."""
     picture, mask = (next(folder / n for n in names if (folder / n).is_file()) for names in (PICTURES, MASKS))
     image = read_image(picture)
     true = read_mask(mask, tuple(image.shape[-2:]))[0].numpy()
