@@ -8,7 +8,6 @@ decoder, or another one that transformers calls image-text-to-text and that need
 Captions that exist are kept, so an interrupted run goes on.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from PIL import Image
 from text2cinemagraph.data.datasets import ids, picture_of
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, to_uint8
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
 
@@ -164,9 +163,7 @@ def _pictures(dataroot, items, broken):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="dataset/generate_captions.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="dataset/generate_captions.py", description=__doc__)
     parser.add_argument("--dataroot", required=True, help="folder with <id>_input.jpg")
     parser.add_argument("--output", required=True, help="text file for the captions; made if missing, continued if not")
     parser.add_argument("--model", required=True, help="folder, or hub id of a model in the local cache")

@@ -8,7 +8,6 @@ One folder per prompt and seed (or picture), and index.html. What is finished is
 with other options is made again. A prompt that fails is told on the page, the others go on; the exit code is then 1.
 """
 
-import argparse
 import json
 import re
 import time
@@ -21,7 +20,7 @@ from text2cinemagraph import inference_t2c
 from text2cinemagraph.data.files import atomic, sha256
 from text2cinemagraph.data.hint import find_direction
 from text2cinemagraph.inference_t2c import FILES
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 RECORD = "gallery.json"  # in each folder: how it was made, so that an equal run need not be repeated
@@ -190,9 +189,7 @@ def read_lines(path):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m demo.gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m demo.gallery", description=__doc__)
     parser.add_argument("--config", default="configs/inference_mini.yaml", help="(default: %(default)s)")
     parser.add_argument("--prompts", default="dataset/prompts.txt", help="one per line (default: %(default)s)")
     parser.add_argument(

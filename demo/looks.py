@@ -21,14 +21,19 @@ LARGEST = 600_000  # bytes of a sheet
 LABEL = 22  # px
 
 
-def shown_pictures() -> list[np.ndarray]:
-    """Pictures that ship with scikit-learn and scikit-image under free licences, and a procedural landscape."""
+def shown_pictures() -> list[tuple[np.ndarray, dict]]:
+    """Pictures that ship with scikit-learn and scikit-image under free licences, and a procedural landscape.
+
+    Each with the parts of it that are known by name (paint's labels).
+    """
     from skimage import data
     from sklearn.datasets import load_sample_image
-    from text2cinemagraph.mini.scene import Scene
+    from text2cinemagraph.mini.scene import LABELS, Scene
 
     photographs = [load_sample_image("china.jpg"), load_sample_image("flower.jpg"), data.chelsea()]
-    return [*(np.float32(p) / 255 for p in photographs), Scene(11, "river", "day", size=512).image]
+    scene = Scene(11, "river", "day", size=512)
+    sky = {"sky": scene.labels == LABELS.index("sky")}
+    return [*((np.float32(p) / 255, {}) for p in photographs), (scene.image, sky)]
 
 
 def cut(picture: np.ndarray, side: int) -> np.ndarray:
@@ -40,15 +45,15 @@ def cut(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(square.resize((side, side), Image.LANCZOS))
 
 
-def sheet(pictures: list[np.ndarray], cell: int) -> Image.Image:
+def sheet(pictures: list[tuple[np.ndarray, dict]], cell: int) -> Image.Image:
     """All looks of all pictures; each is painted at its own size and shown `cell` px large."""
     names = ["picture", *LOOKS]
     made = Image.new("RGB", (len(names) * cell, len(pictures) * cell + LABEL), "white")
     pen, font = ImageDraw.Draw(made), ImageFont.load_default(LABEL - 8)
     for column, name in enumerate(names):
         pen.text((column * cell + cell / 2, LABEL / 2), name, "black", font, anchor="mm")
-        for row, picture in enumerate(tqdm(pictures, name)):
-            painted = picture if column == 0 else paint(picture, name)
+        for row, (picture, labels) in enumerate(tqdm(pictures, name)):
+            painted = picture if column == 0 else paint(picture, name, labels=labels)
             made.paste(Image.fromarray(cut(painted, cell)), (column * cell, LABEL + row * cell))
     return made
 
@@ -64,7 +69,7 @@ def main():
     files = [f for f in files if f.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")]
     if flags.folder and not files:
         raise FileNotFoundError(f"no pictures (jpg, png, webp) in {flags.folder}")
-    pictures = [read_image(f).permute(1, 2, 0).numpy() for f in files] or shown_pictures()
+    pictures = [(read_image(f).permute(1, 2, 0).numpy(), {}) for f in files] or shown_pictures()
     made, quality = sheet(pictures, flags.cell), 88
     while True:
         packed = io.BytesIO()

@@ -8,7 +8,6 @@ The folder holds <id>_video.mp4 (of test_video.py), <id>_flow.npz or <id>_Motion
 folder are shown, too.  Writes report.json and report.html, which needs no other file.
 """
 
-import argparse
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -22,7 +21,7 @@ from text2cinemagraph.evaluate.clips import predicted_clips, true_clips
 from text2cinemagraph.evaluate.measures import MEASURES, Item, measure
 from text2cinemagraph.evaluate.page import write_page
 from text2cinemagraph.evaluate.video_quality import lpips_missing
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 
@@ -166,9 +165,7 @@ def _path(path):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluate.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m evaluate.report", description=__doc__)
     parser.add_argument("folder", metavar="RESULTS_FOLDER", help="results/<name>/<phase>_<epoch>, or images/ in it")
     parser.add_argument("--gt_path", required=True, help="folder of the true clips and flows")
     parser.add_argument("--mask_path", default="", help="folder of <id>_mask.png (default: where the true flow moves)")

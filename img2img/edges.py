@@ -32,6 +32,22 @@ def refined(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, floa
     return found, float((found & mask).sum() / (found | mask).sum())
 
 
+def refined_classes(
+    image: torch.Tensor, classes: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], float]:
+    """`refined` for the masks of several classes, bool [1,H,W] by name: where two meet, the first one stays.
+
+    Returns the new masks and the least agreement.
+    """
+    taken, masks, agreements = None, {}, []
+    for name, mask in classes.items():
+        found, agreement = refined(image, mask)
+        masks[name] = found if taken is None else found & ~taken
+        taken = found if taken is None else taken | found
+        agreements.append(agreement)
+    return masks, min(agreements)
+
+
 def from_strokes(image: torch.Tensor, moves: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
     """The mask of what may move, from strokes inside of it and outside.
 

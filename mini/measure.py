@@ -8,7 +8,6 @@ python -m mini.measure --output docs/results/mini.json  # keeps what it printed
 python -m mini.measure --cards                          # and writes it into the cards of the networks
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.mini import drawings, motions
 from text2cinemagraph.mini.held_out import examples
-from text2cinemagraph.options.cli import load_options, run_main
+from text2cinemagraph.options.cli import Parser, load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.pipeline.networks import Networks
@@ -90,9 +89,7 @@ class Bench:
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mini.measure", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m mini.measure", description=__doc__)
     parser.add_argument("--config", default="configs/inference_mini.yaml")
     parser.add_argument("--seed", type=int, default=1, help="of the held-out landscapes; 0 is what the networks saw")
     parser.add_argument("--n", type=int, default=100, help="scenes, samples and pairs per part (default: %(default)s)")

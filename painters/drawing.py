@@ -48,11 +48,11 @@ def pencil(easel):
     dark = 1 - np.clip((gray - low) / (high - low + 1e-6), 0, 1) ** 0.8
     soft = easel.study_blur(dark, 0.8)
     sheet, lead = np.float32([0.965, 0.955, 0.93]), np.float32([0.17, 0.17, 0.19])
-    rubbed = np.clip(easel.full(soft), 0, 1) ** 1.25 * (0.72 - 0.18 * valleys)
+    rubbed = np.clip(easel.full(soft), 0, 1) ** 1.5 * (0.86 - 0.16 * valleys)
     canvas = np.ascontiguousarray(sheet * (1 - rubbed[..., None] * (1 - lead)), np.float32)
     relief = np.zeros(valleys.shape, np.float32)
     leads = np.zeros((*gray.shape, 3), np.float32) + lead
-    edge = easel.contours(0.6, 5.0)
+    edge = easel.contours(0.5, 4.5)
     form = easel.lines(2.5, flat_angle=-0.85)
     for hatch, start, length, spacing, press in (
         (-0.85, 0.10, 9.0, 1.35, 0.55),

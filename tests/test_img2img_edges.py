@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from text2cinemagraph.evaluate.scribbles import agreement, strokes_of
-from text2cinemagraph.img2img.edges import from_strokes, guided, refined
+from text2cinemagraph.img2img.edges import from_strokes, guided, refined, refined_classes
 
 
 def planted(size=(180, 240), seed=0):
@@ -33,6 +33,16 @@ def test_a_good_mask_agrees_and_trivial_ones_stay():
     assert agreed > 0.95 and agreement(found[0].numpy(), true[0].numpy()) > 0.95
     for mask in (torch.zeros_like(true), torch.ones_like(true)):
         assert refined(image, mask) == (mask, 1.0)
+
+
+def test_classes_do_not_overlap():
+    image, true = planted()
+    rough = torch.zeros_like(true)
+    rough[:, 105:] = True
+    classes, least = refined_classes(image, {"water": rough, "land": ~rough})
+    assert not (classes["water"] & classes["land"]).any() and least < 1
+    assert torch.equal(classes["water"], refined(image, rough)[0])
+    assert agreement(classes["land"][0].numpy(), ~true[0].numpy()) > 0.95
 
 
 @pytest.mark.parametrize("scale", (1, 4))
