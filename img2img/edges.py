@@ -32,9 +32,7 @@ def refined(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, floa
     return found, float((found & mask).sum() / (found | mask).sum())
 
 
-def refined_classes(
-    image: torch.Tensor, classes: dict[str, torch.Tensor]
-) -> tuple[dict[str, torch.Tensor], float]:
+def refined_classes(image: torch.Tensor, classes: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], float]:
     """`refined` for the masks of several classes, bool [1,H,W] by name: where two meet, the first one stays.
 
     Returns the new masks and the least agreement.
