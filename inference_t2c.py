@@ -13,10 +13,16 @@ from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.options.cli import run_main
 from text2cinemagraph.pipeline.command_line import check_networks, check_prompt, read_command_line, settle_seed
 from text2cinemagraph.pipeline.networks import Networks
+from text2cinemagraph.pipeline.painting import check_style
 from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
 from tqdm import tqdm
 
 NOUNS = "dataset/nouns.json"
+SURE = 0.8  # of the mask of s3 on a photograph, see img2img.edges.refined
+UNSURE = (
+    "s3: so the mask is a guess; look at mask_odise.png. Better: a few strokes (--mask_strokes, docs/painting.md), a "
+    "mask of your own (--mask), or a segmenter that knows photographs (python -m data.fetch segmenter)"
+)
 
 
 def s1_artistic_image(options, experiment, state):
@@ -47,6 +53,13 @@ def s1_artistic_image(options, experiment, state):
     )
     experiment.write(noise=noise, attention=made.attention.tensors(), **({} if own else {"image": made.image[0]}))
     state.features = made.features
+
+
+def s1_painted_image(options, experiment, state):
+    """Paint your photograph, which is its own twin (--style).  photograph -> image"""
+    from text2cinemagraph.pipeline.painting import painted
+
+    experiment.write(image=painted(experiment.read("photograph"), options, experiment, state.runtime))
 
 
 def s2_twin(options, experiment, state):
@@ -94,17 +107,27 @@ def s2_twin(options, experiment, state):
 
 def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
+    import torch
+    from text2cinemagraph.img2img.edges import refined_classes
     from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, segment
 
     o = options.odise
     name, checkpoint = choose_backend(o.backend, o.checkpoint)
     tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
-    found = segment(experiment.read("twin"), o.vocab, name, checkpoint, state.runtime)
-    experiment.write(mask_odise=found.mask)
+    twin = experiment.read("twin")
+    found = segment(twin, o.vocab, name, checkpoint, state.runtime)
+    mask, classes = found.mask, found.class_masks
+    if o.to_edges and (experiment.given("image") or experiment.given("photograph")):
+        classes, agreement = refined_classes(twin, classes)
+        mask = torch.stack(list(classes.values())).any(0)
+        tqdm.write(f"s3: the picture's own edges agree with {agreement:.0%} of the mask")
+        if agreement < SURE:
+            tqdm.write(UNSURE)
+    experiment.write(mask_odise=mask)
     for earlier in ("classes_odise", "classes"):
         experiment.path(earlier).unlink(missing_ok=True)
-    if len(found.class_masks) > 1:  # each class may move its own way
-        experiment.write(classes_odise=found.class_masks)
+    if len(classes) > 1:  # each class may move its own way
+        experiment.write(classes_odise=classes)
 
 
 def s4_attention_mask(options, experiment, state):
@@ -208,6 +231,7 @@ STAGES = (
             Tensors("noise", "noise.safetensors"),
             Tensors("attention", "attention.safetensors"),
         ),
+        also=(Picture("photograph", "photograph.png"),),
         inverts=True,
         networks=("diffusion",),
         panels=(Panel("s1  image", ("image",), "picture"),),
@@ -267,6 +291,15 @@ STAGES = (
         panels=(Panel("s6  ", ("video",), "clip"),),
     ),
 )
+# s1 under --style
+PAINTED = Stage(
+    "s1",
+    s1_painted_image,
+    section="painting",
+    needs=("photograph",),
+    makes=(Picture("image", "image.png"),),
+    panels=STAGES[0].panels,
+)
 ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
 
@@ -280,6 +313,7 @@ def main(argv=None, networks=None):
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name, ARTIFACTS)
     settle_seed(options, chosen, experiment)
     check_prompt(options, chosen)
+    check_style(options, chosen, experiment)
     check_networks(options, chosen)
 
     from text2cinemagraph.data.files import make_folder
@@ -293,8 +327,10 @@ def main(argv=None, networks=None):
         make_folder(experiment.folder)  # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
     state = RunState(runtime, networks or Networks(), keep_features="s2" in chosen)
-    inverting = bool(options.inputs.image and o.inversion_steps)
-    seconds = run_stages(STAGES, chosen, options, experiment, state, given=given, inverting=inverting)
+    painting = bool(options.painting.style)
+    inverting = bool(options.inputs.image and o.inversion_steps) and not painting
+    stages = (PAINTED, *STAGES[1:]) if painting else STAGES
+    seconds = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
     print(f"time: {times}, total {sum(seconds.values()):.1f} s")
