@@ -8,6 +8,7 @@ plain PSNR is printed beside it: by that alone a frozen clip may win. Exit code 
 """
 
 import argparse
+import dataclasses
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from text2cinemagraph.models.video import composite, load_video_model
 from text2cinemagraph.options.cli import load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.pipeline.animating import frames_of
 from tqdm import tqdm
 
 ORDER = ("truth", "ours", "frozen", "shuffled")
@@ -26,9 +28,8 @@ ORDER = ("truth", "ours", "frozen", "shuffled")
 def clips_of(example, model, o, rng):
     """{name: frames, uint8 [H,W,3]}."""
     picture = torch.from_numpy(example.frames[0]).permute(2, 0, 1).float() / 255
-    made = model.frames(
-        picture, example.flow, len(example.frames), o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes
-    )
+    o = dataclasses.replace(o, n_frames=len(example.frames))
+    made = frames_of(o, picture, example.flow, example.mask, own_picture=False, load=lambda: model)
     ours = [
         np.uint8((composite(frame, picture, example.mask) * 255).round().permute(1, 2, 0).numpy()) for frame in made
     ]

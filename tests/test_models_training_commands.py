@@ -181,10 +181,7 @@ def test_help_says_what_every_flag_does(kind, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         read_command(kind, "Train.")
     text = " ".join(capsys.readouterr().out.split())
-    assert (
-        "--batchSize NUMBER of one step, over all GPUs and pieces together (1 to 65536; default: 1)"
-        in text
-    )
+    assert "--batchSize NUMBER of one step, over all GPUs and pieces together (1 to 65536; default: 1)" in text
     assert "--loadSize [VALUE] nothing in this code depends on it" in text
     assert "--tokenizer_path" in text and "--display_freq" in text
 
