@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.test_models_video import SMALL, small_net, swirl
 from text2cinemagraph.models.blend import LEVELS, bands, cells, contrasts, joined, summed
 from text2cinemagraph.models.continuation import continue_under
 from text2cinemagraph.models.trace import Paths, grid_step, traced, traced_reversed
 from text2cinemagraph.models.traced import TracedClip, receptive_radius, traced_frames
 from text2cinemagraph.softmax_splatting import backward_warp
 from text2cinemagraph.softmax_splatting.backward_warp import warp_blend
+
+from tests.test_models_video import SMALL, small_net, swirl
 
 
 def noise(height=96, width=96, seed=0, channels=3):
