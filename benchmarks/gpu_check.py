@@ -8,7 +8,6 @@ Every part is written to docs/results/gpu.json when it is done; what is there of
 an interrupted check goes on (--again makes everything anew). Networks have the published shapes and random weights.
 """
 
-import argparse
 import importlib.util
 import json
 import statistics
@@ -23,7 +22,7 @@ from text2cinemagraph.benchmarks.record import FOLDER, machine
 from text2cinemagraph.benchmarks.video import clip_of
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.models.euler import displacement_maps
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.softmax_splatting import reference, splat_blend
 
 
@@ -33,6 +32,7 @@ class Card:
 
     device: torch.device
     quick: bool
+    scenes: str = ""  # a folder of mini.procedural --video, where a machine cannot write videos
 
     def seconds(self, function, repeats=5, warm=2):
         """Median seconds of function() between synchronisations."""
@@ -72,7 +72,8 @@ def kernels_part(card):
     size = 64 if card.quick else 256
     generator = torch.Generator().manual_seed(0)
     input = torch.randn(2, 65, size, size, generator=generator).to(card.device)
-    flow = (torch.randn(2, 2, size, size, generator=generator) * 9).to(card.device)
+    # Between two steps of 1/256 px, so that no float32 sum lands on a pixel, where the gradient has a step.
+    flow = ((torch.randn(2, 2, size, size, generator=generator) * 9 * 256).round() / 256 + 1 / 512).to(card.device)
     upstream = torch.randn(input.shape, generator=generator).to(card.device)
     found = {}
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -274,9 +275,11 @@ def training_part(card):
     root, found = Path(__file__).resolve().parents[1], {}
     gpu = "0" if card.device.type == "cuda" else "-1"
     with tempfile.TemporaryDirectory() as folder:
-        run = [sys.executable, "-m", "text2cinemagraph.mini.procedural", "--output", f"{folder}/train"]
-        subprocess.run([*run, "--count", "12", "--seed", "0", "--video", "--workers", "4"], check=True, cwd=root)
-        common = ["--gpu_ids", gpu, "--checkpoints_dir", f"{folder}/checkpoints", "--dataroot", f"{folder}/train"]
+        scenes = card.scenes or f"{folder}/train"
+        if not card.scenes:
+            run = [sys.executable, "-m", "text2cinemagraph.mini.procedural", "--output", scenes]
+            subprocess.run([*run, "--count", "12", "--seed", "0", "--video", "--workers", "4"], check=True, cwd=root)
+        common = ["--gpu_ids", gpu, "--checkpoints_dir", f"{folder}/checkpoints", "--dataroot", scenes]
         side = ["--fineSize", "64" if card.quick else "256", "--batchSize", "4", "--niter", "2", "--niter_decay", "0"]
         published = "--norm_G sync:spectral_instance --netG spadeunet4softmaxsplating --use_l1_loss --tr_stage stage1"
         direction = "--input_nc 6 --norm sync:spectral_instance --netG spadeunet --use_epe_loss --use_hint"
@@ -327,18 +330,17 @@ PARTS = {
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="small: tries the script, measures nothing")
+    parser.add_argument("--scenes", default="", help="landscapes of mini.procedural --video; empty: rendered")
     parser.add_argument("--again", action="store_true", help="also what docs/results/gpu.json has already")
     parser.add_argument("--output", default=str(FOLDER / "gpu.json"), help="the file of results (default: %(default)s)")
     flags = parser.parse_args()
     if flags.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("torch sees no GPU here; this check is for a machine with one (--device cpu --quick tries it)")
-    card, path = Card(torch.device(flags.device), flags.quick), Path(flags.output)
+    card, path = Card(torch.device(flags.device), flags.quick, flags.scenes), Path(flags.output)
     before = json.loads(path.read_text()) if path.is_file() and not flags.again else {}
     found = before if before.get("machine", {}).get("gpu") == machine()["gpu"] else {}
     found["machine"] = machine()

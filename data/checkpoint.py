@@ -6,15 +6,16 @@ how it was trained, and the sha256 of the weights. The authors' bare `<which>_ne
     python -m data.checkpoint convert checkpoints/motion-pretrained/latest_net_G.pth checkpoints/motion-pretrained
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
 from text2cinemagraph.data.files import atomic, sha256
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.places import located
 
 # A name only this network has, the most particular first.
 SIGNS = {
@@ -27,6 +28,20 @@ SIGNS = {
 FETCH = "fetch the authors' networks (python -m data.fetch authors), so that checkpoints/<name>/latest_net_G.pth exists, or train one"
 SHRINK, LEAST = 20, 10**9  # a file may claim so many times its bytes, and so many bytes more
 FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric")
+# What a pickle names for a NumPy scalar or array, before and since NumPy 2: a training's best score, never a weight.
+NUMPY_NAMES = {
+    *(f"numpy.{core}.multiarray.{maker}" for core in ("core", "_core") for maker in ("scalar", "_reconstruct")),
+    *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
+    "numpy.dtype",
+    "numpy.ndarray",
+    "_codecs.encode",
+}
+LIBRARY_WEIGHTS = (  # of diffusers and of transformers, in the order in which they look
+    ("diffusion_pytorch_model", ".safetensors"),
+    ("model", ".safetensors"),
+    ("diffusion_pytorch_model", ".bin"),
+    ("pytorch_model", ".bin"),
+)
 
 
 def save_checkpoint(path, state_dict, card, half=False):
@@ -35,6 +50,8 @@ def save_checkpoint(path, state_dict, card, half=False):
     card: JSON-able dict (its "options" rebuild the network); "sha256" and "parameters" are added.
     half: store floating tensors as float16 (half the size; read_checkpoint gives float32 back).
     """
+    from safetensors.torch import save_file
+
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"cannot save weights as {path}: expected a name ending in .safetensors")
@@ -66,6 +83,8 @@ def dataset_note(root):
 
 def _stored(tensor, half):
     """A contiguous CPU copy that shares no memory, as safetensors wants it."""
+    import torch
+
     dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()
 
@@ -77,6 +96,8 @@ def read_checkpoint(source, which="latest"):
     Half precision tensors come back as float32. Raises FileNotFoundError that says what to fetch, and ValueError for a
     damaged file, a file with code in it, or weights that do not match the sha256 of their card.
     """
+    import torch
+
     path = find_checkpoint(source, which)
     card = _read_card(path.with_suffix(".json"))
     if card and "sha256" in card and path.suffix == ".safetensors" and sha256(path) != card["sha256"]:
@@ -90,7 +111,7 @@ def read_checkpoint(source, which="latest"):
 
 def find_checkpoint(source, which="latest"):
     """The weights file of a folder (or the file itself); FileNotFoundError that says what to fetch."""
-    source = Path(source)
+    source = located(source)
     if source.is_file():
         return source
     candidates = [source / f"{which}_net_G{suffix}" for suffix in (".safetensors", ".pth")]
@@ -117,7 +138,7 @@ def _read_card(path):
 
 
 class Ignored:
-    """Stands for the training framework's own objects in a .ckpt: it takes anything and does nothing."""
+    """Stands for what a .ckpt holds beside its tensors: it takes any arguments and state, and does nothing."""
 
     def __init__(self, *_, **__):
         pass
@@ -127,24 +148,92 @@ class Ignored:
 
 
 def _load_torch(path):
-    """torch.load of data alone. Lightning's bookkeeping, which .ckpt files carry beside their tensors, is replaced by Ignored."""
-    if not zipfile.is_zipfile(path):
-        return torch.load(path, map_location="cpu", weights_only=True)
-    with zipfile.ZipFile(path) as archive:
-        _check_unpacked(sum(member.file_size for member in archive.infolist()), path)
-    named = [
-        name for name in torch.serialization.get_unsafe_globals_in_checkpoint(path) if name.split(".")[0] in FRAMEWORKS
-    ]
-    with torch.serialization.safe_globals([(Ignored, name) for name in named]):
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    """torch.load of data alone. Nothing that the file names beside tensors is imported or called: a training framework's own objects
+    and NumPy's scalars become Ignored (or a plain mapping), whichever NumPy wrote or reads them; any other name is refused.
+    """
+    import torch
+
+    whole = zipfile.is_zipfile(path)  # else the form before torch 1.6, whose names cannot be listed beforehand
+    if whole:
+        with zipfile.ZipFile(path) as archive:
+            _check_unpacked(sum(member.file_size for member in archive.infolist()), path)
+    named = torch.serialization.get_unsafe_globals_in_checkpoint(path) if whole else ()
+    foreign = NUMPY_NAMES.union(name for name in named if name.split(".")[0] in FRAMEWORKS)
+    stand_ins = [(OrderedDict if name.endswith("Dict") else Ignored, name) for name in sorted(foreign)]
+    with torch.serialization.safe_globals(stand_ins):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True if whole else None)
+
+
+def is_lfs_pointer(path):
+    """Whether a file is the note that git leaves in the place of a large file which was not fetched."""
+    with open(path, "rb") as file:
+        return file.read(40).startswith(b"version https://git-lfs")
+
+
+def is_whole(path):
+    """Whether a file is there with all its bytes, as far as its form tells: no git-lfs pointer, no .safetensors shorter than its header
+    says, no torch file or tar without its end.
+    """
+    path = Path(path)
+    if not path.is_file() or not path.stat().st_size or is_lfs_pointer(path):
+        return False
+    if path.suffix == ".safetensors":
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            try:
+                header = json.loads(file.read(min(length, 100_000_000)))
+            except ValueError:
+                return False
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return path.stat().st_size == 8 + length + max(ends, default=0)
+    if path.suffix in (".bin", ".ckpt", ".pth"):
+        with open(path, "rb") as file:
+            return file.read(2) != b"PK" or zipfile.is_zipfile(path)  # a zip's list of contents is its end
+    return True
+
+
+def weights_of(folder):
+    """(the file with a part's weights, its variant: "" or "fp16"), as both libraries name them; ValueError for a git-lfs pointer, a file
+    that was cut off, or none.  A file of several shards is (its index, variant).
+    """
+    folder = Path(folder)
+    for variant in ("", "fp16"):
+        mark = f".{variant}" if variant else ""
+        for stem, ending in LIBRARY_WEIGHTS:
+            for name in (f"{stem}{mark}{ending}", f"{stem}{ending}.index{mark}.json"):
+                path = folder / name
+                if path.is_file():
+                    if is_lfs_pointer(path):
+                        raise ValueError(f"{path} is only a git-lfs pointer; run: git lfs pull")
+                    if not is_whole(path):
+                        raise ValueError(f"{path} was cut off")
+                    return path, variant
+    raise ValueError(f"{folder} holds no weights, such as {LIBRARY_WEIGHTS[0][0]}{LIBRARY_WEIGHTS[0][1]}")
+
+
+def convert_pickled(sources, target):
+    """Write the first of the pickled `sources` that is there as `target` (.safetensors, as transformers and diffusers read it) and
+    remove it; nothing where `target` is whole or there is none.  The file is opened as data; raises as read_tensors does.
+    """
+    from safetensors.torch import save_file
+
+    source = next((path for path in map(Path, sources) if path.is_file()), None)
+    if source is None or is_whole(target):
+        return
+    tensors = {name: tensor.contiguous().clone() for name, tensor in read_tensors(source).items()}
+    with atomic(target) as path:
+        save_file(tensors, path, metadata={"format": "pt"})
+    source.unlink()
 
 
 def read_tensors(path):
     """{name: tensor} of a .safetensors or torch file; every way in which a file can be wrong becomes one line (ValueError)."""
+    import torch
+    from safetensors.torch import load_file
+
     path = Path(path)
-    with open(path, "rb") as file:
-        if file.read(40).startswith(b"version https://git-lfs"):
-            raise ValueError(f"{path} is only a git-lfs pointer; run: git lfs pull")
+    if is_lfs_pointer(path):
+        raise ValueError(f"{path} is only a git-lfs pointer; run: git lfs pull")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except Exception as error:  # a damaged file makes these parsers raise nearly anything
@@ -264,6 +353,8 @@ def convert(source, target, netG=None, half=False):
 
 def _check_written(path, state_dict, half):
     """ValueError unless a written file reads back as what went into it."""
+    import torch
+
     back, _ = read_checkpoint(path)
     differs = [
         name
@@ -289,7 +380,7 @@ def _shape_options(netG, state_dict):
 
 def main():
     """The command line: convert."""
-    parser = argparse.ArgumentParser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("convert", help="a .pth (or .safetensors) to safetensors + card")
     command.add_argument("source", help="file, or folder holding latest_net_G.*")

@@ -8,8 +8,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
+from text2cinemagraph.data.checkpoint import weights_of
+from text2cinemagraph.data.wording import tell_cut_words
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.img2img.single_file import read_single_file, tokenizer_folder
+from text2cinemagraph.options.places import located
 from transformers import CLIPTextModel, CLIPTokenizer
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
@@ -54,7 +57,8 @@ class Diffusion:
         return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))
 
     def encode_text(self, prompts):
-        """list of N strings -> [N,tokens,channels], the text encoder's last hidden state; longer prompts are cut."""
+        """list of N strings -> [N,tokens,channels], the text encoder's last hidden state; what it cuts is told."""
+        tell_cut_words(prompts, self.tokenizer)
         tokens = self.tokenizer(
             list(prompts),
             padding="max_length",
@@ -107,7 +111,7 @@ def load_diffusion(source, runtime, ema=False, tokenizer=""):
     Raises FileNotFoundError that says what to fetch; ValueError for a damaged or unsuitable source.
     """
     try:
-        path = Path(source)
+        path = located(source)
         parts = (
             _single_file(path, ema, tokenizer, runtime)
             if path.is_file()
@@ -184,14 +188,23 @@ def _autoencoder_class(folder):
 
 def _part(model_class, folder, runtime, dtype_name="torch_dtype"):
     """A frozen network; ValueError unless its weights are all there and no others (both libraries would only warn)."""
+    _, variant = weights_of(folder)
     model, report = model_class.from_pretrained(
-        folder, local_files_only=True, output_loading_info=True, **{dtype_name: runtime.dtype}
+        folder,
+        local_files_only=True,
+        output_loading_info=True,
+        variant=variant or None,
+        **{dtype_name: runtime.dtype},
     )
     wrong = {
-        kind: sorted(map(str, report[f"{kind}_keys"]))
+        kind: sorted(
+            str(key)
+            for key in report[f"{kind}_keys"]
+            if not (kind == "unexpected" and str(key).endswith(".position_ids"))
+        )
         for kind in ("missing", "mismatched", "unexpected")
-        if report[f"{kind}_keys"]
     }
+    wrong = {kind: keys for kind, keys in wrong.items() if keys}
     if wrong:
         said = "; ".join(f"{len(keys)} {kind}, such as {keys[0]}" for kind, keys in wrong.items())
         raise ValueError(f"the weights in {folder.name}/ do not fit ({said})")

@@ -5,7 +5,6 @@ unasked; s3 tells the licence where it takes this backend.
 References: ODISE, arXiv 2303.04803; the CLIP that sees one mask at a time is MaskCLIP, arXiv 2208.08984.
 """
 
-import pickle
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from text2cinemagraph.data.checkpoint import is_whole, read_tensors, weights_of
 from text2cinemagraph.img2img.diffusion import PARTS, load_diffusion
 from text2cinemagraph.img2img.odise_decoder import OdiseSizes, TrainedParts
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
@@ -297,7 +296,7 @@ def _weights_file(path):
     if not found:
         raise FileNotFoundError(
             f"no ODISE weights at {path}; fetch {WEIGHTS} (112 MB, CC BY-NC-SA 4.0: not for commercial use) from the "
-            f"releases of https://github.com/NVlabs/ODISE and name it, or its folder, in odise.checkpoint"
+            f"releases of https://github.com/NVlabs/ODISE (`python -m data.fetch odise`) and name it, or its folder, in odise.checkpoint"
         )
     if len(found) > 1:
         raise ValueError(
@@ -306,25 +305,50 @@ def _weights_file(path):
     return found[0]
 
 
+def lacking_parts(checkpoint, diffusion=None, clip=None):
+    """What is not there, or not whole, of the three models that ODISE is; [] = it can run.  Arguments as load_odise's; nothing is read
+    but the ends of files.
+    """
+    try:
+        file = _weights_file(Path(checkpoint))
+    except (FileNotFoundError, ValueError) as error:
+        return [str(error)]
+    lacking = [] if is_whole(file) else [f"{file} is a git-lfs pointer or was cut off; fetch it again"]
+    return lacking + _lacking_folders(Path(diffusion or file.parent / DIFFUSION), Path(clip or file.parent / CLIP))
+
+
+def _lacking_folders(diffusion, clip):
+    """The same of the two frozen models' folders."""
+    lacking = []
+    for what, folder, parts, advice in (
+        ("Stable Diffusion 1.3", diffusion, PARTS, "odise-diffusion"),
+        ("CLIP", clip, ("",), "odise-clip"),
+    ):
+        try:
+            for part in parts:
+                if not (folder / part).is_dir() or not any((folder / part).glob("*.json")):
+                    raise ValueError(f"{folder / part} is missing")
+                if part not in ("tokenizer", "scheduler"):
+                    weights_of(folder / part)
+        except ValueError as error:
+            lacking.append(f"{what}: {error}; fetch it: `python -m data.fetch {advice}`")
+    return lacking
+
+
 def _require_folders(diffusion, clip):
     """FileNotFoundError for whichever of the two frozen models is not there, or not all of it."""
-    missing = []
-    if not all((diffusion / part).is_dir() for part in PARTS):
-        missing.append(
-            f"Stable Diffusion 1.3, not at {diffusion}: `git clone https://huggingface.co/CompVis/{DIFFUSION} {diffusion}` (git-lfs)"
-        )
-    if not (clip / "config.json").is_file():
-        missing.append(f"CLIP, not at {clip}: `hf download openai/{CLIP} --local-dir {clip}`")
-    if missing:
-        raise FileNotFoundError("ODISE reads two further models; fetch what is missing. " + "; ".join(missing))
+    lacking = _lacking_folders(diffusion, clip)
+    if lacking:
+        raise FileNotFoundError("ODISE reads two further models; fetch what is missing. " + "; ".join(lacking))
 
 
 def _load_clip(folder, runtime):
     try:
         if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
             raise ValueError("it has no vocab.json")  # transformers would make an empty tokenizer without a word
+        _, variant = weights_of(folder)
         model, report = CLIPModel.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            folder, variant=variant or None, local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
         wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
         if wrong:
@@ -396,20 +420,9 @@ def load_trained_parts(file, sizes=RELEASED):
 def _read_state(file):
     """{key: tensor} of a .safetensors file or of a .pth file, there perhaps under "model", with or without "module." before the keys."""
     try:
-        content = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
-    except (OSError, EOFError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        said = (str(error) or "it is empty").splitlines()[0]
+        state = read_tensors(file)
+    except ValueError as error:
         raise ValueError(
-            f"{file} ({file.stat().st_size} bytes) cannot be read: {said}. It is cut off, or holds more than weights; "
-            f"expected {WEIGHTS}, about 112 MB. Fetch it again"
+            f"{error} ({file.stat().st_size} bytes cannot be read; expected {WEIGHTS}, about 112 MB)"
         ) from error
-    content = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise ValueError(
-            f'{file} holds something else than tensors by name; expected those of {WEIGHTS}, as they are or under "model"'
-        )
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    return {key.removeprefix("module."): value for key, value in state.items()}

@@ -2,14 +2,15 @@
 
 import json
 import re
-from pathlib import Path
+
+from text2cinemagraph.options.places import located
 
 SUFFIX = "nature, bright, realistic, photography, 4k, 8k"
 
 
 def load_nouns(path):
     """The list under "nouns" of a JSON file."""
-    path = Path(path)
+    path = located(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"no list of nouns at {path}; restore it from the repository or give twin_generation.prompt"

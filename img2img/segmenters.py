@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
+from text2cinemagraph.data.checkpoint import weights_of
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -22,7 +23,7 @@ from transformers import (
     CLIPSegForImageSegmentation,
 )
 
-SUGGESTED = "facebook/mask2former-swin-small-ade-semantic"
+SUGGESTED = "tue-mps/ade20k_semantic_eomt_large_512"  # MIT licence, 58.4 mIoU on ADE20K
 LIKELY = 0.5  # probability from which an open-vocabulary model's pixel or object counts
 
 # Words people use -> labels that models have (ADE20K, COCO panoptic, our landscapes). A word also matches a label that is
@@ -107,8 +108,9 @@ def _load(checkpoint, runtime, kind, processor_kind):
     kind: class with from_pretrained, or None = semantic or universal, as the config says.
     """
     try:
+        variant = weights_of(checkpoint)[1] if Path(checkpoint).is_dir() else ""
         model, report = (kind or _labelled_kind(checkpoint)).from_pretrained(
-            checkpoint, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            checkpoint, variant=variant or None, local_files_only=True, output_loading_info=True, dtype=torch.float32
         )
         if report["missing_keys"]:
             raise ValueError(f"weights are missing, such as {sorted(report['missing_keys'])[0]}")

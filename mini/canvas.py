@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from text2cinemagraph.mini.noise import UNIT, mix, smoothstep
+from text2cinemagraph.painters.noise import UNIT, mix, smoothstep
 
 LABELS = ("sky", "mountain", "grass", "tree", "rock", "sand", "river", "waterfall", "lake", "sea")
 N_FRAMES = 60  # of a video, as in the Eulerian dataset

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from text2cinemagraph.mini.canvas import Canvas
-from text2cinemagraph.mini.noise import UNIT, mix, noise, smoothstep
+from text2cinemagraph.painters.noise import UNIT, mix, noise, smoothstep
 
 WHITE = np.ones(3, np.float32)
 PETALS = ((0.95, 0.92, 0.85), (0.95, 0.80, 0.25), (0.85, 0.30, 0.30), (0.72, 0.50, 0.85))

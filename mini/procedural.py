@@ -15,7 +15,6 @@
 Scenes that are complete are kept, so an interrupted run goes on where it stopped.
 """
 
-import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -29,8 +28,8 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import write_motion
 from text2cinemagraph.data.media import VideoWriter
 from text2cinemagraph.mini.scene import KINDS, LABELS, LIGHTS, Scene
-from text2cinemagraph.mini.styles import STYLE_NAMES, STYLES, stylize
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.mini.styles import EDITIONS, STYLE_NAMES, STYLES, stylize
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 __all__ = ["KINDS", "LABELS", "LIGHTS", "SPLITS", "STYLES", "Scene", "caption", "render"]
@@ -159,6 +158,7 @@ class Job:
     split: str = "train"
     n_styles: int = 2
     video: bool = False
+    edition: int = 1  # of the styles, see mini/styles.py
 
     @property
     def name(self):
@@ -195,7 +195,7 @@ def render(job):
     scene, files = Scene(job.scene_seed, size=job.size), job.files()
     _write_picture(files["image"], scene.image)
     for style in job.styles:
-        _write_picture(files[style], stylize(scene, style))
+        _write_picture(files[style], stylize(scene, style, job.edition))
     _write_picture(files["label"], scene.labels)
     _write_picture(files["mask"], np.uint8(scene.mask) * 255)
     write_motion(files["motion"], torch.from_numpy(scene.flow))
@@ -216,7 +216,7 @@ def render(job):
         "directed": scene.directed,
         "direction": scene.direction,
         "mean_flow": [round(float(v), 4) for v in scene.mean_flow],
-    }
+    } | ({} if job.edition == 1 else {"edition": job.edition})  # lists of the first edition stay as they were
 
 
 def _write_picture(path, picture):
@@ -235,11 +235,12 @@ def _complete(line, sample):
         item = json.loads(line)
         job = replace(sample, index=int(item["id"]))
         same = (item["seed"], item["size"], item["styles"]) == (job.scene_seed, job.size, job.styles)
+        same &= item.get("edition", 1) == job.edition
     except (ValueError, KeyError, TypeError):  # half a line of an interrupted run
         return None
     if not same:
         raise ValueError(
-            f"{job.output} holds scenes of another --seed, --split, --size or --styles; choose another --output, or delete it"
+            f"{job.output} holds scenes of another --seed, --split, --size, --styles or --edition; choose another --output, or delete it"
         )
     return item if all(path.exists() for path in job.files().values()) else None
 
@@ -281,15 +282,20 @@ def _write_lists(metadata, captions, items):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="mini/procedural.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="mini/procedural.py", description=__doc__)
     parser.add_argument("--output", required=True, type=Path, help="folder for pictures and motions; made if missing")
     parser.add_argument("--count", type=int, default=100, help="scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in px (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives another dataset (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
     parser.add_argument("--styles", type=int, default=2, help="styled versions of each scene (default: %(default)s)")
+    parser.add_argument(
+        "--edition",
+        type=int,
+        choices=EDITIONS,
+        default=1,
+        help="of the painters: 1 as the shipped family saw them, 2 as photographs get (default: %(default)s)",
+    )
     parser.add_argument("--split", choices=SPLITS, default="train", help="splits share no scene (default: %(default)s)")
     parser.add_argument("--video", action="store_true", help="also 60 frames and an mp4 of each scene")
     args = parser.parse_args()
@@ -298,7 +304,8 @@ def main():
             raise ValueError(f"--{flag} {getattr(args, flag)}: expected {least} or more")
     if not 0 <= args.styles <= len(STYLES):
         raise ValueError(f"--styles {args.styles}: expected 0 to {len(STYLES)}")
-    jobs = [Job(i, args.output, args.size, args.seed, args.split, args.styles, args.video) for i in range(args.count)]
+    set_of = (args.output, args.size, args.seed, args.split, args.styles, args.video, args.edition)
+    jobs = [Job(i, *set_of) for i in range(args.count)]
     drawn = generate(jobs, args.workers)
     print(f"{drawn} scenes drawn, {args.count - drawn} kept in {args.output}")
 

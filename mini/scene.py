@@ -11,7 +11,7 @@ import numpy as np
 from text2cinemagraph.data.hint import DIRECTIONS
 from text2cinemagraph.mini.canvas import LABELS, N_FRAMES
 from text2cinemagraph.mini.landscape import PALETTES, WHITE, Landscape
-from text2cinemagraph.mini.noise import UNIT, mix, noise, smoothstep
+from text2cinemagraph.painters.noise import UNIT, mix, noise, smoothstep
 
 __all__ = ["FLUIDS", "KINDS", "LABELS", "LIGHTS", "N_FRAMES", "Scene", "direction_phrase"]
 

@@ -31,6 +31,8 @@ def make_decoder(projector, features, flow=None, engine="torch", scratch=None):
         and projector.eblocks[0].folded
     ):
         return ClipDecoder(projector, features, flow, scratch)
+    if engine == "torch" and weight.is_cuda:
+        return _graphed(projector, features, weight.dtype)
     return _module(_compiled(projector) if engine == "compile" else projector, weight.dtype)
 
 
@@ -42,6 +44,34 @@ def _module(projector, dtype):
         return made[0].float()
 
     return decode
+
+
+def _graphed(projector, features, dtype):
+    """The same as one CUDA graph: recorded once per clip (a tenth of a second), then launched as a whole.
+
+    A frame's two hundred small kernels otherwise wait for Python: docs/results/gpu.json has both.
+    """
+    decode, (_, height, width) = _module(projector, dtype), features.shape
+    blended = torch.zeros_like(features[None]).contiguous(memory_format=torch.channels_last)[0]
+    total = torch.zeros(1, height, width, device=features.device)
+    with torch.cuda.device(features.device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries choose their kernels before anything is recorded
+            for _ in range(3):
+                decode(blended, total)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            made = decode(blended, total)
+
+    def replay(new_blended, new_total):
+        blended.copy_(new_blended)
+        total.copy_(new_total)
+        graph.replay()
+        return made.clone()
+
+    return replay
 
 
 @functools.lru_cache(maxsize=1)

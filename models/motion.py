@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
+from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint, weights_of
 from text2cinemagraph.data.flow import resize_flow
 from text2cinemagraph.data.media import resize_image
+from text2cinemagraph.data.wording import tell_cut_words
 from text2cinemagraph.models.networks import build_motion
+from text2cinemagraph.options.places import located
 from text2cinemagraph.options.train import MotionOptions
 
 
@@ -27,6 +29,7 @@ def encode_captions(captions, tokenizer, text_encoder):
     """Captions as token features [N,S,D]: the text encoder's last hidden state, padded to its full length (77 for
     CLIP).
     """
+    tell_cut_words(captions, tokenizer)
     tokens = tokenizer(
         list(captions),
         padding="max_length",
@@ -135,6 +138,7 @@ def load_motion_model(folder, options, runtime, which="latest"):
     runtime: Runtime; flow is computed in float32 whatever its dtype, one pass being cheap.
     which: "latest", or the epoch in the file name.
     """
+    folder = located(folder)
     state_dict, card = read_checkpoint(folder, which)
     wanted = plain(options)
     options = options_of(MotionOptions, card, wanted)
@@ -177,8 +181,9 @@ def options_of(kind, card, wanted=None):
 
 def _first_folder(choices, shown):
     for choice in choices:
-        if choice and (Path(choice) / "tokenizer").is_dir() and (Path(choice) / "text_encoder").is_dir():
-            return Path(choice)
+        place = located(choice) if choice else None
+        if place and (place / "tokenizer").is_dir() and (place / "text_encoder").is_dir():
+            return place
     raise FileNotFoundError(
         f"no text encoder at '{shown}': expected a folder with tokenizer/ and text_encoder/ "
         "(diffusers layout, such as stable-diffusion-v1-4); set text_encoder_path"
@@ -189,9 +194,14 @@ def load_text_encoder(folder, runtime):
     """(tokenizer, text encoder) of a diffusers folder, frozen, float32."""
     from transformers import AutoTokenizer, CLIPTextModel  # a heavy import, needed only by networks that read
 
+    _, variant = weights_of(Path(folder) / "text_encoder")
     tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer", local_files_only=True)
     text_encoder, report = CLIPTextModel.from_pretrained(
-        Path(folder) / "text_encoder", dtype=torch.float32, local_files_only=True, output_loading_info=True
+        Path(folder) / "text_encoder",
+        variant=variant or None,
+        dtype=torch.float32,
+        local_files_only=True,
+        output_loading_info=True,
     )
     if report["missing_keys"]:  # transformers would fill them at random with a mere warning
         raise ValueError(

@@ -144,6 +144,13 @@ class OpticalFlow(Options):
     checkpoints_dir: str = option("checkpoints", "where the networks are", filled=True)
     use_hint: bool = option(False, "follow the direction clause of the prompt (--use_hint)")
     hint_model_name: str = option("", "the model to use under use_hint; empty: model_name")
+    method: str = option(
+        "auto",
+        "auto: arrows where some are drawn, else network; network: words or arrows as a hint that it refines; "
+        "constant: the words' direction, 0 at shores; arrows: exactly what they say, without a network",
+        choices=("auto", "network", "constant", "arrows"),
+    )
+    suggest: int = option(0, "write the flow as so many arrows into motion.json; 0: none", least=0, most=200)
     hint_speed: Optional[float] = option(
         None,
         "px/frame at the network's fineSize; empty: what its card says, 64 for the authors' files",
@@ -161,8 +168,12 @@ class OpticalFlow(Options):
 
     @property
     def folder(self) -> str:
-        """The checkpoint folder of the network that s5 takes."""
-        return f"{self.checkpoints_dir}/{(self.use_hint and self.hint_model_name) or self.model_name}"
+        """The checkpoint folder of the network that s5 takes for what the words say."""
+        return self.folder_for(self.use_hint)
+
+    def folder_for(self, hinted: bool) -> str:
+        """The checkpoint folder of the network that s5 takes.  hinted: it gets a hint, from words or arrows."""
+        return f"{self.checkpoints_dir}/{(hinted and self.hint_model_name) or self.model_name}"
 
     @property
     def architecture(self) -> MotionOptions:
@@ -281,6 +292,7 @@ class Inputs(Options):
         64.0, "larger pictures, masks and flows are refused before they are unpacked", least=0.01, most=10_000
     )
     flow: str = option("", "your flow in px/frame, in place of s5's")
+    arrows: str = option("", 'how it moves: motion.json, a labelme JSON, or "100,200>180,210; 300,50>300,120"')
 
 
 @dataclass

@@ -1,16 +1,27 @@
 """Weights and their card: what is saved is read, and everything wrong with a file is said in one line."""
 
+import builtins
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from text2cinemagraph.data.checkpoint import convert, load_weights, network_of, read_checkpoint, save_checkpoint
+from text2cinemagraph.data.checkpoint import (
+    convert,
+    load_weights,
+    network_of,
+    read_checkpoint,
+    read_tensors,
+    save_checkpoint,
+)
 from torch import nn
 
 from tests.golden_numbers import manifest
+from tests.published_files import NAMES_IN_FULL_EMA, names_in, rewrite_pickle, save_full_ema
 
 
 def small_net():
@@ -196,3 +207,52 @@ def test_convert_command(tmp_path):
         cwd=Path(__file__).parents[1],
     )
     assert done.returncode == 0 and done.stdout.strip().endswith("a.safetensors"), done.stderr
+
+
+# ---------------------------------------------------------------- Lightning's .ckpt, as sd-v1-4-full-ema.ckpt is
+@pytest.mark.parametrize("numpy_core", ["numpy.core", "numpy._core"])
+def test_the_published_sd_v1_4_full_ema_is_opened_and_nothing_in_it_is_called(tmp_path, numpy_core, monkeypatch):
+    path, tensors = tmp_path / "sd-v1-4-full-ema.ckpt", small_net().state_dict()
+    tensors.pop("1.num_batches_tracked")  # the published file holds a LongStorage too; its name is torch's own
+    save_full_ema(path, tensors, numpy_core)
+    assert names_in(path) == {name.replace("numpy.core", numpy_core) for name in NAMES_IN_FULL_EMA}
+    imported = []
+    monkeypatch.setattr("builtins.__import__", recording(builtins.__import__, imported))
+    found = read_tensors(path)
+    monkeypatch.undo()
+    assert same(found, tensors)
+    assert not [name for name in imported if name.startswith(("pytorch_lightning", "numpy.core"))]
+
+
+def recording(original, names):
+    def record(name, *rest, **more):
+        names.append(name)
+        return original(name, *rest, **more)
+
+    return record
+
+
+def test_hyperparameters_and_the_form_before_zip_are_opened_too(tmp_path):
+    state = {"w": torch.arange(3.0)}
+    sys.modules["pytorch_lightning"] = module = types.ModuleType("pytorch_lightning")
+    module.AttributeDict = type("AttributeDict", (dict,), {"__module__": "pytorch_lightning"})
+    try:
+        given = module.AttributeDict(lr=np.float32(1e-4))
+        given.note = "kept beside"
+        torch.save({"state_dict": state, "hyper_parameters": given}, tmp_path / "a.ckpt")
+    finally:
+        del sys.modules["pytorch_lightning"]
+    assert same(read_tensors(tmp_path / "a.ckpt"), state)
+    torch.save({"state_dict": state, "best": np.float64(1)}, tmp_path / "b.ckpt", _use_new_zipfile_serialization=False)
+    assert same(read_tensors(tmp_path / "b.ckpt"), state)
+
+
+@pytest.mark.parametrize(
+    "name", ["os.system", "builtins.eval", "numpy.load", "pytorch_lightning_evil.run", "torch.load"]
+)
+def test_a_hostile_ckpt_is_still_refused(tmp_path, name):
+    path = tmp_path / "evil.ckpt"
+    save_full_ema(path, {"w": torch.ones(1)})
+    rewrite_pickle(path, "cnumpy.core.multiarray\nscalar\n", "c{}\n{}\n".format(*name.rsplit(".", 1)))
+    assert name in names_in(path)
+    refused(lambda: read_tensors(path), "more than tensors")

@@ -4,17 +4,17 @@ it.
 
 import json
 import os
-import sys
-import types
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from text2cinemagraph.img2img.diffusion import load_diffusion
 from text2cinemagraph.img2img.single_file import UNET, UNET_EMA
+from text2cinemagraph.models.motion import load_text_encoder
 from text2cinemagraph.options.runtime import make_runtime
 
 from tests.golden_numbers import GOLDEN
+from tests.published_files import save_full_ema, save_stable_diffusion
 
 LDM, TEXT = "backbone.feature_extractor.ldm_extractor.ldm.ldm.", "cond_stage_model.transformer."
 RUNTIME = make_runtime("cpu")
@@ -45,18 +45,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-def save_lightning(path, state):
-    """As CompVis' files are: tensors beside pickled objects of pytorch_lightning, which is not installed here."""
-    names = ["pytorch_lightning", "pytorch_lightning.callbacks", "pytorch_lightning.callbacks.model_checkpoint"]
-    sys.modules.update({name: types.ModuleType(name) for name in names})
-    kind = sys.modules[names[-1]].ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": names[-1]})
-    try:
-        torch.save({"state_dict": state, "callbacks": {kind: {"best": kind()}}, "epoch": 3}, path)
-    finally:
-        for name in names:
-            del sys.modules[name]
-
-
 def predicted(model):
     with torch.no_grad():
         x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -64,7 +52,7 @@ def predicted(model):
 
 
 def test_ckpt_safetensors_and_folder_are_one_model(state, folder):
-    save_lightning(folder / "sd-v1-4.ckpt", state)
+    save_full_ema(folder / "sd-v1-4.ckpt", state)
     save_file({name: t.contiguous() for name, t in state.items()}, folder / "sd-v1-4.safetensors")
     from_ckpt = load_diffusion(str(folder / "sd-v1-4.ckpt"), RUNTIME)
     noise, picture = predicted(from_ckpt)
@@ -90,21 +78,47 @@ def test_the_plain_weights_are_taken_unless_the_averaged_ones_are_asked_for(stat
         for name, t in state.items()
         if name.startswith(UNET)
     }
-    save_lightning(folder / "both.ckpt", {**state, **averaged, "model_ema.decay": torch.tensor(0.99)})
+    save_full_ema(folder / "both.ckpt", {**state, **averaged, "model_ema.decay": torch.tensor(0.99)})
     plain, ema = (
         load_diffusion(str(folder / "both.ckpt"), RUNTIME, choice).unet.conv_in.weight for choice in (False, True)
     )
     assert torch.equal(plain, state[f"{UNET}input_blocks.0.0.weight"]) and torch.equal(ema, 2 * plain)
-    save_lightning(folder / "plain.ckpt", state)
+    save_full_ema(folder / "plain.ckpt", state)
     with pytest.raises(ValueError, match="no averaged weights.*ema=false"):
         load_diffusion(str(folder / "plain.ckpt"), RUNTIME, True)
 
 
 def test_slices_change_no_number_that_matters(state, folder):
-    save_lightning(folder / "m.ckpt", state)
+    save_full_ema(folder / "m.ckpt", state)
     whole = predicted(load_diffusion(str(folder / "m.ckpt"), RUNTIME))
     sliced = predicted(load_diffusion(str(folder / "m.ckpt"), make_runtime("cpu", slicing=True)))
     torch.testing.assert_close(sliced[0], whole[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "fp16.safetensors", "bin", "fp16.bin"])
+def test_a_diffusers_folder_loads_in_every_published_form(tmp_path, form):
+    """Also with what CompVis' files of 2022 have: the autoencoder's old names, position_ids, PNDM's scheduler."""
+    unet = save_stable_diffusion(tmp_path / "sd", form)
+    model = load_diffusion(str(tmp_path / "sd"), RUNTIME)
+    close = {"atol": 1e-3, "rtol": 1e-3} if "fp16" in form else {"atol": 0, "rtol": 0}
+    torch.testing.assert_close(model.unet.conv_in.weight, unet.conv_in.weight, **close)
+    assert model.unet.dtype == torch.float32 and model.prediction_type == "epsilon"
+    tokenizer, text_encoder = load_text_encoder(tmp_path / "sd", RUNTIME)  # s5's way to the same folder
+    tokens = tokenizer(["a river"], return_tensors="pt").input_ids
+    assert torch.equal(text_encoder(tokens).last_hidden_state, model.text_encoder(tokens).last_hidden_state)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_git_lfs_pointer_and_a_cut_file_are_named(tmp_path, part):
+    save_stable_diffusion(tmp_path / "sd")
+    path = next((tmp_path / "sd" / part).glob("*.safetensors"))
+    for content, word in (
+        (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
+        (path.read_bytes()[:-1], "cut off"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{path.name}.*{word}"):
+            load_diffusion(str(tmp_path / "sd"), RUNTIME)
 
 
 class Attack:

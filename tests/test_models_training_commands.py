@@ -23,6 +23,7 @@ from text2cinemagraph.options.cli import read_command
 from text2cinemagraph.options.compat import SCRIPTS
 from text2cinemagraph.options.train import MotionOptions, MotionTrain, VideoTrain
 
+from tests.published_files import save_full_ema
 from tests.test_scripts_folder import ROOT, script
 
 WORDS = ROOT / "checkpoints" / "mini" / "motion"  # a small tokenizer and text encoder
@@ -208,11 +209,11 @@ def diffusion_unet(form):
         "model folder": "sd/unet/diffusion_pytorch_model.safetensors",
         "unet folder": "sd/diffusion_pytorch_model.safetensors",
         "safetensors": "sd/unet.safetensors",
-        "ckpt": "sd/sd-v1-4.ckpt",
+        "ckpt": "sd/sd-v1-4-full-ema.ckpt",
     }[form]
     Path(path).parent.mkdir(parents=True)
     if form == "ckpt":
-        torch.save({"state_dict": source, "global_step": 7}, path)
+        save_full_ema(path, source)
     else:
         save_checkpoint(path, source, {})
     return "sd" if "folder" in form else path, path

@@ -1,0 +1,44 @@
+"""Looks made of dots of colour: pointillism."""
+
+import numpy as np
+from text2cinemagraph.painters.easel import lit, saturate
+from text2cinemagraph.painters.strokes import lay, round_brush
+
+
+def pointillism(easel):
+    """Dots of divided colour that mix in the eye: purer and lighter ones beside a share of complementary ones."""
+    colors = np.clip(saturate(easel.study, 1.3) * 0.9 + 0.08, 0, 1)
+    canvas = np.empty_like(easel.picture)
+    ground = 0.6 * easel.study_blur(colors, 3) + 0.4 * np.float32([0.93, 0.88, 0.78])
+    canvas[:] = easel.full(ground)
+    relief = np.zeros(canvas.shape[:2], np.float32)
+    lines = easel.lines(2.0)
+    for size, spacing, blur in ((1.75, 1.9, 1.2), (1.4, 1.7, 0.8), (0.95, 1.15, 0.3)):
+        dipped = easel.study_blur(colors, blur)
+        wanted = None if size > 1 else np.clip(easel.detail * 1.5 - 0.35, 0, 1)
+        dots = easel.strokes(
+            dipped, length=size, width=size, spacing=spacing, lines=lines, tolerance=None, wanted=wanted
+        )
+        dots.length = dots.width * 1.12
+        dots.color = divided(dots.color, dots.dice)
+        lay(canvas, dots, round_brush(), relief=relief, side=easel.mask, streak=0.12)
+    shade, _ = lit(easel.blur(relief, 0.15), easel.scale, 0.12)
+    return canvas * shade[..., None]
+
+
+def divided(color, dice):
+    """Colours [n,3] split into purer neighbours of their hue and some complements, the mean about kept."""
+    gray = color.mean(-1, keepdims=True)
+    chroma = color - gray
+    angle = 0.36 * dice[:, 4]
+    opposite = np.abs(dice[:, 5]) > 1.96  # one in twenty
+    angle = np.where(opposite, np.pi, angle)
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    axis = np.full(3, 1 / np.sqrt(3))
+    turned = chroma * cos + np.cross(axis[None], chroma) * sin  # a turn about the gray axis turns the hue
+    spice = 0.035 * dice[:, :3]
+    spice -= spice.mean(-1, keepdims=True)
+    light = 0.06 * dice[:, 3:4]
+    return np.clip(
+        gray * (1 + light) + np.where(opposite, 0.6, 1.3)[:, None] * turned + spice + 0.5 * light * gray, 0, 1
+    )

@@ -1,0 +1,80 @@
+"""Looks made of transparent washes on paper: watercolor, ink."""
+
+import numpy as np
+from text2cinemagraph.painters.easel import saturate
+from text2cinemagraph.painters.noise import smoothstep
+from text2cinemagraph.painters.strokes import ink_brush, lay
+
+GRAY = np.float32([0.3, 0.55, 0.15])  # brightness of red, green and blue
+
+
+def paper(easel, grain=0.7):
+    """The hills and valleys of a cold-pressed paper, [H,W] about 0, deviation 1."""
+    return 0.7 * easel.noise(0.9, grain) + 0.5 * easel.noise(2.0, 1.3 * grain)
+
+
+def watercolor(easel):
+    """Washes laid over each other from light to dark, dark at their rims, pigment settling in the paper's grain."""
+    flat = easel.along(easel.flattened(rounds=3, reach=4.0, tolerance=0.16), easel.lines(1.6), 5.0)
+    tone = easel.full(flat @ GRAY)
+    color = np.clip(easel.full(saturate(0.7 * flat + 0.3 * easel.study_blur(easel.study, 4), 1.38)), 0.02, 1)
+    drift = easel.noise(2.8, 1.3)
+    field = np.clip(tone, 0, 1) ** 0.75 + 0.03 * drift  # a lighter key: the paper is the light
+    washed, rims = np.full(tone.shape, 0.97, np.float32), np.zeros(tone.shape, np.float32)
+    for level, step, soft in zip(
+        (0.88, 0.72, 0.58, 0.44, 0.30), (0.14, 0.15, 0.15, 0.14, 0.15), (0.06, 0.02, 0.015, 0.015, 0.015)
+    ):
+        inside = smoothstep(level + soft, level - soft, field)
+        washed -= step * inside
+        rims += np.clip(inside - easel.blur(inside, 0.9), 0, 1)  # pigment is carried to the rim of a drying wash
+    value = 0.7 * washed + 0.3 * field
+    painted = color * (value / np.maximum(color @ GRAY, 0.08))[..., None]
+    painted = np.clip(painted, 0, 1)
+    grain = paper(easel)
+    load = 1 + 0.09 * easel.noise(2.6, 1.0) + 0.6 * rims
+    density = (1 - painted) * load[..., None]
+    density *= 1 + 0.10 * (grain * smoothstep(0.97, 0.6, value))[..., None]
+    sheet = np.float32([0.985, 0.975, 0.95]) * (1 + 0.012 * grain)[..., None]
+    border = np.minimum(np.minimum(easel.x, easel.width - easel.x), np.minimum(easel.y, easel.height - easel.y))
+    painted_over = smoothstep(-0.4, 0.4, border + 1.2 * easel.noise(2.6, 1.0) - 2.6)
+    edge = np.clip(painted_over - easel.blur(painted_over, 0.8), 0, 1)
+    density *= (painted_over * (1 + 0.5 * edge))[..., None]
+    return sheet * (1 - np.clip(density, 0, 1))
+
+
+def ink(easel):
+    """Ink wash: gray washes from wet to dry on rice paper and the strokes of a pointed brush along what has an edge."""
+    flat = easel.flattened(rounds=2, reach=5.0, tolerance=0.15) @ GRAY
+    low, high = np.percentile(flat, (2, 97))
+    flat = np.clip((flat - low) / (high - low + 1e-6), 0, 1)
+    tone = easel.full(flat)
+    wet = easel.full(easel.study_blur(flat, 4))
+    wobble = 0.025 * easel.noise(2.6, 1.4)
+    grain = paper(easel, 0.5)
+    dark = np.zeros(tone.shape, np.float32)
+    for level, soft, share in ((0.80, 0.16, 0.13), (0.55, 0.12, 0.17), (0.33, 0.06, 0.24), (0.16, 0.04, 0.30)):
+        field = (0.5 * wet + 0.5 * tone if level > 0.5 else tone) + wobble
+        inside = smoothstep(level + soft, level - soft, field)
+        rim = np.clip(inside - easel.blur(inside, 1.3), 0, 1)
+        dark += share * (inside + 0.55 * rim)
+    dark *= 1 + 0.13 * easel.noise(2.6, 1.6) + 0.07 * grain
+    sheet = np.float32([0.955, 0.935, 0.875]) * (1 + 0.02 * easel.noise(1.6, 0.8))[..., None]
+    black = np.float32([0.10, 0.105, 0.12])
+    canvas = np.ascontiguousarray(sheet * (1 - np.clip(dark, 0, 1)[..., None] * (1 - black)), np.float32)
+    edge = easel.contours(0.9, 5.0)
+    wanted = smoothstep(0.016, 0.05, edge)
+    colors = np.zeros((*flat.shape, 3), np.float32) + black
+    for length, width, spacing, keep in ((7.0, 0.95, 1.8, 0.5), (3.5, 0.55, 1.0, 0.45)):
+        strokes = easel.strokes(
+            colors,
+            length=length,
+            width=width,
+            spacing=spacing,
+            lines=easel.lines(1.2),
+            tolerance=None,
+            wanted=wanted,
+            keep=keep,
+        )
+        strokes.opacity = np.clip(0.65 + 0.13 * strokes.dice[:, 4], 0.3, 1)
+        lay(canvas, strokes, ink_brush(), relief=np.zeros_like(tone), side=easel.mask, glaze=True)
+    return canvas
