@@ -8,15 +8,21 @@
 A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in memory.
 """
 
-from text2cinemagraph.data.artifacts import Clip, Flow, Mask, Panel, Picture, Tensors
+from text2cinemagraph.data.artifacts import Classes, Clip, Flow, Mask, Motion, Panel, Picture, Tensors
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.options.cli import run_main
 from text2cinemagraph.pipeline.command_line import check_networks, check_prompt, read_command_line, settle_seed
 from text2cinemagraph.pipeline.networks import Networks
+from text2cinemagraph.pipeline.painting import check_style
 from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
 from tqdm import tqdm
 
 NOUNS = "dataset/nouns.json"
+SURE = 0.8  # of the mask of s3 on a photograph, see img2img.edges.refined
+UNSURE = (
+    "s3: so the mask is a guess; look at mask_odise.png. Better: a few strokes (--mask_strokes, docs/painting.md), a "
+    "mask of your own (--mask), or a segmenter that knows photographs (python -m data.fetch segmenter)"
+)
 
 
 def s1_artistic_image(options, experiment, state):
@@ -49,11 +55,18 @@ def s1_artistic_image(options, experiment, state):
     state.features = made.features
 
 
+def s1_painted_image(options, experiment, state):
+    """Paint your photograph, which is its own twin (--style).  photograph -> image"""
+    from text2cinemagraph.pipeline.painting import painted
+
+    experiment.write(image=painted(experiment.read("photograph"), options, experiment, state.runtime))
+
+
 def s2_twin(options, experiment, state):
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     from dataclasses import asdict
 
-    from text2cinemagraph.data.hint import find_direction
+    from text2cinemagraph.data.hint import without_directions
     from text2cinemagraph.data.media import resize_image
     from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
     from text2cinemagraph.img2img.twin import twin
@@ -70,7 +83,7 @@ def s2_twin(options, experiment, state):
             f"s1 took {drawn_with.ddim_steps} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
             "source and twin walk the same steps; run s1 again, or set it back"
         )
-    prompt = t.prompt or twin_prompt(find_direction(o.prompt)[1], load_nouns(NOUNS))
+    prompt = t.prompt or twin_prompt(without_directions(o.prompt), load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
     features, state.features = state.features, None
     drawn, _ = twin(
@@ -78,7 +91,7 @@ def s2_twin(options, experiment, state):
         experiment.read("noise"),
         source,
         prompt,
-        negative_prompt=source if t.negative_prompt is None else t.negative_prompt,
+        negative_prompt=t.negative_prompt or source,
         source_scale=source_scale,
         guidance_scale=t.scale,
         steps=o.ddim_steps,
@@ -96,13 +109,27 @@ def s2_twin(options, experiment, state):
 
 def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
+    import torch
+    from text2cinemagraph.img2img.edges import refined_classes
     from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, segment
 
     o = options.odise
     name, checkpoint = choose_backend(o.backend, o.checkpoint)
     tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
-    found = segment(experiment.read("twin"), o.vocab, name, checkpoint, state.runtime)
-    experiment.write(mask_odise=found.mask)
+    twin = experiment.read("twin")
+    found = segment(twin, o.vocab, name, checkpoint, state.runtime)
+    mask, classes = found.mask, found.class_masks
+    if o.to_edges and (experiment.given("image") or experiment.given("photograph")):
+        classes, agreement = refined_classes(twin, classes)
+        mask = torch.stack(list(classes.values())).any(0)
+        tqdm.write(f"s3: the picture's own edges agree with {agreement:.0%} of the mask")
+        if agreement < SURE:
+            tqdm.write(UNSURE)
+    experiment.write(mask_odise=mask)
+    for earlier in ("classes_odise", "classes"):
+        experiment.path(earlier).unlink(missing_ok=True)
+    if len(classes) > 1:  # each class may move its own way
+        experiment.write(classes_odise=classes)
 
 
 def s4_attention_mask(options, experiment, state):
@@ -114,10 +141,11 @@ def s4_attention_mask(options, experiment, state):
         components,
         erode,
         vote,
+        vote_classes,
     )
 
     o = options.attn_mask
-    mask = experiment.read("mask_odise")
+    mask, segments = experiment.read("mask_odise"), None
     if not experiment.has("attention"):  # a picture of yours that was not inverted: nothing to cluster
         tqdm.write("s4: your own picture has no self-attention; the mask of s3 is only eroded")
         voted = mask
@@ -136,34 +164,30 @@ def s4_attention_mask(options, experiment, state):
             "lower attn_mask.threshold or erosion_iter, widen odise.vocab, or set attn_mask.fallback=true"
         )
     experiment.write(mask_self_attn=voted, mask=eroded)
+    if experiment.has("classes_odise"):
+        experiment.write(classes=vote_classes(segments, experiment.read("classes_odise"), eroded))
 
 
 def s5_flow(options, experiment, state):
-    """Predict how the twin moves inside the mask.  twin, mask -> flow"""
-    from text2cinemagraph.data.flow import flow_to_color
-    from text2cinemagraph.data.hint import prompt_hint
-    from text2cinemagraph.models.motion import load_motion_model
+    """Find how the twin moves inside the mask: by the network, by words, by arrows.  twin, mask -> flow"""
+    from text2cinemagraph.pipeline.moving import flow_of, leave_pictures, what_is_told
     from text2cinemagraph.pipeline.own_files import check_mask
 
-    o, prompt = options.optical_flow, options.twin_extraction.prompt
     twin_image, mask = experiment.read("twin", "mask")  # [3,H,W] in [0,1]; [1,H,W] bool
     check_mask(mask, twin_image, experiment.path("mask"))
-    model = state.networks.get("motion", load_motion_model, o.folder, o.architecture, state.runtime)
-    hint = None
-    if o.use_hint:
-        speed = (o.hint_speed or model.options.hint_speed) * min(mask.shape[-2:]) / model.options.fineSize
-        hint = prompt_hint(prompt, mask, speed, state.runtime.seed)
-        experiment.write(hint=flow_to_color(hint))
-    flow = model.predict(twin_image, mask, text=prompt, hint=hint)  # [2,H,W], px/frame
-    experiment.write(flow=flow, flow_color=flow_to_color(flow))
+    told = what_is_told(options, experiment, mask, state)
+    flow, hint = flow_of(options, state, told, twin_image, mask)  # [2,H,W], px/frame
+    leave_pictures(options, experiment, told, flow, hint, mask)
+    experiment.write(flow=flow)
 
 
 def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
-    from text2cinemagraph.models.video import composite, load_video_model
+    from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
     from text2cinemagraph.options.runtime import dtype_of
+    from text2cinemagraph.pipeline.animating import frames_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -181,13 +205,13 @@ def s6_video(options, experiment, state):
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
     kind = ("fp32" if state.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
-    model = state.networks.get(
-        "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
-    )
-    frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
+    network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
+    own, shelf = experiment.given("image"), state.networks
+    frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
+    share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            video.write(composite(frame, image, mask) if o.composite else frame)
+            video.write(lay_over(frame, image, share) if o.composite else frame)
     if compiled := COMPILE_TIMES.told():
         tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
@@ -204,6 +228,7 @@ STAGES = (
             Tensors("noise", "noise.safetensors"),
             Tensors("attention", "attention.safetensors"),
         ),
+        also=(Picture("photograph", "photograph.png"),),
         inverts=True,
         networks=("diffusion",),
         panels=(Panel("s1  image", ("image",), "picture"),),
@@ -223,6 +248,7 @@ STAGES = (
         section="odise",
         needs=("twin",),
         makes=(Mask("mask_odise", "mask_odise.png"),),
+        also=(Classes("classes_odise", "mask_classes.png"),),
         networks=("segmenter",),
         panels=(Panel("s3  what moves", ("twin", "mask_odise"), "marked"),),
     ),
@@ -233,7 +259,7 @@ STAGES = (
         needs=("mask_odise", "attention"),
         optional=("attention",),
         makes=(Mask("mask", "mask_self_attn_erosion.png"), Mask("mask_self_attn", "mask_self_attn.png")),
-        also=(Picture("clusters", "clusters.png"),),
+        also=(Picture("clusters", "clusters.png"), Classes("classes", "mask_classes_voted.png")),
         panels=(Panel("s4  sharpened", ("image", "mask"), "marked"),),
     ),
     Stage(
@@ -241,10 +267,16 @@ STAGES = (
         s5_flow,
         section="optical_flow",
         needs=("twin", "mask"),
+        reads=("motion",),
         makes=(Flow("flow", "flow.npz"),),
-        also=(Picture("hint", "hint.png"), Picture("flow_color", "synthesized_flow.png")),
+        also=(
+            Picture("hint", "hint.png"),
+            Picture("flow_color", "synthesized_flow.png"),
+            Motion("motion", "motion.json"),
+            Picture("motion_picture", "motion.png"),
+        ),
         networks=("motion",),
-        panels=(Panel("s5  flow", ("flow",), "flow"),),
+        panels=(Panel("s5  flow", ("flow",), "flow"), Panel("s5  motion", ("motion_picture",), "picture")),
     ),
     Stage(
         "s6",
@@ -255,6 +287,15 @@ STAGES = (
         networks=("video",),
         panels=(Panel("s6  ", ("video",), "clip"),),
     ),
+)
+# s1 under --style
+PAINTED = Stage(
+    "s1",
+    s1_painted_image,
+    section="painting",
+    needs=("photograph",),
+    makes=(Picture("image", "image.png"),),
+    panels=STAGES[0].panels,
 )
 ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
@@ -269,6 +310,7 @@ def main(argv=None, networks=None):
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name, ARTIFACTS)
     settle_seed(options, chosen, experiment)
     check_prompt(options, chosen)
+    check_style(options, chosen, experiment)
     check_networks(options, chosen)
 
     from text2cinemagraph.data.files import make_folder
@@ -282,8 +324,10 @@ def main(argv=None, networks=None):
         make_folder(experiment.folder)  # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
     state = RunState(runtime, networks or Networks(), keep_features="s2" in chosen)
-    inverting = bool(options.inputs.image and o.inversion_steps)
-    seconds = run_stages(STAGES, chosen, options, experiment, state, given=given, inverting=inverting)
+    painting = bool(options.painting.style)
+    inverting = bool(options.inputs.image and o.inversion_steps) and not painting
+    stages = (PAINTED, *STAGES[1:]) if painting else STAGES
+    seconds = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
     print(f"time: {times}, total {sum(seconds.values()):.1f} s")

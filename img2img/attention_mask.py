@@ -10,6 +10,7 @@ import colorsys
 import numpy as np
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.data.clauses import share_out
 
 
 class AttentionMean:
@@ -118,6 +119,24 @@ def vote(segments, mask, threshold=0.7, combine="segments"):
     share = inside / torch.bincount(at_full.flatten()).clamp(min=1)
     kept = (share >= threshold)[at_full][None]
     return kept & mask if combine == "intersection" else kept
+
+
+def vote_classes(segments, classes, mask):
+    """Which class each pixel of the voted mask belongs to: the one that s3 saw there, else the one with the largest
+    share of the pixel's segment, else the nearest.
+
+    segments: int [h,w], any resolution, or None.   classes: {name: bool [1,H,W]} of s3.   mask: bool [1,H,W].
+    Returns {name: bool [1,H,W]}, together the mask.
+    """
+    seen = {name: region & mask for name, region in classes.items()}
+    if segments is not None:
+        at_full = resize_labels(segments, tuple(mask.shape[-2:]))
+        most = int(at_full.max()) + 1
+        shares = torch.stack([torch.bincount(at_full[region[0]], minlength=most) for region in classes.values()])
+        winner = torch.where(shares.max(0).values > 0, shares.argmax(0), -1)[at_full]
+        free = mask & ~torch.stack(list(classes.values())).any(0)
+        seen = {name: region | (free & (winner == i)) for i, (name, region) in enumerate(seen.items())}
+    return share_out(mask, seen)
 
 
 def erode(mask, ksize=5, iterations=0):

@@ -48,6 +48,7 @@ class Stage:
     needs: tuple[str, ...]
     makes: tuple[Artifact, ...]
     also: tuple[Artifact, ...] = ()
+    reads: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     inverts: bool = False
     networks: tuple[str, ...] = ()
@@ -108,7 +109,8 @@ def _run_stage(stage, stages, options, experiment, state):
     missing = [artifact for artifact in stage.made if not experiment.has(artifact)]
     assert not missing, f"{stage.name} did not make {missing}"
     own = stage.made[:1] if stage.inverts and experiment.given(stage.made[0]) else ()  # read, not made
-    experiment.note(stage.name, (*needs, *own), tuple(a for a in stage.made if a not in own), recorded(options))
+    read = (*needs, *own, *(artifact for artifact in stage.reads if experiment.given(artifact)))
+    experiment.note(stage.name, read, tuple(a for a in stage.made if a not in own), recorded(options))
     return time.perf_counter() - start
 
 
@@ -122,7 +124,7 @@ def recorded(options: InferenceOptions) -> dict:
 
 def _needs(stage, experiment, inverting=False):
     """A stage's needs; a picture of the user's own that was not inverted lacks the optional ones."""
-    own = experiment.given("image") and not inverting
+    own = (experiment.given("image") or experiment.given("photograph")) and not inverting
     return tuple(a for a in stage.needs if not (a in stage.optional and own and not experiment.has(a)))
 
 
