@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from text2cinemagraph.painters.looks import check_look, paint
 from tqdm import tqdm
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ def check_style(options: InferenceOptions, chosen: tuple[str, ...], experiment: 
     style = options.painting.style
     if not style:
         return
+    from text2cinemagraph.painters.looks import check_look
+
     check_look(style)
     if "s1" in chosen and not options.inputs.image and not experiment.given("photograph"):
         raise ValueError(
@@ -33,6 +34,7 @@ def check_style(options: InferenceOptions, chosen: tuple[str, ...], experiment: 
 def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, runtime: Runtime):
     """The photograph [3,H,W] in the chosen look, in [0,1]; strokes keep to a given mask and follow a given flow."""
     import torch
+    from text2cinemagraph.painters.looks import paint
 
     o = options.painting
     known = {name: experiment.read(name).numpy() for name in ("mask", "flow") if experiment.given(name)}
