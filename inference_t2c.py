@@ -70,15 +70,17 @@ def s2_twin(options, experiment, state):
     from text2cinemagraph.data.media import resize_image
     from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
     from text2cinemagraph.img2img.twin import twin
+    from text2cinemagraph.options.fields import known_part
     from text2cinemagraph.options.inference import TwinExtraction
     from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
 
     o, t, own = options.twin_extraction, options.twin_generation, experiment.given("image")
-    drawn_with = experiment.options_of("s1") or asdict(options)  # what s1 saw counts, whatever the options say by now
-    source, source_scale = source_of(TwinExtraction(**drawn_with["twin_extraction"]), own)
-    if drawn_with["twin_extraction"]["ddim_steps"] != o.ddim_steps:
+    recorded = (experiment.options_of("s1") or {}).get("twin_extraction") or asdict(o)
+    drawn_with = known_part(TwinExtraction, recorded)  # what s1 saw counts, whatever the options say by now
+    source, source_scale = source_of(drawn_with, own)
+    if drawn_with.ddim_steps != o.ddim_steps:
         raise ValueError(
-            f"s1 took {drawn_with['twin_extraction']['ddim_steps']} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
+            f"s1 took {drawn_with.ddim_steps} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
             "source and twin walk the same steps; run s1 again, or set it back"
         )
     prompt = t.prompt or twin_prompt(without_directions(o.prompt), load_nouns(NOUNS))
@@ -187,6 +189,7 @@ def s6_video(options, experiment, state):
     from text2cinemagraph.options.runtime import dtype_of
     from text2cinemagraph.pipeline.animating import frames_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
+    from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
     o = options.video
     image, flow, mask = experiment.read("image", "flow", "mask")
@@ -209,6 +212,8 @@ def s6_video(options, experiment, state):
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
             video.write(lay_over(frame, image, share) if o.composite else frame)
+    if compiled := COMPILE_TIMES.told():
+        tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
 
 # One row a stage: all that the rest of the house knows of it (pipeline/stages.py says what each column means).
