@@ -1,5 +1,6 @@
 """s3's one door: a picture and a vocabulary -> the mask of what the vocabulary names, by one of several backends."""
 
+import gc
 import importlib.util
 import warnings
 from dataclasses import dataclass, field
@@ -8,9 +9,9 @@ from typing import Callable
 
 import torch
 from text2cinemagraph.data.checkpoint import weights_of
-from text2cinemagraph.img2img.odise import lacking_parts, odise
+from text2cinemagraph.img2img.odise import lacking_parts, load_odise, odise
 from text2cinemagraph.img2img.odise_package import odise_package
-from text2cinemagraph.img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
+from text2cinemagraph.img2img.segmenters import clipseg, kind_of, load_segmenter, sam3, transformers_labels
 from text2cinemagraph.options.places import located
 from tqdm import tqdm
 
@@ -124,6 +125,15 @@ def _backend_of(checkpoint):
     if path.is_file() or any(path.glob("odise*")):
         return "odise"
     return {"clipseg": "clipseg", "sam3": "sam3", "sam3_video": "sam3"}.get(kind_of(path), "transformers")
+
+
+def forget_models():
+    """Free what the backends keep for the next picture."""
+    load_odise.cache_clear()
+    load_segmenter.cache_clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def segment(image, vocabulary, backend, checkpoint, runtime):

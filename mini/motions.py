@@ -15,6 +15,7 @@ from text2cinemagraph.mini.scene import KINDS
 from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
 from text2cinemagraph.models.video import BLENDS, composite, load_video_model
+from text2cinemagraph.options.devices import half_or_full
 from text2cinemagraph.options.runtime import DTYPES
 
 BASELINE_SCENES = 100
@@ -95,7 +96,7 @@ def video(bench):
     still_max: levels outside the mask, before encoding.   frame_0: PSNR of the first frame against the picture.
     """
     o, n_frames = bench.options.video, 60
-    kind = ("fp32" if bench.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
+    kind = half_or_full(bench.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
     model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=DTYPES[kind])
     rows = defaultdict(list)
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):

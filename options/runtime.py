@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from text2cinemagraph.options.devices import best_device, check_dtype, half_or_full, start_line
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -26,13 +27,13 @@ class Runtime:
 def make_runtime(device="auto", dtype="auto", seed=0, threads=0, slicing=False):
     """Runtime from option strings.
 
-    device: auto (a GPU if there is one) | cpu | cuda | cuda:1 | mps.
-    dtype: auto (fp16 on a GPU, else fp32) | fp32 | fp16 | bf16.
+    device: auto (a GPU if there is one: cuda, else mps) | cpu | cuda | cuda:1 | mps.
+    dtype: auto (fp16 on a GPU that has it, else fp32) | fp32 | fp16 | bf16.
     threads: CPU threads of torch, 0 = torch's choice.   slicing: see Runtime.
     Raises ValueError for a device that this machine does not have.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = best_device()
     try:
         device = torch.device(device)
     except RuntimeError as error:
@@ -46,22 +47,26 @@ def make_runtime(device="auto", dtype="auto", seed=0, threads=0, slicing=False):
     if threads < 0:
         raise ValueError(f"runtime.threads={threads}: expected a number of CPU threads, or 0")
     if dtype == "auto":
-        dtype = "fp16" if device.type == "cuda" else "fp32"
+        dtype = half_or_full(device, "fp16")
     if dtype not in DTYPES:
         raise ValueError(f"runtime.dtype={dtype} is unknown; use auto, {', '.join(DTYPES)}")
+    check_dtype(device, dtype, "runtime.dtype")
     if threads:
         torch.set_num_threads(threads)
     return Runtime(device, DTYPES[dtype], seed, slicing)
 
 
 def runtime_of(gpu_ids, seed=0, threads=0):
-    """Runtime of training and test scripts, in float32.
+    """Runtime of training and test scripts, in float32; the first process says what it is (start_line).
 
     gpu_ids: "0,1": the first of them if this machine has a GPU, else the CPU; "-1": the CPU.
     """
     first = str(gpu_ids).split(",")[0].strip()
     device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
-    return make_runtime(device, "fp32", seed, threads)
+    runtime = make_runtime(device, "fp32", seed, threads)
+    if os.environ.get("RANK", "0") == "0":
+        print(start_line(runtime), flush=True)
+    return runtime
 
 
 def hardware(device="cpu"):
