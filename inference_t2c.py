@@ -8,7 +8,7 @@
 A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in memory.
 """
 
-from text2cinemagraph.data.artifacts import Clip, Flow, Mask, Panel, Picture, Tensors
+from text2cinemagraph.data.artifacts import Classes, Clip, Flow, Mask, Motion, Panel, Picture, Tensors
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.options.cli import run_main
 from text2cinemagraph.pipeline.command_line import check_networks, check_prompt, read_command_line, settle_seed
@@ -53,7 +53,7 @@ def s2_twin(options, experiment, state):
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     from dataclasses import asdict
 
-    from text2cinemagraph.data.hint import find_direction
+    from text2cinemagraph.data.hint import without_directions
     from text2cinemagraph.data.media import resize_image
     from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
     from text2cinemagraph.img2img.twin import twin
@@ -68,7 +68,7 @@ def s2_twin(options, experiment, state):
             f"s1 took {drawn_with['twin_extraction']['ddim_steps']} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
             "source and twin walk the same steps; run s1 again, or set it back"
         )
-    prompt = t.prompt or twin_prompt(find_direction(o.prompt)[1], load_nouns(NOUNS))
+    prompt = t.prompt or twin_prompt(without_directions(o.prompt), load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
     features, state.features = state.features, None
     diffusion = load_drawing_model(options, state)
@@ -77,7 +77,7 @@ def s2_twin(options, experiment, state):
         experiment.read("noise"),
         source,
         prompt,
-        negative_prompt=source if t.negative_prompt is None else t.negative_prompt,
+        negative_prompt=t.negative_prompt or source,
         source_scale=source_scale,
         guidance_scale=t.scale,
         steps=o.ddim_steps,
@@ -104,6 +104,10 @@ def s3_mask(options, experiment, state):
     if not state.networks.keep_all:
         forget_models()
     experiment.write(mask_odise=found.mask)
+    for earlier in ("classes_odise", "classes"):
+        experiment.path(earlier).unlink(missing_ok=True)
+    if len(found.class_masks) > 1:  # each class may move its own way
+        experiment.write(classes_odise=found.class_masks)
 
 
 def s4_attention_mask(options, experiment, state):
@@ -115,10 +119,11 @@ def s4_attention_mask(options, experiment, state):
         components,
         erode,
         vote,
+        vote_classes,
     )
 
     o = options.attn_mask
-    mask = experiment.read("mask_odise")
+    mask, segments = experiment.read("mask_odise"), None
     if not experiment.has("attention"):  # a picture of yours that was not inverted: nothing to cluster
         tqdm.write("s4: your own picture has no self-attention; the mask of s3 is only eroded")
         voted = mask
@@ -137,35 +142,31 @@ def s4_attention_mask(options, experiment, state):
             "lower attn_mask.threshold or erosion_iter, widen odise.vocab, or set attn_mask.fallback=true"
         )
     experiment.write(mask_self_attn=voted, mask=eroded)
+    if experiment.has("classes_odise"):
+        experiment.write(classes=vote_classes(segments, experiment.read("classes_odise"), eroded))
 
 
 def s5_flow(options, experiment, state):
-    """Predict how the twin moves inside the mask.  twin, mask -> flow"""
-    from text2cinemagraph.data.flow import flow_to_color
-    from text2cinemagraph.data.hint import prompt_hint
-    from text2cinemagraph.models.motion import load_motion_model
+    """Find how the twin moves inside the mask: by the network, by words, by arrows.  twin, mask -> flow"""
+    from text2cinemagraph.pipeline.moving import flow_of, leave_pictures, what_is_told
     from text2cinemagraph.pipeline.own_files import check_mask
 
-    o, prompt = options.optical_flow, options.twin_extraction.prompt
     twin_image, mask = experiment.read("twin", "mask")  # [3,H,W] in [0,1]; [1,H,W] bool
     check_mask(mask, twin_image, experiment.path("mask"))
-    model = state.networks.get("motion", load_motion_model, o.folder, o.architecture, state.runtime)
-    hint = None
-    if o.use_hint:
-        speed = (o.hint_speed or model.options.hint_speed) * min(mask.shape[-2:]) / model.options.fineSize
-        hint = prompt_hint(prompt, mask, speed, state.runtime.seed)
-        experiment.write(hint=flow_to_color(hint))
-    flow = model.predict(twin_image, mask, text=prompt, hint=hint)  # [2,H,W], px/frame
-    experiment.write(flow=flow, flow_color=flow_to_color(flow))
+    told = what_is_told(options, experiment, mask, state)
+    flow, hint = flow_of(options, state, told, twin_image, mask)  # [2,H,W], px/frame
+    leave_pictures(options, experiment, told, flow, hint, mask)
+    experiment.write(flow=flow)
 
 
 def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
-    from text2cinemagraph.models.video import composite, load_video_model
+    from text2cinemagraph.models.traced import traced_frames
+    from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
     from text2cinemagraph.options.devices import check_dtype, half_or_full
-    from text2cinemagraph.options.runtime import DTYPES
+    from text2cinemagraph.options.runtime import dtype_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
 
     o = options.video
@@ -181,15 +182,23 @@ def s6_video(options, experiment, state):
         raise ValueError(
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
-    kind = half_or_full(state.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
-    check_dtype(state.runtime.device, kind, "video.dtype")
-    model = state.networks.get(
-        "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", DTYPES[kind]
-    )
-    frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
+    motion = o.motion_of(own_picture=experiment.given("image"))
+    blend = o.blend_of(motion)
+    if motion != "pixels":
+        kind = half_or_full(state.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
+        check_dtype(state.runtime.device, kind, "video.dtype")
+        model = state.networks.get(
+            "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
+        )
+    if motion == "splat":
+        frames = model.frames(image, flow, o.n_frames, blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
+    else:
+        read = {} if motion == "pixels" else model.reading(o.keep_detail, o.engine)
+        frames = traced_frames(image, flow, mask, o.n_frames, blend=blend, light=o.light, **read)
+    share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            video.write(composite(frame, image, mask) if o.composite else frame)
+            video.write(lay_over(frame, image, share) if o.composite else frame)
 
 
 # One row a stage: all that the rest of the house knows of it (pipeline/stages.py says what each column means).
@@ -223,6 +232,7 @@ STAGES = (
         section="odise",
         needs=("twin",),
         makes=(Mask("mask_odise", "mask_odise.png"),),
+        also=(Classes("classes_odise", "mask_classes.png"),),
         networks=("segmenter",),
         panels=(Panel("s3  what moves", ("twin", "mask_odise"), "marked"),),
     ),
@@ -233,7 +243,7 @@ STAGES = (
         needs=("mask_odise", "attention"),
         optional=("attention",),
         makes=(Mask("mask", "mask_self_attn_erosion.png"), Mask("mask_self_attn", "mask_self_attn.png")),
-        also=(Picture("clusters", "clusters.png"),),
+        also=(Picture("clusters", "clusters.png"), Classes("classes", "mask_classes_voted.png")),
         panels=(Panel("s4  sharpened", ("image", "mask"), "marked"),),
     ),
     Stage(
@@ -241,10 +251,16 @@ STAGES = (
         s5_flow,
         section="optical_flow",
         needs=("twin", "mask"),
+        reads=("motion",),
         makes=(Flow("flow", "flow.npz"),),
-        also=(Picture("hint", "hint.png"), Picture("flow_color", "synthesized_flow.png")),
+        also=(
+            Picture("hint", "hint.png"),
+            Picture("flow_color", "synthesized_flow.png"),
+            Motion("motion", "motion.json"),
+            Picture("motion_picture", "motion.png"),
+        ),
         networks=("motion",),
-        panels=(Panel("s5  flow", ("flow",), "flow"),),
+        panels=(Panel("s5  flow", ("flow",), "flow"), Panel("s5  motion", ("motion_picture",), "picture")),
     ),
     Stage(
         "s6",

@@ -8,7 +8,6 @@ Every part is written to docs/results/gpu.json when it is done; what is there of
 an interrupted check goes on (--again makes everything anew). Networks have the published shapes and random weights.
 """
 
-import argparse
 import importlib.util
 import json
 import statistics
@@ -23,7 +22,7 @@ from text2cinemagraph.benchmarks.record import FOLDER, machine
 from text2cinemagraph.benchmarks.video import clip_of
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.models.euler import displacement_maps
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.softmax_splatting import reference, splat_blend
 
 
@@ -331,9 +330,7 @@ PARTS = {
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="small: tries the script, measures nothing")

@@ -7,15 +7,13 @@ px/frame): 0 for the truth, small for ours, the whole speed for a frozen clip, m
 plain PSNR is printed beside it: by that alone a frozen clip may win. Exit code 1 if a clip of the set ranks otherwise.
 """
 
-import argparse
-
 import numpy as np
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.mini.held_out import examples
 from text2cinemagraph.models.video import composite, load_video_model
-from text2cinemagraph.options.cli import load_options, run_main
+from text2cinemagraph.options.cli import Parser, load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
@@ -67,7 +65,7 @@ def mean_of(values):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ranking", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.ranking", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/inference_mini.yaml")
     parser.add_argument("--clips", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)

@@ -65,6 +65,37 @@ class Flow(Artifact):
         write_flow(path, value)
 
 
+class Classes(Artifact):
+    """{name: bool [1,H,W]}, the pixels of each class of the vocabulary, as one palette PNG with the names in its text.
+
+    Classes do not overlap: where two do, the first keeps the pixel.
+    """
+
+    def read(self, path):
+        from text2cinemagraph.data.class_masks import read_classes
+
+        return read_classes(path)
+
+    def write(self, path, value):
+        from text2cinemagraph.data.class_masks import write_classes
+
+        write_classes(path, value)
+
+
+class Motion(Artifact):
+    """A data.motion_file.DrawnMotion, as motion.json."""
+
+    def read(self, path):
+        from text2cinemagraph.data.motion_file import read_motion_file
+
+        return read_motion_file(path)
+
+    def write(self, path, value):
+        from text2cinemagraph.data.motion_file import write_motion_file
+
+        write_motion_file(path, value)
+
+
 class Tensors(Artifact):
     """A tensor, or a dict of tensors, as safetensors."""
 

@@ -10,7 +10,6 @@ Files are checked by sha256 where it is known; hub repositories come at a pinned
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tarfile
@@ -22,7 +21,7 @@ from typing import Any
 
 from text2cinemagraph.data.checkpoint import convert_pickled, is_whole
 from text2cinemagraph.data.files import make_folder, sha256
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 TIMEOUT = 60  # s without a byte
@@ -532,9 +531,7 @@ def listing(root: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m data.fetch", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"some of: {', '.join((*GROUPS, *SOURCES))}; none: the list")
     parser.add_argument("--to", default="checkpoints", help="folder (default: %(default)s)")
     parser.add_argument("--newest", action="store_true", help="hub repositories as they are today, not as pinned")

@@ -3,14 +3,14 @@
 Average the self-attention maps, cluster the image's cells by them, keep the clusters that lie inside the s3 mask, erode.
 """
 
+from __future__ import annotations
+
 import colorsys
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from skimage.measure import label
-from sklearn.cluster import KMeans, SpectralClustering
+from text2cinemagraph.data.clauses import share_out
 
 
 class AttentionMean:
@@ -69,6 +69,8 @@ def cluster(maps, grid, n_clusters=5, kind="spectral", seed=0):
         raise ValueError(
             f"attn_mask.n_clusters={n_clusters}: there are only {len(maps)} cells; expected fewer clusters"
         )
+    from sklearn.cluster import KMeans, SpectralClustering
+
     if kind == "kmeans":
         labels = KMeans(n_clusters, n_init=5, random_state=seed).fit_predict(maps.flatten(1).numpy())
     elif kind == "spectral":
@@ -87,6 +89,8 @@ def components(labels, background=None):
     background: a cluster id that stays one segment although it is in pieces. The original does that to id 0, which is an
     arbitrary cluster; we do it to none.
     """
+    from skimage.measure import label
+
     shifted = np.asarray(labels) + 1
     if background is None:
         return label(shifted, background=0) - 1
@@ -112,8 +116,28 @@ def vote(segments, mask, threshold=0.7, combine="segments"):
     return kept & mask if combine == "intersection" else kept
 
 
+def vote_classes(segments, classes, mask):
+    """Which class each pixel of the voted mask belongs to: the one that s3 saw there, else the one with the largest
+    share of the pixel's segment, else the nearest.
+
+    segments: int [h,w], any resolution, or None.   classes: {name: bool [1,H,W]} of s3.   mask: bool [1,H,W].
+    Returns {name: bool [1,H,W]}, together the mask.
+    """
+    seen = {name: region & mask for name, region in classes.items()}
+    if segments is not None:
+        at_full = resize_labels(segments, tuple(mask.shape[-2:]))
+        most = int(at_full.max()) + 1
+        shares = torch.stack([torch.bincount(at_full[region[0]], minlength=most) for region in classes.values()])
+        winner = torch.where(shares.max(0).values > 0, shares.argmax(0), -1)[at_full]
+        free = mask & ~torch.stack(list(classes.values())).any(0)
+        seen = {name: region | (free & (winner == i)) for i, (name, region) in enumerate(seen.items())}
+    return share_out(mask, seen)
+
+
 def erode(mask, ksize=5, iterations=0):
     """Retract a bool mask [1,H,W] with a square of ksize px, `iterations` times; the picture's border does not eat into it."""
+    import cv2
+
     if iterations == 0:
         return mask
     kernel = np.ones((ksize, ksize), np.uint8)

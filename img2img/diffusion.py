@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import weights_of
+from text2cinemagraph.data.wording import tell_cut_words
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.img2img.families import (
     BASE,
@@ -70,11 +71,12 @@ class Diffusion:
         return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))
 
     def encode_text(self, prompts):
-        """list of N strings -> what predict_noise reads of them; longer prompts are cut.
+        """list of N strings -> what predict_noise reads of them; what the encoder cuts is told.
 
         The text encoder's last hidden state [N,tokens,channels], or img2img.families.Words for Stable Diffusion XL.
         """
         prompts = list(prompts)
+        tell_cut_words(prompts, self.tokenizer)
         if self.second is None:
             return self._finite(
                 "the text encoder",

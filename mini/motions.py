@@ -16,7 +16,7 @@ from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
 from text2cinemagraph.models.video import BLENDS, composite, load_video_model
 from text2cinemagraph.options.devices import half_or_full
-from text2cinemagraph.options.runtime import DTYPES
+from text2cinemagraph.options.runtime import dtype_of
 
 BASELINE_SCENES = 100
 PSNR_FRAMES = (5, 15, 30, 45)
@@ -97,7 +97,7 @@ def video(bench):
     """
     o, n_frames = bench.options.video, 60
     kind = half_or_full(bench.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
-    model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=DTYPES[kind])
+    model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=dtype_of(kind))
     rows = defaultdict(list)
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):
         truth = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in example.frames]

@@ -15,7 +15,6 @@
 Scenes that are complete are kept, so an interrupted run goes on where it stopped.
 """
 
-import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +29,7 @@ from text2cinemagraph.data.flow import write_motion
 from text2cinemagraph.data.media import VideoWriter
 from text2cinemagraph.mini.scene import KINDS, LABELS, LIGHTS, Scene
 from text2cinemagraph.mini.styles import EDITIONS, STYLE_NAMES, STYLES, stylize
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 __all__ = ["KINDS", "LABELS", "LIGHTS", "SPLITS", "STYLES", "Scene", "caption", "render"]
@@ -283,9 +282,7 @@ def _write_lists(metadata, captions, items):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="mini/procedural.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="mini/procedural.py", description=__doc__)
     parser.add_argument("--output", required=True, type=Path, help="folder for pictures and motions; made if missing")
     parser.add_argument("--count", type=int, default=100, help="scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in px (default: %(default)s)")

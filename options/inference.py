@@ -144,6 +144,13 @@ class OpticalFlow(Options):
     checkpoints_dir: str = option("checkpoints", "where the networks are", filled=True)
     use_hint: bool = option(False, "follow the direction clause of the prompt (--use_hint)")
     hint_model_name: str = option("", "the model to use under use_hint; empty: model_name")
+    method: str = option(
+        "auto",
+        "auto: arrows where some are drawn, else network; network: words or arrows as a hint that it refines; "
+        "constant: the words' direction, 0 at shores; arrows: exactly what they say, without a network",
+        choices=("auto", "network", "constant", "arrows"),
+    )
+    suggest: int = option(0, "write the flow as so many arrows into motion.json; 0: none", least=0, most=200)
     hint_speed: Optional[float] = option(
         None,
         "px/frame at the network's fineSize; empty: what its card says, 64 for the authors' files",
@@ -161,8 +168,12 @@ class OpticalFlow(Options):
 
     @property
     def folder(self) -> str:
-        """The checkpoint folder of the network that s5 takes."""
-        return f"{self.checkpoints_dir}/{(self.use_hint and self.hint_model_name) or self.model_name}"
+        """The checkpoint folder of the network that s5 takes for what the words say."""
+        return self.folder_for(self.use_hint)
+
+    def folder_for(self, hinted: bool) -> str:
+        """The checkpoint folder of the network that s5 takes.  hinted: it gets a hint, from words or arrows."""
+        return f"{self.checkpoints_dir}/{(hinted and self.hint_model_name) or self.model_name}"
 
     @property
     def architecture(self) -> MotionOptions:
@@ -196,10 +207,25 @@ class Video(Options):
         "component: each of dx, dy to +-1 px/frame before speed, as published; magnitude: the length",
         choices=("component", "magnitude", "none"),
     )
+    motion: str = option(
+        "auto",
+        "splat: features thrown forward, as published; features, pixels: each pixel read where it comes from, with "
+        "and without the network; auto: splat for a drawn picture, pixels for your own",
+        choices=("auto", "splat", "features", "pixels"),
+    )
     blend: str = option(
-        "linear",
-        "how forward and backward motion cross-fade: linear, as published; smooth: no kink at the seam",
-        choices=("linear", "smooth"),
+        "auto",
+        "how forward and backward motion cross-fade: linear, as published; smooth: no kink at the seam; variance: "
+        "and no blur in the middle (not for splat); auto: linear for splat, else variance",
+        choices=("auto", "linear", "smooth", "variance"),
+    )
+    light: str = option(
+        "travels",
+        "rests: shadows and reflections stay while ripples move (lakes, pools; not clouds; not for splat)",
+        choices=("travels", "rests"),
+    )
+    feather: float = option(
+        0.0, "fade at the mask's edge, as a share of the short side; at least 2 px", least=0, most=0.1
     )
     keep_detail: bool = option(
         False,
@@ -227,6 +253,18 @@ class Video(Options):
     def __post_init__(self):
         super().__post_init__()
         check_speed("video.speed", self.speed)
+        if self.motion == "splat" and (self.blend == "variance" or self.light == "rests"):
+            found = "blend=variance" if self.blend == "variance" else "light=rests"
+            raise ValueError(f"video.{found} needs video.motion=pixels or features; found motion=splat")
+
+    def motion_of(self, own_picture: bool) -> str:
+        """splat, features or pixels, for a picture of the user's own or one that s1 drew."""
+        asked = "pixels" if self.blend == "variance" or self.light == "rests" or own_picture else "splat"
+        return asked if self.motion == "auto" else self.motion
+
+    def blend_of(self, motion: str) -> str:
+        """linear, smooth or variance, for that motion."""
+        return ("linear" if motion == "splat" else "variance") if self.blend == "auto" else self.blend
 
     @property
     def folder(self) -> str:
@@ -254,6 +292,7 @@ class Inputs(Options):
         64.0, "larger pictures, masks and flows are refused before they are unpacked", least=0.01, most=10_000
     )
     flow: str = option("", "your flow in px/frame, in place of s5's")
+    arrows: str = option("", 'how it moves: motion.json, a labelme JSON, or "100,200>180,210; 300,50>300,120"')
 
 
 @dataclass

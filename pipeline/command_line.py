@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from text2cinemagraph.data.wording import PHRASES, nearest_phrase
 from text2cinemagraph.options.cli import Parser, all_options, load_options
 from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.pipeline.early import check_words_and_sizes
 
 if TYPE_CHECKING:
     from text2cinemagraph.data.experiment import Experiment
     from text2cinemagraph.pipeline.stages import Stage
+
+DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear words, such as "flowing to the left"'
 
 
 def read_command_line(
@@ -24,7 +28,7 @@ def read_command_line(
     )
     parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
-    parser.add_argument("--use_hint", action="store_true", help='follow "in left to right direction" in the prompt')
+    parser.add_argument("--use_hint", action="store_true", help=f"follow the direction in the prompt: {DIRECTED}")
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
     parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
     parser.add_argument("--image", help="your picture, in place of s1's")
@@ -33,6 +37,8 @@ def read_command_line(
     parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
     parser.add_argument("--mask_labels", help='in --mask, a file of labels: which may move, such as "1, 15"')
     parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo, KITTI png), in place of s5's")
+    parser.add_argument("--arrows", help='how it moves: motion.json, a labelme JSON, or "100,200>180,210" in px')
+    parser.add_argument("--suggest_arrows", metavar="N", help="write the flow as N arrows into motion.json")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any option of options/inference.py")
     flags = parser.parse_intermixed_args(argv)
     overrides = list(flags.overrides)
@@ -46,6 +52,8 @@ def read_command_line(
         "optical_flow.use_hint": "true" if flags.use_hint else None,
         "inputs.invert_mask": "true" if flags.invert_mask else None,
         "inputs.mask_labels": flags.mask_labels,
+        "inputs.arrows": flags.arrows,
+        "optical_flow.suggest": flags.suggest_arrows,
     }
     overrides += [f"{key}={value}" for key, value in named.items() if value is not None]
     if flags.prompt is not None and not any(text.startswith("twin_generation.prompt=") for text in overrides):
@@ -54,7 +62,21 @@ def read_command_line(
         )  # the YAML's belongs to the YAML's prompt: take the nouns of this one
     options = load_options(InferenceOptions, flags.config, overrides)
     options.inputs.image = options.inputs.image or options.twin_extraction.init_img
+    follow_motion_file(options, overrides)
     return options, chosen_stages(flags.stage, stages)
+
+
+def follow_motion_file(options: InferenceOptions, overrides: list[str]) -> None:
+    """The speed and the seconds that a motion file names count, unless the command line says otherwise."""
+    if not options.inputs.arrows:
+        return
+    from text2cinemagraph.data.motion_file import read_motion_file
+
+    motion, said = read_motion_file(options.inputs.arrows), {text.partition("=")[0].strip() for text in overrides}
+    if motion.speed and "video.speed" not in said:
+        options.video.speed = motion.speed
+    if motion.seconds and "video.n_frames" not in said:
+        options.video.n_frames = max(round(motion.seconds * options.video.fps), 2)
 
 
 def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
@@ -69,33 +91,44 @@ def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
 
 def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     """Mistakes in the prompt are told before anything is computed."""
-    from text2cinemagraph.data.hint import DIRECTIONS, find_direction
+    from text2cinemagraph.data.hint import find_directions
 
-    prompt, (phrase, _) = options.twin_extraction.prompt, find_direction(options.twin_extraction.prompt)
+    prompt, o = options.twin_extraction.prompt, options.optical_flow
+    clauses = find_directions(prompt)
     if "s1" in chosen and not options.inputs.image and not prompt.strip():
         raise ValueError('the prompt is empty; give --prompt "a river …" or twin_extraction.prompt in the YAML')
-    if "s5" in chosen and not options.inputs.flow and options.optical_flow.use_hint and phrase is None:
+    listens = "s5" in chosen and not options.inputs.flow and not options.inputs.arrows
+    if listens and (o.use_hint or o.method == "constant") and not clauses:
+        flag = "--use_hint" if o.use_hint else "optical_flow.method=constant"
         raise ValueError(
-            f'--use_hint needs a direction in the prompt, found none in "{prompt}"; write e.g. '
-            f'"flowing in left to right direction"; known directions: {"; ".join(DIRECTIONS)}'
+            f"{flag} needs a direction in the prompt, and none is understood; the nearest: "
+            f'"in {nearest_phrase(prompt)} direction" (all: --help)'
         )
+    if listens and len(clauses) > 1 and (o.use_hint or o.method == "constant"):
+        from text2cinemagraph.data.clauses import read_clauses
+        from text2cinemagraph.img2img.segment import parse_vocabulary
+
+        read_clauses(prompt, parse_vocabulary(options.odise.vocab))  # tells what cannot be bound
     t = options.twin_generation
     if "s2" in chosen and t.num_ddim_sampling_steps not in (None, options.twin_extraction.ddim_steps):
         raise ValueError(
             f"twin_generation.num_ddim_sampling_steps={t.num_ddim_sampling_steps}, twin_extraction.ddim_steps="
             f"{options.twin_extraction.ddim_steps}: source and twin walk the same steps; leave the former empty"
         )
-    if "s5" in chosen and phrase and not options.optical_flow.use_hint:
-        print(f'note: the prompt names a direction ("{phrase}"); it is followed only with --use_hint')
+    if listens and clauses and not o.use_hint and o.method != "constant":
+        print(f'note: the prompt names a direction ("{clauses[0].phrase}"); it is followed only with --use_hint')
+    check_words_and_sizes(options, chosen, clauses[0].phrase if listens and clauses else None)
 
 
 def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     """The networks of the last stages are looked for before the first one has drawn for minutes."""
     from text2cinemagraph.data.checkpoint import find_checkpoint
 
-    if "s5" in chosen and not options.inputs.flow:
-        find_checkpoint(options.optical_flow.folder)
-    if "s6" in chosen:
+    o, drawn = options.optical_flow, bool(options.inputs.arrows)
+    without_network = o.method in ("constant", "arrows") or (o.method == "auto" and drawn)
+    if "s5" in chosen and not options.inputs.flow and not without_network:
+        find_checkpoint(o.folder_for(o.use_hint or drawn))
+    if "s6" in chosen and options.video.motion_of(bool(options.inputs.image)) != "pixels":
         find_checkpoint(options.video.folder)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from text2cinemagraph.data.hint import find_direction
+from text2cinemagraph.data.hint import without_directions
 from text2cinemagraph.img2img.diffusion import Diffusion, load_diffusion
 from text2cinemagraph.img2img.families import mask_layers, twin_layers
 from text2cinemagraph.img2img.features import ldm_layer
@@ -26,9 +26,9 @@ def source_of(o: TwinExtraction, own: bool) -> tuple[str, float]:
     """(prompt, guidance_scale) with which s1 draws the source.
 
     own: the source is the user's picture: what was inverted without words comes back without words.
-    The direction clause is for s5; Stable Diffusion would paint it.
+    Direction clauses are for s5; Stable Diffusion would paint them.
     """
-    return ("", 1.0) if own else (find_direction(o.prompt)[1], o.scale)
+    return ("", 1.0) if own else (without_directions(o.prompt), o.scale)
 
 
 def feature_plan(options: InferenceOptions, unet: UNet2DConditionModel, spatial_factor: int = 8) -> FeaturePlan:

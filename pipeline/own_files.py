@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from text2cinemagraph.data.arrows import sample_arrows
 from text2cinemagraph.data.flow import read_own_flow
 from text2cinemagraph.data.media import read_image, read_mask
+from text2cinemagraph.data.motion_file import DrawnMotion, read_motion_file
 
 if TYPE_CHECKING:
     import torch
@@ -31,13 +34,18 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     twin_image = read_image(o.twin, **limit) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
     flow = read_own_flow(o.flow, size, **limit) if o.flow else None
+    motion = read_own_motion(o.arrows, size) if o.arrows else None
+    if motion is None and ("s1" in chosen or o.image):
+        experiment.forget("motion")  # arrows of an earlier run
     labels = tuple(label.strip() for label in o.mask_labels.split(",") if label.strip())
     mask = read_mask(o.mask, size, o.invert_mask, labels=labels, **limit) if o.mask else None
+    mask = motion.mask_at(size) if mask is None and motion is not None else mask
     if mask is None and flow is not None and ("s1" in chosen or not experiment.has("mask")):
         mask = (flow != 0).any(0, keepdim=True)  # s6 needs to know what may move: whatever your flow moves
     if mask is not None and not mask.any():
         raise ValueError(
-            f"{o.mask or o.flow} marks nothing to move (one value everywhere); paint white what may move, on black"
+            f"{o.mask or o.flow or o.arrows} marks nothing to move (one value everywhere); paint white what may move, "
+            "on black"
         )
     if o.mask and mask.all():
         print(f"note: {o.mask} marks the whole picture; if black was meant to move, add --invert_mask")
@@ -50,8 +58,29 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
         for name, value in (("image", image), ("twin", twin_image), ("mask", mask), ("flow", flow))
         if value is not None
     }
+    if motion is not None:
+        if mask is not None:
+            sample_arrows(motion, mask)  # tells which arrow lies outside
+        given["motion"] = replace(motion, mask=None)  # the mask is an artifact of its own
+    if image is not None or mask is not None:
+        for name in ("classes_odise", "classes"):  # those of another picture
+            experiment.path(name).unlink(missing_ok=True)
     experiment.give(**given)
     return frozenset(given)
+
+
+def read_own_motion(source: str, size: tuple[int, int] | None) -> DrawnMotion:
+    """A motion file, or arrows as a text, for a picture of `size` (H, W); told where it was drawn on another size."""
+    motion = read_motion_file(source)
+    for line in motion.notes:
+        print(f"note: {source}: {line}")
+    if size is None:
+        raise ValueError("--arrows needs a picture: give --image, or run s1 first")
+    if motion.size not in (None, size):
+        print(
+            f"note: {source} was drawn on {motion.size[1]}x{motion.size[0]}; scaled to the picture, {size[1]}x{size[0]}"
+        )
+    return motion.at_size(size)
 
 
 def picture_size(

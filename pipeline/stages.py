@@ -49,6 +49,7 @@ class Stage:
     needs: tuple[str, ...]
     makes: tuple[Artifact, ...]
     also: tuple[Artifact, ...] = ()
+    reads: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     inverts: bool = False
     networks: tuple[str, ...] = ()
@@ -118,7 +119,8 @@ def _run_stage(stage, stages, options, experiment, state):
     missing = [artifact for artifact in stage.made if not experiment.has(artifact)]
     assert not missing, f"{stage.name} did not make {missing}"
     own = stage.made[:1] if stage.inverts and experiment.given(stage.made[0]) else ()  # read, not made
-    experiment.note(stage.name, (*needs, *own), tuple(a for a in stage.made if a not in own), recorded(options))
+    read = (*needs, *own, *(artifact for artifact in stage.reads if experiment.given(artifact)))
+    experiment.note(stage.name, read, tuple(a for a in stage.made if a not in own), recorded(options))
     return Cost(time.perf_counter() - start, peak_memory(state.runtime.device))
 
 
