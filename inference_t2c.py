@@ -33,14 +33,15 @@ def s1_artistic_image(options, experiment, state):
     from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
 
     o, own = options.twin_extraction, experiment.given("image")
-    generator = torch.Generator().manual_seed(state.runtime.seed)
+    place = state.runtime.device if options.runtime.noise == "device" else "cpu"
+    generator = torch.Generator(place).manual_seed(state.runtime.seed)
     diffusion = load_drawing_model(options, state)
     if own:  # your picture: find the noise that leads to it
         image = experiment.read("image")
         small = resize_image(image, diffusion.drawing_size(*image.shape[-2:], min(o.H, o.W)))
         noise = invert_picture(diffusion, small, o.inversion_steps, generator)
     else:
-        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=generator)
+        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=generator, device=place).cpu()
     prompt, scale = source_of(o, own)
     made = artistic(
         diffusion,

@@ -214,3 +214,20 @@ def test_frames_that_overflow_are_made_again_and_a_picture_with_nan_is_never_wri
     assert capsys.readouterr().out.count("note: frame 2 holds NaN") == 1
     with pytest.raises(ValueError, match="frame 0 holds NaN.*even in float32"):
         list(model._finite(lambda: iter([torch.full((3, 2, 2), float("nan"))])))
+
+
+def test_noise_is_drawn_on_the_cpu_unless_the_authors_way_is_asked_for(tmp_path, monkeypatch):
+    """runtime.noise decides the generator's device; on a CPU both are one."""
+    from text2cinemagraph import inference_t2c
+    from text2cinemagraph.options.cli import load_options
+    from text2cinemagraph.options.inference import InferenceOptions
+    from text2cinemagraph.pipeline.stages import RunState
+
+    places = []
+    monkeypatch.setattr(torch, "Generator", lambda place="cpu": places.append(str(place)) or SystemExit)
+    for noise in ("cpu", "device"):
+        options = load_options(InferenceOptions, None, [f"runtime.noise={noise}"])
+        state = RunState(Runtime(torch.device("meta"), torch.float32), None)
+        with pytest.raises(AttributeError):
+            inference_t2c.s1_artistic_image(options, SimpleNamespace(given=lambda name: False), state)
+    assert places == ["cpu", "meta"]
