@@ -1,5 +1,6 @@
 # make cinemagraph   a looping video from a sentence, with the mini weights in this repository
-# make test          the test suite;   make test-slow: with the tests that take minutes each (T2C_SLOW=1)
+# make test          the test suite, in JOBS processes (2);   make test-slow: with the tests that take minutes each (T2C_SLOW=1)
+# make test-cpus     the tests whose numbers another CPU may round otherwise, as on other CPUs and with other thread counts
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
 # make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
 # make gpu-check   what only a graphics card can show: kernels, speed, training; at most 8 minutes on one
@@ -12,16 +13,30 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph gpu-check train-mini-check readme-assets mini test test-slow checkpoints lint clean
+.PHONY: cinemagraph gpu-check train-mini-check readme-assets mini test test-slow test-cpus checkpoints lint clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
 
+# Each process computes in one thread; whole files go to one process, which makes their fixtures once.
+JOBS   ?= 2
+PYTEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile
+
 test: $(VENV)/.installed
-	$(RUN) -m pytest tests
+	$(PYTEST) tests
 
 test-slow: $(VENV)/.installed
-	T2C_SLOW=1 $(RUN) -m pytest tests
+	T2C_SLOW=1 $(PYTEST) tests -rs --durations 0 --durations-min 20
+
+# What makes torch, oneDNN, MKL and numba compute as on older CPUs, and with one thread or two: sums come in another order.
+CPUS    ?= ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
+           NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1 OMP_NUM_THREADS=2
+NUMBERS := $(filter-out tests/test_models_training_commands.py, $(wildcard tests/test_models_*.py)) tests/test_img2img_golden.py \
+           $(wildcard tests/test_img2img_rooms.py tests/test_odise_*.py tests/test_splat*.py tests/test_data_flow.py tests/test_data_hint.py \
+           tests/test_data_published.py tests/test_evaluate_fvd.py tests/test_evaluate_errors.py)
+
+test-cpus: $(VENV)/.installed
+	@set -e; for setting in $(CPUS); do echo "== $$setting"; env $$setting $(PYTEST) $(NUMBERS); done
 
 checkpoints: $(VENV)/.installed
 	$(RUN) -m data.fetch all

@@ -13,10 +13,16 @@ from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.options.cli import run_main
 from text2cinemagraph.pipeline.command_line import check_networks, check_prompt, read_command_line, settle_seed
 from text2cinemagraph.pipeline.networks import Networks
+from text2cinemagraph.pipeline.painting import check_style
 from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
 from tqdm import tqdm
 
 NOUNS = "dataset/nouns.json"
+SURE = 0.8  # of the mask of s3 on a photograph, see img2img.edges.refined
+UNSURE = (
+    "s3: so the mask is a guess; look at mask_odise.png. Better: a few strokes (--mask_strokes, docs/painting.md), a "
+    "mask of your own (--mask), or a segmenter that knows photographs (python -m data.fetch segmenter)"
+)
 
 
 def s1_artistic_image(options, experiment, state):
@@ -49,6 +55,13 @@ def s1_artistic_image(options, experiment, state):
     state.features = made.features
 
 
+def s1_painted_image(options, experiment, state):
+    """Paint your photograph, which is its own twin (--style).  photograph -> image"""
+    from text2cinemagraph.pipeline.painting import painted
+
+    experiment.write(image=painted(experiment.read("photograph"), options, experiment, state.runtime))
+
+
 def s2_twin(options, experiment, state):
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     from dataclasses import asdict
@@ -76,7 +89,7 @@ def s2_twin(options, experiment, state):
         experiment.read("noise"),
         source,
         prompt,
-        negative_prompt=source if t.negative_prompt is None else t.negative_prompt,
+        negative_prompt=t.negative_prompt or source,
         source_scale=source_scale,
         guidance_scale=t.scale,
         steps=o.ddim_steps,
@@ -94,17 +107,27 @@ def s2_twin(options, experiment, state):
 
 def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
+    import torch
+    from text2cinemagraph.img2img.edges import refined_classes
     from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, segment
 
     o = options.odise
     name, checkpoint = choose_backend(o.backend, o.checkpoint)
     tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
-    found = segment(experiment.read("twin"), o.vocab, name, checkpoint, state.runtime)
-    experiment.write(mask_odise=found.mask)
+    twin = experiment.read("twin")
+    found = segment(twin, o.vocab, name, checkpoint, state.runtime)
+    mask, classes = found.mask, found.class_masks
+    if o.to_edges and (experiment.given("image") or experiment.given("photograph")):
+        classes, agreement = refined_classes(twin, classes)
+        mask = torch.stack(list(classes.values())).any(0)
+        tqdm.write(f"s3: the picture's own edges agree with {agreement:.0%} of the mask")
+        if agreement < SURE:
+            tqdm.write(UNSURE)
+    experiment.write(mask_odise=mask)
     for earlier in ("classes_odise", "classes"):
         experiment.path(earlier).unlink(missing_ok=True)
-    if len(found.class_masks) > 1:  # each class may move its own way
-        experiment.write(classes_odise=found.class_masks)
+    if len(classes) > 1:  # each class may move its own way
+        experiment.write(classes_odise=classes)
 
 
 def s4_attention_mask(options, experiment, state):
@@ -160,8 +183,9 @@ def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
-    from text2cinemagraph.models.video import composite, load_video_model
-    from text2cinemagraph.options.runtime import DTYPES
+    from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
+    from text2cinemagraph.options.runtime import dtype_of
+    from text2cinemagraph.pipeline.animating import frames_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
 
     o = options.video
@@ -178,13 +202,13 @@ def s6_video(options, experiment, state):
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
     kind = ("fp32" if state.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
-    model = state.networks.get(
-        "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", DTYPES[kind]
-    )
-    frames = model.frames(image, flow, o.n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
+    network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
+    own, shelf = experiment.given("image"), state.networks
+    frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
+    share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            video.write(composite(frame, image, mask) if o.composite else frame)
+            video.write(lay_over(frame, image, share) if o.composite else frame)
 
 
 # One row a stage: all that the rest of the house knows of it (pipeline/stages.py says what each column means).
@@ -199,6 +223,7 @@ STAGES = (
             Tensors("noise", "noise.safetensors"),
             Tensors("attention", "attention.safetensors"),
         ),
+        also=(Picture("photograph", "photograph.png"),),
         inverts=True,
         networks=("diffusion",),
         panels=(Panel("s1  image", ("image",), "picture"),),
@@ -258,6 +283,15 @@ STAGES = (
         panels=(Panel("s6  ", ("video",), "clip"),),
     ),
 )
+# s1 under --style
+PAINTED = Stage(
+    "s1",
+    s1_painted_image,
+    section="painting",
+    needs=("photograph",),
+    makes=(Picture("image", "image.png"),),
+    panels=STAGES[0].panels,
+)
 ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
 
@@ -271,6 +305,7 @@ def main(argv=None, networks=None):
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name, ARTIFACTS)
     settle_seed(options, chosen, experiment)
     check_prompt(options, chosen)
+    check_style(options, chosen, experiment)
     check_networks(options, chosen)
 
     from text2cinemagraph.data.files import make_folder
@@ -284,8 +319,10 @@ def main(argv=None, networks=None):
         make_folder(experiment.folder)  # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
     state = RunState(runtime, networks or Networks(), keep_features="s2" in chosen)
-    inverting = bool(options.inputs.image and o.inversion_steps)
-    seconds = run_stages(STAGES, chosen, options, experiment, state, given=given, inverting=inverting)
+    painting = bool(options.painting.style)
+    inverting = bool(options.inputs.image and o.inversion_steps) and not painting
+    stages = (PAINTED, *STAGES[1:]) if painting else STAGES
+    seconds = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
     print(f"time: {times}, total {sum(seconds.values()):.1f} s")

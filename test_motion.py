@@ -8,28 +8,30 @@ the authors' format) and previews <id>_input_*.jpg; index.html beside images/ sh
 the same inputs, is kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or torchrun.
 """
 
+from __future__ import annotations
+
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from text2cinemagraph.data.datasets import ids, match_flow, picture_of, read_captions
-from text2cinemagraph.data.files import atomic
-from text2cinemagraph.data.flow import flow_to_color, motion_mask, read_flow, read_motion, write_flow
-from text2cinemagraph.data.hint import direction_hint, find_direction, sample_angle
-from text2cinemagraph.data.media import read_image, read_mask, write_image
-from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
-from text2cinemagraph.evaluate.flow_error import endpoint_error
-from text2cinemagraph.evaluate.index_page import write_index
-from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.options.cli import read_command, run_main
-from text2cinemagraph.options.runtime import runtime_of
 from text2cinemagraph.options.train import MotionApply
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main():
     options = read_command(MotionApply, __doc__)
+
+    from text2cinemagraph.data.datasets import ids, read_captions
+    from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
+    from text2cinemagraph.evaluate.index_page import write_index
+    from text2cinemagraph.models.motion import load_motion_model
+    from text2cinemagraph.options.runtime import runtime_of
+
     code = run_on_all(options.gpu_ids, sys.argv)
     if code is not None:
         return code
@@ -64,10 +66,13 @@ def main():
 
 def inputs_of(options, item):
     """The files that decide about an item's flow, there or not."""
+    from text2cinemagraph.data.datasets import motion_of, picture_of
+    from text2cinemagraph.data.files import in_any_case
+
     return (
         picture_of(options.dataroot, item),
-        Path(options.dataroot) / f"{item}_motion.pth",
-        Path(options.mask_path or ".") / f"{item}_mask.png",
+        motion_of(options.dataroot, item),
+        in_any_case(Path(options.mask_path or ".") / f"{item}_mask.png"),
         Path(options.hints_path or ".") / item / "5_blend.pth",
     )
 
@@ -95,6 +100,9 @@ def predict(options, model, waiting, folder, finished):
 
 def read_item(options, model, item, caption):
     """All that the network needs of one picture; what is missing is named."""
+    from text2cinemagraph.data.datasets import picture_of
+    from text2cinemagraph.data.media import read_image
+
     image = read_image(picture_of(options.dataroot, item))
     truth = true_flow(options.dataroot, item, image)
     mask = mask_of(options, item, image, truth)
@@ -106,6 +114,9 @@ def read_item(options, model, item, caption):
 
 def errors_of(flow, item):
     """Endpoint error inside the mask, and that of rest, in px/frame; {} where the truth is unknown."""
+    import torch
+    from text2cinemagraph.evaluate.flow_error import endpoint_error
+
     if item.truth is None or not item.mask.any():
         return {}
     return {
@@ -116,14 +127,21 @@ def errors_of(flow, item):
 
 def true_flow(root, item, image):
     """The true flow [2,H,W] in px/frame at the picture's size, or None where the folder has none."""
-    path = Path(root) / f"{item}_motion.pth"
+    from text2cinemagraph.data.datasets import match_flow, motion_of
+    from text2cinemagraph.data.flow import read_motion
+
+    path = motion_of(root, item)
     return match_flow(read_motion(path), image) if path.is_file() else None
 
 
 def mask_of(options, item, image, truth):
     """Where the picture may move, [1,H,W] bool: mask_path's file with use_seg_mask, else where the true flow is."""
+    from text2cinemagraph.data.files import in_any_case
+    from text2cinemagraph.data.flow import motion_mask
+    from text2cinemagraph.data.media import read_mask
+
     if options.use_seg_mask:
-        return read_mask(Path(options.mask_path) / f"{item}_mask.png", image.shape[1:])
+        return read_mask(in_any_case(Path(options.mask_path) / f"{item}_mask.png"), image.shape[1:])
     if truth is None:
         raise ValueError(f"no true flow for {item} to make a mask from; give masks: --use_seg_mask --mask_path ...")
     return motion_mask(truth)
@@ -131,6 +149,10 @@ def mask_of(options, item, image, truth):
 
 def hint_of(options, model, item, mask, caption):
     """The hint [2,H,W] in px/frame: stored arrows of hints_path, else the direction that the caption names."""
+    from text2cinemagraph.data.datasets import match_flow
+    from text2cinemagraph.data.flow import read_flow
+    from text2cinemagraph.data.hint import direction_hint, find_direction, sample_angle
+
     if options.hints_path:
         return match_flow(read_flow(Path(options.hints_path) / item / "5_blend.pth"), mask)
     phrase, _ = find_direction(caption)
@@ -145,6 +167,11 @@ def hint_of(options, model, item, mask, caption):
 
 def save(folder, name, flow, item, motion_norm):
     """Write the flow in both formats, and pictures of everything."""
+    import torch
+    from text2cinemagraph.data.files import atomic
+    from text2cinemagraph.data.flow import flow_to_color, write_flow
+    from text2cinemagraph.data.media import write_image
+
     write_flow(folder / f"{name}_flow.npz", flow)
     with atomic(folder / f"{name}_Motion.pt") as path:
         torch.save(flow[None] / motion_norm, path)

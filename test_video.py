@@ -10,25 +10,25 @@ torchrun.
 Next: python evaluate/compute_fvd.py, python -m evaluate.report.
 """
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
 
-import torch.nn.functional as F
-from text2cinemagraph.data.datasets import ids, match_flow, picture_of
-from text2cinemagraph.data.flow import clamp_flow, read_flow, read_motion
-from text2cinemagraph.data.media import VideoWriter, read_image, to_uint8
-from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
-from text2cinemagraph.evaluate.index_page import write_index
-from text2cinemagraph.evaluate.loop_error import LoopMeter
-from text2cinemagraph.models.video import composite, load_video_model
 from text2cinemagraph.options.cli import read_command, run_main
-from text2cinemagraph.options.runtime import runtime_of
 from text2cinemagraph.options.train import VideoApply
 from tqdm import tqdm
 
 
 def main():
     options = read_command(VideoApply, __doc__)
+
+    from text2cinemagraph.data.datasets import ids, picture_of
+    from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
+    from text2cinemagraph.evaluate.index_page import write_index
+    from text2cinemagraph.models.video import load_video_model
+    from text2cinemagraph.options.runtime import runtime_of
+
     code = run_on_all(options.gpu_ids, sys.argv)
     if code is not None:
         return code
@@ -50,6 +50,12 @@ def make_clip(options, model, item, path):
     """Write the clip.  Returns what can only be measured before it is encoded (see LoopMeter; the mask is where the
     flow is not 0).
     """
+    from text2cinemagraph.data.datasets import match_flow, picture_of
+    from text2cinemagraph.data.flow import clamp_flow
+    from text2cinemagraph.data.media import VideoWriter, read_image, to_uint8
+    from text2cinemagraph.evaluate.loop_error import LoopMeter
+    from text2cinemagraph.models.video import composite
+
     image = sized(read_image(picture_of(options.dataroot, item)), options.fineSize)
     flow = match_flow(flow_of(options, item), image)
     flow = clamp_flow(flow, options.clamp, limit=min(image.shape[1:]) / 512) * options.speed
@@ -65,6 +71,8 @@ def make_clip(options, model, item, path):
 
 def sized(image, side):
     """The picture with its short side `side` px long; 0 = as it is."""
+    import torch.nn.functional as F
+
     if not side or min(image.shape[1:]) == side:
         return image
     height, width = (round(length * side / min(image.shape[1:])) for length in image.shape[1:])
@@ -75,14 +83,18 @@ def sized(image, side):
 
 def flow_path(options, item):
     """Where an item's flow is: ours, the authors' file, or the true one if no folder is given."""
+    from text2cinemagraph.data.datasets import motion_of
+
     if not options.motion_basepath:
-        return Path(options.dataroot) / f"{item}_motion.pth"
+        return motion_of(options.dataroot, item)
     ours = Path(options.motion_basepath) / f"{item}_flow.npz"
     return ours if ours.is_file() else ours.with_name(f"{item}_Motion.pt")
 
 
 def flow_of(options, item):
     """That flow in px/frame at its own size."""
+    from text2cinemagraph.data.flow import read_flow, read_motion
+
     path = flow_path(options, item)
     if not options.motion_basepath:
         return read_motion(path)

@@ -7,26 +7,29 @@ Several GPUs: --gpu_ids 0,1,2,3, or torchrun / accelerate launch, also over seve
 curves: <checkpoints_dir>/<name>; look at web/index.html, or: tensorboard --logdir <checkpoints_dir>/<name>/logs
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import sys
 from pathlib import Path
 
-import torch
-from text2cinemagraph.data.checkpoint import read_tensors
-from text2cinemagraph.data.datasets import MotionDataset, typical_speed
-from text2cinemagraph.models.crew import own_gpu, spread
-from text2cinemagraph.models.motion import load_text_encoder
-from text2cinemagraph.models.networks import build_motion
-from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
-from text2cinemagraph.models.training import card_of, folder_of, train
 from text2cinemagraph.options.cli import read_command, run_main
-from text2cinemagraph.options.runtime import runtime_of
 from text2cinemagraph.options.train import MotionOptions, MotionTrain
 
 
 def main():
     options = read_command(MotionTrain, __doc__)
+
+    import torch
+    from text2cinemagraph.data.datasets import MotionDataset, typical_speed
+    from text2cinemagraph.models.crew import own_gpu, spread
+    from text2cinemagraph.models.motion import load_text_encoder
+    from text2cinemagraph.models.networks import build_motion
+    from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
+    from text2cinemagraph.models.training import card_of, train
+    from text2cinemagraph.options.runtime import runtime_of
+
     code = spread(options.gpu_ids, sys.argv)
     if code is not None:
         return code
@@ -112,6 +115,8 @@ def start_attention(net, options):
     """Give the attention blocks Stable Diffusion's weights and freeze those that the original freezes; a continued
     training has them.
     """
+    from text2cinemagraph.data.checkpoint import read_tensors
+
     source = attention_source(options)
     if options.continue_train and (source or options.as_published):
         for name in net.frozen_parameters():
@@ -156,6 +161,8 @@ def known_unet(path):
 
 def ship_text_encoder(options):
     """Copy tokenizer and text encoder beside the weights, unless they are there already."""
+    from text2cinemagraph.models.training import folder_of
+
     if Path(options.text_encoder_path).resolve() == folder_of(options).resolve():
         return
     for part in ("tokenizer", "text_encoder"):

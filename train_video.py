@@ -8,24 +8,27 @@ Several GPUs: --gpu_ids 0,1,2,3, or torchrun / accelerate launch, also over seve
 <checkpoints_dir>/<name>; look at web/index.html, or: tensorboard --logdir <checkpoints_dir>/<name>/logs
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from pathlib import Path
 
-import torch
-from text2cinemagraph.data.datasets import FrameDataset
-from text2cinemagraph.models.crew import own_gpu, spread
-from text2cinemagraph.models.losses import VGGLoss
-from text2cinemagraph.models.networks import build_video
-from text2cinemagraph.models.pix2pix import Pix2Pix, VideoTask, start_critic, start_weights
-from text2cinemagraph.models.training import card_of, train
 from text2cinemagraph.options.cli import read_command, run_main
-from text2cinemagraph.options.runtime import runtime_of
 from text2cinemagraph.options.train import VideoOptions, VideoTrain
 
 
 def main():
     options = read_command(VideoTrain, __doc__)
+
+    import torch
+    from text2cinemagraph.data.datasets import FrameDataset
+    from text2cinemagraph.models.crew import own_gpu, spread
+    from text2cinemagraph.models.networks import build_video
+    from text2cinemagraph.models.pix2pix import Pix2Pix, VideoTask, start_critic, start_weights
+    from text2cinemagraph.models.training import card_of, train
+    from text2cinemagraph.options.runtime import runtime_of
+
     code = spread(options.gpu_ids, sys.argv)
     if code is not None:
         return code
@@ -59,6 +62,8 @@ def main():
 
 def vgg_loss(options):
     """The perceptual loss, or None. Published trainings have it; without its weights, which are the user's to bring, ours goes without."""
+    from text2cinemagraph.models.losses import VGGLoss
+
     if options.no_vgg_loss:
         return None
     if not options.vgg_weights and not options.as_published:
@@ -73,6 +78,8 @@ def vgg_loss(options):
 
 def vgg_features(path):
     """The convolutional part of torchvision's VGG19 with the weights of a file."""
+    import torch
+
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no VGG19 weights at '{path}': set --vgg_weights to torchvision's vgg19-dcbb9e9d.pth, "

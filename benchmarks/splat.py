@@ -6,7 +6,6 @@
 What is timed is what s6 asks of it per frame: both directions, their weights, the sum and the division.
 """
 
-import argparse
 import statistics
 import time
 
@@ -15,7 +14,7 @@ from text2cinemagraph.benchmarks.published_video import splat_sum
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.benchmarks.video import clip_of
 from text2cinemagraph.models.euler import displacement_maps
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.softmax_splatting import reference, splat_blend
 from tqdm import tqdm
 
@@ -59,9 +58,7 @@ def copy_bandwidth(device):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.splat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.splat", description=__doc__)
     parser.add_argument("--size", type=int, default=512, help="px")
     parser.add_argument("--channels", type=int, default=64, help="of the features; the weight is one more")
     parser.add_argument("--moving", type=float, default=0.4, help="share of the picture that moves, a central square")

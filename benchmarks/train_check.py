@@ -7,7 +7,6 @@ compares on scenes never seen: endpoint error against the mean flow of the train
 copied. Two processes at a time, within 15 minutes on 2 cores. Exit code 1 if a comparison is lost.
 """
 
-import argparse
 import json
 import os
 import shlex
@@ -24,7 +23,7 @@ from text2cinemagraph.data.flow import motion_mask, read_flow, read_motion
 from text2cinemagraph.data.media import read_image
 from text2cinemagraph.evaluate.flow_error import endpoint_error
 from text2cinemagraph.models.video import load_video_model
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import VideoOptions
 
@@ -201,7 +200,7 @@ def frame_quality(work):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train_check", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.train_check", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--work", default="/tmp/train_check", help="folder for data and results; what is there is used again"
     )

@@ -7,14 +7,13 @@ and bf16.
 Counted is what the forward pass of network and losses keeps for the way back, each storage once; parameters are not.
 """
 
-import argparse
 import resource
 
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.models.networks import build_motion
 from text2cinemagraph.models.pix2pix import checkpoint_layers
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.train import MotionOptions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -90,7 +89,7 @@ def _peak():
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training_memory", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.training_memory", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=512, help="px")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument(

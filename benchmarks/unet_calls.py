@@ -8,7 +8,6 @@ Rows are counted, not timed: a call on a batch of three contexts counts three (S
 4 in s2).
 """
 
-import argparse
 import resource
 import tempfile
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.img2img.diffusion import Diffusion
 from text2cinemagraph.img2img.twin import artistic, twin
-from text2cinemagraph.options.cli import load_options, run_main
+from text2cinemagraph.options.cli import Parser, load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model
@@ -129,7 +128,7 @@ def _size(tensor):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.unet_calls", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.unet_calls", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/inference_mini.yaml")
     parser.add_argument("--size", type=int, default=512, help="px of the published shape's picture")
     parser.add_argument("--steps", type=int, default=2, help="steps of the published shape")

@@ -11,7 +11,6 @@ the environment says otherwise. The network is the published one with random wei
 flow stands still outside a central square.
 """
 
-import argparse
 import multiprocessing
 import resource
 import statistics
@@ -27,7 +26,7 @@ from text2cinemagraph.models.engines import ENGINES
 from text2cinemagraph.models.layers import remove_spectral
 from text2cinemagraph.models.networks import build_video
 from text2cinemagraph.models.video import VideoModel
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.train import VideoOptions
 from tqdm import tqdm
 
@@ -145,9 +144,7 @@ def peak_of_clip(weights, size, n_frames, threads, engine):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.video", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.video", description=__doc__)
     parser.add_argument("--size", type=int, default=256, help="px")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--sampled", type=int, default=5, help="frames of the published form that are really timed")

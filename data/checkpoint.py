@@ -6,16 +6,15 @@ how it was trained, and the sha256 of the weights. The authors' bare `<which>_ne
     python -m data.checkpoint convert checkpoints/motion-pretrained/latest_net_G.pth checkpoints/motion-pretrained
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
 from text2cinemagraph.data.files import atomic, sha256
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.places import located
 
 # A name only this network has, the most particular first.
@@ -51,6 +50,8 @@ def save_checkpoint(path, state_dict, card, half=False):
     card: JSON-able dict (its "options" rebuild the network); "sha256" and "parameters" are added.
     half: store floating tensors as float16 (half the size; read_checkpoint gives float32 back).
     """
+    from safetensors.torch import save_file
+
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"cannot save weights as {path}: expected a name ending in .safetensors")
@@ -82,6 +83,8 @@ def dataset_note(root):
 
 def _stored(tensor, half):
     """A contiguous CPU copy that shares no memory, as safetensors wants it."""
+    import torch
+
     dtype = torch.float16 if half and tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()
 
@@ -93,6 +96,8 @@ def read_checkpoint(source, which="latest"):
     Half precision tensors come back as float32. Raises FileNotFoundError that says what to fetch, and ValueError for a
     damaged file, a file with code in it, or weights that do not match the sha256 of their card.
     """
+    import torch
+
     path = find_checkpoint(source, which)
     card = _read_card(path.with_suffix(".json"))
     if card and "sha256" in card and path.suffix == ".safetensors" and sha256(path) != card["sha256"]:
@@ -146,6 +151,8 @@ def _load_torch(path):
     """torch.load of data alone. Nothing that the file names beside tensors is imported or called: a training framework's own objects
     and NumPy's scalars become Ignored (or a plain mapping), whichever NumPy wrote or reads them; any other name is refused.
     """
+    import torch
+
     whole = zipfile.is_zipfile(path)  # else the form before torch 1.6, whose names cannot be listed beforehand
     if whole:
         with zipfile.ZipFile(path) as archive:
@@ -208,6 +215,8 @@ def convert_pickled(sources, target):
     """Write the first of the pickled `sources` that is there as `target` (.safetensors, as transformers and diffusers read it) and
     remove it; nothing where `target` is whole or there is none.  The file is opened as data; raises as read_tensors does.
     """
+    from safetensors.torch import save_file
+
     source = next((path for path in map(Path, sources) if path.is_file()), None)
     if source is None or is_whole(target):
         return
@@ -219,6 +228,9 @@ def convert_pickled(sources, target):
 
 def read_tensors(path):
     """{name: tensor} of a .safetensors or torch file; every way in which a file can be wrong becomes one line (ValueError)."""
+    import torch
+    from safetensors.torch import load_file
+
     path = Path(path)
     if is_lfs_pointer(path):
         raise ValueError(f"{path} is only a git-lfs pointer; run: git lfs pull")
@@ -341,6 +353,8 @@ def convert(source, target, netG=None, half=False):
 
 def _check_written(path, state_dict, half):
     """ValueError unless a written file reads back as what went into it."""
+    import torch
+
     back, _ = read_checkpoint(path)
     differs = [
         name
@@ -366,7 +380,7 @@ def _shape_options(netG, state_dict):
 
 def main():
     """The command line: convert."""
-    parser = argparse.ArgumentParser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("convert", help="a .pth (or .safetensors) to safetensors + card")
     command.add_argument("source", help="file, or folder holding latest_net_G.*")

@@ -51,7 +51,7 @@ class Experiment:
 
     def give(self, **artifacts):
         """Lay the user's own files in the place of a stage's. What belonged to another picture is removed with it."""
-        if "image" in artifacts and not self._holds(artifacts["image"]):
+        if "photograph" in artifacts or "image" in artifacts and not self._holds(artifacts["image"]):
             for artifact in ("noise", "attention"):
                 self.path(artifact).unlink(missing_ok=True)
         self.write(**artifacts)

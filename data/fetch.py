@@ -10,7 +10,6 @@ Files are checked by sha256 where it is known; hub repositories come at a pinned
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tarfile
@@ -22,7 +21,7 @@ from typing import Any
 
 from text2cinemagraph.data.checkpoint import convert_pickled, is_whole
 from text2cinemagraph.data.files import make_folder, sha256
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 TIMEOUT = 60  # s without a byte
@@ -343,18 +342,20 @@ def _fetch_drive(source, root):
     archive = root / source.path
     for place in (
         archive,
-        *sorted(root.glob(f"{archive.stem}*{archive.suffix}")),
-    ):  # also "checkpoints (1).tar", as browsers say
+        *sorted(root.glob(f"{archive.stem} (*{archive.suffix}")),
+    ):  # "checkpoints (1).tar", as browsers say
         if place.is_file():
-            print(f"  unpacking {place}, which lies there", flush=True)
-            return unpack(place, root)
+            if _holds(place, source.needed):
+                print(f"  unpacking {place}, which lies there", flush=True)
+                return unpack(place, root)
+            print(f"  {place} lies there, but is not whole: the file is fetched", flush=True)
     by_hand = (
         f"download it in a browser (https://drive.google.com/uc?id={source.url}), put it at {archive} and run this again: "
         "it is unpacked from there"
     )
-    gdown = _gdown()
+    gdown, arrived = _gdown(), archive.with_name(f"{archive.name}.arrived")
     try:
-        _receive(archive, id=source.url)
+        _receive(arrived, id=source.url)
     except gdown.exceptions.FileURLRetrievalError as error:
         raise OSError(
             f"Google Drive does not give the file just now ({_drive_words(error)}); try tomorrow, or {by_hand}"
@@ -363,7 +364,22 @@ def _fetch_drive(source, root):
         raise OSError(
             f"cannot fetch from Google Drive ({_words(error)}); check the connection, or {by_hand}"
         ) from error
-    unpack(archive, root)
+    unpack(arrived, root)
+    archive.unlink(missing_ok=True)
+
+
+def _holds(archive, names):
+    """Whether a tar can be read to its end and holds all of `names`."""
+    try:
+        with tarfile.open(archive) as tar:
+            return {_place(member) for member in tar.getmembers()}.issuperset(names)
+    except (tarfile.TarError, EOFError, OSError):
+        return False
+
+
+def _place(member):
+    """Where a member of the archive goes below the folder of checkpoints."""
+    return member.name.removeprefix("./").removeprefix("checkpoints/")
 
 
 def _drive_words(error):
@@ -383,7 +399,7 @@ def unpack(archive: Path, root: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
             for member in tqdm(tar.getmembers(), f"unpacking {archive.name}"):
-                member.name = member.name.removeprefix("./").removeprefix("checkpoints/")
+                member.name = _place(member)
                 if member.isfile() and member.name:
                     tar.extract(member, root, filter="data")
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -486,9 +502,7 @@ def listing(root: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m data.fetch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m data.fetch", description=__doc__)
     parser.add_argument("names", nargs="*", help=f"some of: {', '.join((*GROUPS, *SOURCES))}; none: the list")
     parser.add_argument("--to", default="checkpoints", help="folder (default: %(default)s)")
     parser.add_argument("--newest", action="store_true", help="hub repositories as they are today, not as pinned")

@@ -1,14 +1,17 @@
 """Direction hints: from words to an angle to a flow (inference), from true flow to a sparse guess of it (training)."""
 
+from __future__ import annotations
+
 import math
 import random
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from sklearn.cluster import KMeans
-from text2cinemagraph.data.flow import motion_mask
+if TYPE_CHECKING:
+    import torch
+
+from text2cinemagraph.data.wording import natural_clauses, nearest_phrase
 
 # Degrees, counter-clockwise from "to the right"; upwards is negative dy. Text2Cinemagraph's table, where the word that
 # comes first names the stronger half of the quadrant. Two ranges: the first is drawn with probability 1/3, as there.
@@ -38,7 +41,7 @@ _CLAUSE = re.compile(rf"\bin[ \t]+({_WORDS})[ \t]+direction\b", re.IGNORECASE)
 
 def find_direction(prompt):
     """Find the first clause "in <phrase> direction" of a prompt, <phrase> being one of DIRECTIONS (case does not
-    matter).
+    matter); where there is none, the first natural wording of a direction (data.wording).
 
     Returns (phrase as in DIRECTIONS, prompt without that clause), or (None, prompt) when there is no such clause.
     """
@@ -56,11 +59,14 @@ class Direction:
 
 
 def find_directions(prompt: str) -> list[Direction]:
-    """All clauses "in <phrase> direction" of a prompt, in order."""
-    return [
+    """All clauses "in <phrase> direction" of a prompt, in order; where there is none, the natural wordings of
+    directions (data.wording).
+    """
+    published = [
         Direction(re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*,[ \t]*", ", ", match.group(1).lower())), *match.span())
         for match in _CLAUSE.finditer(prompt)
     ]
+    return published or [Direction(*clause) for clause in natural_clauses(prompt)]
 
 
 def without_directions(prompt: str) -> str:
@@ -93,6 +99,8 @@ def direction_hint(mask, angle, speed=1.0):
 
     mask: bool [1,H,W].  angle: degrees.  speed: px/frame.  Returns [2,H,W] px/frame; zeros if fewer than 5 mask pixels.
     """
+    import torch
+
     velocity = torch.tensor([math.cos(math.radians(angle)), -math.sin(math.radians(angle))], device=mask.device) * speed
     mask = mask.bool()
     if int(mask.sum()) < MIN_PIXELS:
@@ -107,7 +115,9 @@ def prompt_hint(prompt: str, mask: torch.Tensor, speed: float, seed: int) -> tor
     """
     phrase, _ = find_direction(prompt)
     if phrase is None:
-        raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
+        raise ValueError(
+            f'no direction in the prompt is understood; write e.g. "in {nearest_phrase(prompt)} direction"'
+        )
     return direction_hint(mask, sample_angle(phrase, seed), speed)
 
 
@@ -118,6 +128,9 @@ def blended_hint(flow, n_clusters, seed=5):
     flow: [2,H,W] px/frame.  Returns [2,H,W] float32 px/frame. Fewer moving pixels than clusters: one cluster per pixel;
     none: zeros.  seed 5 is the original's. Source: SLR-SFS (Fan et al. 2023) after Mahapatra & Kulkarni, CVPR 2022.
     """
+    import torch
+    from text2cinemagraph.data.flow import motion_mask
+
     mask = motion_mask(flow)
     centers = cluster_centers(mask, n_clusters, seed)
     return blend_hint(flow, centers, mask) if len(centers) else torch.zeros_like(flow)
@@ -125,10 +138,14 @@ def blended_hint(flow, n_clusters, seed=5):
 
 def cluster_centers(mask, n_clusters, seed=5):
     """KMeans centres of a mask's pixels: int64 numpy [k,2] (y, x), truncated to pixels; k = min(n_clusters, pixels)."""
+    import numpy as np
+
     y, x = np.nonzero(mask[0].cpu().numpy())
     if len(x) <= n_clusters:
         return np.stack([y, x], axis=1)
     # n_init 10: the default of the scikit-learn the original was written with (1.1.1); newer ones take 1.
+    from sklearn.cluster import KMeans
+
     labels = KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(np.stack([x, y], axis=1))
     # The mean of the pixels, not KMeans' own centre: that may lie at 43.9999 where the mean is 44.
     return np.array([[y[labels == i].mean(), x[labels == i].mean()] for i in range(n_clusters)]).astype(np.int64)
@@ -140,6 +157,8 @@ def blend_hint(flow, centers, mask):
 
     flow: [2,H,W] px/frame.  mask: bool [1,H,W].  Returns [2,H,W] float32 px/frame, zero outside the mask.
     """
+    import torch
+
     height, width = flow.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     sigma = height / len(centers)

@@ -13,7 +13,6 @@
 Clips that are finished are kept, so an interrupted run goes on, and videos can be added later; nobody changes sides then.
 """
 
-import argparse
 import html
 import json
 import multiprocessing
@@ -36,7 +35,7 @@ from text2cinemagraph.data.media import VideoWriter
 from text2cinemagraph.dataset.camera import camera_motion, camera_verdict
 from text2cinemagraph.dataset.motion import METHODS, load_raft, mean_flow, raft_file
 from text2cinemagraph.dataset.videos import find_videos, read_clips
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 SIDES = ("train", "validation")
@@ -348,9 +347,7 @@ def _write_text(path, text):
 # ---------------------------------------------------------------- the command line
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="dataset/build_from_videos.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="dataset/build_from_videos.py", description=__doc__)
     parser.add_argument("--videos", required=True, help="folder of video files; subfolders count")
     parser.add_argument(
         "--output", required=True, help="folder for train/, validation/ and report.html; made if missing"

@@ -6,7 +6,6 @@
 Files: torch float64 (2,H,W), px/frame, as the original's. Hints that exist are kept, so an interrupted run goes on.
 """
 
-import argparse
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -17,7 +16,7 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import read_motion
 from text2cinemagraph.data.hint import blended_hint
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -64,9 +63,7 @@ def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="dataset/generate_flow_hint.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="dataset/generate_flow_hint.py", description=__doc__)
     parser.add_argument("--dataroot", required=True, help="folder with <id>_motion.pth")
     parser.add_argument("--save_path", required=True, help="folder for <id>/<k>_blend.pth; made if missing")
     parser.add_argument("--n_clusters", type=int, default=5, help="hints with 1..n points (default: %(default)s)")

@@ -7,24 +7,18 @@ Masks that exist already are kept, so an interrupted run goes on where it stoppe
 in which nothing was found, get no mask and are named.
 """
 
-import argparse
+from __future__ import annotations
+
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from text2cinemagraph.data.files import remove_leftovers
-from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
-from text2cinemagraph.evaluate.finished import Share, run_on_all, share_of
-from text2cinemagraph.img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.inference import Odise
-from text2cinemagraph.options.runtime import runtime_of
 from tqdm import tqdm
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
-EVERYTHING = Share(0, 1, "-1")
-TINT = torch.tensor([0.1, 0.5, 1.0])[:, None, None]  # the overlay's blue
+TINT = [0.1, 0.5, 1.0]  # the overlay's blue
 
 
 def pictures(folder):
@@ -49,7 +43,9 @@ def pictures(folder):
 
 def overlay(image, mask):
     """Tint the masked part of an image [3,H,W] in [0,1] blue, for looking at."""
-    return torch.where(mask, 0.5 * image + 0.5 * TINT, image)
+    import torch
+
+    return torch.where(mask, 0.5 * image + 0.5 * torch.tensor(TINT)[:, None, None], image)
 
 
 @dataclass
@@ -62,11 +58,17 @@ class Outcome:
     empty: list = field(default_factory=list)
 
 
-def gen_mask(source, target, find_mask, with_overlay=False, share=EVERYTHING):
+def gen_mask(source, target, find_mask, with_overlay=False, share=None):
     """Write `<id>_mask.png` into `target` for every picture of `source`, by find_mask(image [3,H,W]) -> mask bool [1,H,W].
 
-    A picture in which nothing is found (EmptyMask) gets no file.   share: which of the pictures are this process's.
+    A picture in which nothing is found (EmptyMask) gets no file.   share: which of the pictures are this process's (evaluate.finished.Share); None = all.
     """
+    from text2cinemagraph.data.files import remove_leftovers
+    from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
+    from text2cinemagraph.evaluate.finished import Share
+    from text2cinemagraph.img2img.segment import EmptyMask
+
+    share = share or Share(0, 1, "-1")
     target, outcome = Path(target), Outcome()
     remove_leftovers(target)
     for name, path in tqdm(share.of(list(pictures(source).items())), desc=share.title("masks"), unit="picture"):
@@ -111,9 +113,9 @@ def report(outcome, target, vocabulary):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="demo/gen_mask.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    from text2cinemagraph.img2img.segment import BACKENDS
+
+    parser = Parser(prog="demo/gen_mask.py", description=__doc__)
     parser.add_argument("--input", required=True, help="folder of pictures")
     parser.add_argument("--output", required=True, help="folder for <id>_mask.png; made if missing")
     parser.add_argument(
@@ -142,6 +144,11 @@ def main():
         help="GPUs, one process each, such as 0,1; -1: the CPU (default: %(default)s; without a GPU the CPU)",
     )
     arguments = parser.parse_args()
+
+    from text2cinemagraph.evaluate.finished import run_on_all, share_of
+    from text2cinemagraph.img2img.segment import segment
+    from text2cinemagraph.options.runtime import runtime_of
+
     code = run_on_all(arguments.gpu_ids, sys.argv)
     if code is not None:
         return code
@@ -160,6 +167,8 @@ def main():
 
 def segmenter(backend, checkpoint):
     """(backend, checkpoint) as asked, or what is here: s3's places first, then the only segmenter one folder deeper."""
+    from text2cinemagraph.img2img.segment import choose_backend
+
     try:
         return choose_backend(backend, checkpoint)
     except FileNotFoundError:

@@ -6,6 +6,8 @@ Writes docs/assets/ (under 3 MB in all), docs/results/readme_times.json, and the
 README.md.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -14,17 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import Image
-from sklearn.datasets import load_sample_image
-from text2cinemagraph.data.animation import write_animation
-from text2cinemagraph.data.experiment import SUMMARY
-from text2cinemagraph.data.files import atomic
-from text2cinemagraph.data.pictures import open_picture
-from text2cinemagraph.data.videos import read_video
-from text2cinemagraph.inference_t2c import FILES
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS, RUNS, TIMES = (
@@ -75,12 +67,18 @@ def run(name, *words):
 
 def frames_of(name, side):
     """Every second frame of a run, uint8 [side,W,3]."""
+    import cv2
+    from text2cinemagraph.data.videos import read_video
+    from text2cinemagraph.inference_t2c import FILES
+
     for frame in read_video(RUNS / name / FILES["video"], step=EVERY):
         yield cv2.resize(frame, (round(frame.shape[1] * side / frame.shape[0]), side), interpolation=cv2.INTER_AREA)
 
 
 def side_by_side(clips, gap=6):
     """Clips of one height -> one clip."""
+    import numpy as np
+
     for frames in zip(*clips):
         white = np.full((frames[0].shape[0], gap, 3), 255, np.uint8)
         yield np.concatenate([part for frame in frames for part in (frame, white)][:-1], 1)
@@ -88,6 +86,9 @@ def side_by_side(clips, gap=6):
 
 def with_arrow(frames, angle):
     """An arrow in the corner; angle in degrees, 0 = to the right."""
+    import cv2
+    import numpy as np
+
     for frame in frames:
         marked, center = frame.copy(), np.array([30, 30])
         reach = np.array([np.cos(np.radians(angle)), -np.sin(np.radians(angle))]) * 18
@@ -106,6 +107,11 @@ def with_arrow(frames, angle):
 
 def loops():
     """The clips at the top of the README, and the strip of stages of the first one.  Returns its times."""
+    from text2cinemagraph.data.animation import write_animation
+    from text2cinemagraph.data.experiment import SUMMARY
+    from text2cinemagraph.data.files import atomic
+    from text2cinemagraph.data.pictures import open_picture
+
     seconds = [
         run(f"loop{i}", "--config", CONFIG, "--prompt", prompt, f"twin_extraction.seed={seed}")
         for i, (prompt, seed) in enumerate(LOOPS)
@@ -123,6 +129,12 @@ def loops():
 
 def photograph():
     """A picture that ships with scikit-learn, a mask by hand, a direction in words."""
+    import cv2
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_image
+    from text2cinemagraph.data.animation import write_animation
+
     picture, mask = load_sample_image("china.jpg"), np.zeros((427, 640), np.uint8)
     cv2.fillPoly(mask, [np.array(LAKE)], 255)
     RUNS.mkdir(parents=True, exist_ok=True)
@@ -145,6 +157,8 @@ def photograph():
 
 def directions():
     """One prompt, two directions."""
+    from text2cinemagraph.data.animation import write_animation
+
     for i, (phrase, seed) in enumerate(DIRECTIONS):
         run(
             f"direction{i}",
@@ -161,6 +175,12 @@ def directions():
 
 def gallery():
     """All prompts of dataset/prompts.txt by demo.gallery, their summaries on one sheet."""
+    import numpy as np
+    from PIL import Image
+    from text2cinemagraph.data.experiment import SUMMARY
+    from text2cinemagraph.data.files import atomic
+    from text2cinemagraph.data.pictures import open_picture
+
     done = subprocess.run([sys.executable, "-m", "demo.gallery", "--output", str(RUNS / "gallery")], cwd=ROOT)
     if done.returncode:
         raise ValueError(f"the gallery is not whole; see {RUNS / 'gallery' / 'index.html'}")
@@ -185,6 +205,8 @@ def gallery():
 
 def write_times(seconds, peak):
     """The record, and the README's table of it."""
+    from text2cinemagraph.data.files import atomic
+
     record = {
         "command": f"python inference_t2c.py --config {CONFIG}",
         "seconds": seconds,
@@ -215,6 +237,7 @@ def write_times(seconds, peak):
 
 def main():
     """The command line: no options."""
+    Parser(prog="python -m demo.readme_assets", description=__doc__).parse_args()
     ASSETS.mkdir(parents=True, exist_ok=True)
     seconds = loops()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6  # of the largest run so far; KB on Linux

@@ -7,7 +7,6 @@ Clips are read one after the other; features are kept in --cache by what is in t
 it stopped and a second one takes seconds. The result is printed as JSON and written to --output.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -18,7 +17,7 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.evaluate.backbones import load_backbone
 from text2cinemagraph.evaluate.clips import DECODERS, FRAMES, MODES, RESIZES, digest_of, pair, read_clip
 from text2cinemagraph.evaluate.fvd import Moments, bootstrap_interval, frechet_distance, split_half_floor
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
 
@@ -164,9 +163,7 @@ def _some(names):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="evaluate/compute_fvd.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="evaluate/compute_fvd.py", description=__doc__)
     parser.add_argument("--pred_path", required=True, help="folder of <id>_video.mp4 (or <id>_input_video.mp4)")
     parser.add_argument("--gt_path", required=True, help="folder of <id>_gt.mp4, or of folders <id>_gt with N.png")
     parser.add_argument(

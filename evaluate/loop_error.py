@@ -3,14 +3,13 @@
 python -m evaluate.loop_error outputs/river/video.mp4 --mask outputs/river/mask_self_attn_erosion.png
 """
 
-import argparse
 import json
 
 import numpy as np
 from text2cinemagraph.data.media import read_mask
 from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.optical_flow import FlowEstimator, motion_error
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 
 
 class LoopMeter:
@@ -148,7 +147,7 @@ def _ratio(seam, usual):
 
 def main():
     """The command line: one video, one JSON object on the standard output."""
-    parser = argparse.ArgumentParser(prog="python -m evaluate.loop_error", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m evaluate.loop_error", description=__doc__.splitlines()[0])
     parser.add_argument("video", help="the clip, one full loop")
     parser.add_argument("--mask", help="picture, bright where the clip may move")
     arguments = parser.parse_args()

@@ -8,7 +8,6 @@ The folder holds <id>_video.mp4 (of test_video.py), <id>_flow.npz or <id>_Motion
 folder are shown, too.  Writes report.json and report.html, which needs no other file.
 """
 
-import argparse
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -17,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from text2cinemagraph.data.files import atomic, make_folder
+from text2cinemagraph.data.files import atomic, in_any_case, make_folder
 from text2cinemagraph.evaluate.clips import predicted_clips, true_clips
 from text2cinemagraph.evaluate.measures import MEASURES, Item, measure
 from text2cinemagraph.evaluate.page import write_page
 from text2cinemagraph.evaluate.video_quality import lpips_missing
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 
@@ -49,8 +48,8 @@ def items_of(folder, gt_path, mask_path="", motion_norm=64.0):
             _path(clips.get(name)),
             _path(flows.get(name)),
             _path(truth.get(name)),
-            _existing(gt_path / f"{name}_motion.pth"),
-            _existing(Path(mask_path) / f"{name}_mask.png") if mask_path else "",
+            _existing(in_any_case(gt_path / f"{name}_motion.pth")),
+            _existing(in_any_case(Path(mask_path) / f"{name}_mask.png")) if mask_path else "",
             motion_norm,
         )
         for name in names
@@ -166,9 +165,7 @@ def _path(path):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluate.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m evaluate.report", description=__doc__)
     parser.add_argument("folder", metavar="RESULTS_FOLDER", help="results/<name>/<phase>_<epoch>, or images/ in it")
     parser.add_argument("--gt_path", required=True, help="folder of the true clips and flows")
     parser.add_argument("--mask_path", default="", help="folder of <id>_mask.png (default: where the true flow moves)")

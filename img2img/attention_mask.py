@@ -3,14 +3,13 @@
 Average the self-attention maps, cluster the image's cells by them, keep the clusters that lie inside the s3 mask, erode.
 """
 
+from __future__ import annotations
+
 import colorsys
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from skimage.measure import label
-from sklearn.cluster import KMeans, SpectralClustering
 from text2cinemagraph.data.clauses import share_out
 
 
@@ -70,6 +69,8 @@ def cluster(maps, grid, n_clusters=5, kind="spectral", seed=0):
         raise ValueError(
             f"attn_mask.n_clusters={n_clusters}: there are only {len(maps)} cells; expected fewer clusters"
         )
+    from sklearn.cluster import KMeans, SpectralClustering
+
     if kind == "kmeans":
         labels = KMeans(n_clusters, n_init=5, random_state=seed).fit_predict(maps.flatten(1).numpy())
     elif kind == "spectral":
@@ -88,6 +89,8 @@ def components(labels, background=None):
     background: a cluster id that stays one segment although it is in pieces. The original does that to id 0, which is an
     arbitrary cluster; we do it to none.
     """
+    from skimage.measure import label
+
     shifted = np.asarray(labels) + 1
     if background is None:
         return label(shifted, background=0) - 1
@@ -133,6 +136,8 @@ def vote_classes(segments, classes, mask):
 
 def erode(mask, ksize=5, iterations=0):
     """Retract a bool mask [1,H,W] with a square of ksize px, `iterations` times; the picture's border does not eat into it."""
+    import cv2
+
     if iterations == 0:
         return mask
     kernel = np.ones((ksize, ksize), np.uint8)

@@ -1,43 +1,56 @@
 """s3's one door: a picture and a vocabulary -> the mask of what the vocabulary names, by one of several backends."""
 
+from __future__ import annotations
+
+import importlib
 import importlib.util
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING
 
-import torch
 from text2cinemagraph.data.checkpoint import weights_of
-from text2cinemagraph.img2img.odise import lacking_parts, odise
-from text2cinemagraph.img2img.odise_package import odise_package
-from text2cinemagraph.img2img.segmenters import clipseg, kind_of, sam3, transformers_labels
 from text2cinemagraph.options.places import located
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
 class Backend:
-    """run: see img2img/segmenters.py.   checkpoint: where its weights are looked for.   licence: of the weights, told
-    when it is taken.
+    """function: "module:name" in this room, imported when it is used: each brings libraries that others do not need.
 
+    checkpoint: where its weights are looked for.   licence: of the weights, told when it is taken.
     words: "any" that one can write, or those of its "labels".
     """
 
-    run: Callable
+    function: str
     checkpoint: str
     licence: str
     words: str = "any"
 
+    def run(self, image, classes, checkpoint, runtime):
+        """Masks and scores per class, and the words without a label: see img2img/segmenters.py."""
+        module, name = self.function.split(":")
+        return getattr(importlib.import_module(f"{__package__}.{module}"), name)(image, classes, checkpoint, runtime)
+
 
 # Best first: the order in which `auto` looks for weights.
 BACKENDS = {
-    "odise": Backend(odise, "checkpoints/odise", "weights CC BY-NC-SA 4.0: non-commercial use only"),
+    "odise": Backend("odise:odise", "checkpoints/odise", "weights CC BY-NC-SA 4.0: non-commercial use only"),
     "odise-package": Backend(
-        odise_package, "", "code under the NVIDIA Source Code License, weights CC BY-NC-SA 4.0: non-commercial use only"
+        "odise_package:odise_package",
+        "",
+        "code under the NVIDIA Source Code License, weights CC BY-NC-SA 4.0: non-commercial use only",
     ),
-    "sam3": Backend(sam3, "checkpoints/sam3", "SAM License; gated: accept its terms at huggingface.co/facebook/sam3"),
-    "transformers": Backend(transformers_labels, "checkpoints/segmenter", "as the model's card says", "labels"),
-    "clipseg": Backend(clipseg, "checkpoints/clipseg", "Apache 2.0"),
+    "sam3": Backend(
+        "segmenters:sam3", "checkpoints/sam3", "SAM License; gated: accept its terms at huggingface.co/facebook/sam3"
+    ),
+    "transformers": Backend(
+        "segmenters:transformers_labels", "checkpoints/segmenter", "as the model's card says", "labels"
+    ),
+    "clipseg": Backend("segmenters:clipseg", "checkpoints/clipseg", "Apache 2.0"),
 }
 
 
@@ -110,6 +123,8 @@ def _may_be(name, folder):
 def _lacks(name, checkpoint):
     """Why a backend cannot run from a folder that is there; [] = it can."""
     if name == "odise":
+        from text2cinemagraph.img2img.odise import lacking_parts
+
         return lacking_parts(checkpoint)
     try:
         weights_of(checkpoint)
@@ -120,6 +135,8 @@ def _lacks(name, checkpoint):
 
 def _backend_of(checkpoint):
     """Which backend reads a folder (or file)."""
+    from text2cinemagraph.img2img.segmenters import kind_of
+
     path = Path(checkpoint)
     if path.is_file() or any(path.glob("odise*")):
         return "odise"
@@ -132,6 +149,8 @@ def segment(image, vocabulary, backend, checkpoint, runtime):
     image: [3,H,W] in [0,1], any size.   backend, checkpoint: see choose_backend.
     Raises EmptyMask where nothing is found, ValueError where no word is known to the model.
     """
+    import torch
+
     name, checkpoint = choose_backend(backend, checkpoint)
     class_masks, scores, unmatched = BACKENDS[name].run(image, parse_vocabulary(vocabulary), checkpoint, runtime)
     if unmatched:

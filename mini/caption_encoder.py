@@ -9,7 +9,6 @@ kind of scene. It is frozen afterwards. A minute on one CPU core:
         --output checkpoints/mini/motion
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -19,7 +18,7 @@ from statistics import fmean
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.models.motion import load_text_encoder
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from torch import nn
 
@@ -76,7 +75,7 @@ def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, 
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m mini.caption_encoder", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m mini.caption_encoder", description=__doc__.splitlines()[0])
     parser.add_argument("--source", required=True, help="folder with tokenizer/ and text_encoder/ to start from")
     parser.add_argument("--metadata", required=True, help="metadata.jsonl of mini/procedural.py")
     parser.add_argument("--output", required=True, help="folder that receives tokenizer/ and the taught text_encoder/")

@@ -15,7 +15,6 @@
 Scenes that are complete are kept, so an interrupted run goes on where it stopped.
 """
 
-import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +29,7 @@ from text2cinemagraph.data.flow import write_motion
 from text2cinemagraph.data.media import VideoWriter
 from text2cinemagraph.mini.scene import KINDS, LABELS, LIGHTS, Scene
 from text2cinemagraph.mini.styles import EDITIONS, STYLE_NAMES, STYLES, stylize
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 __all__ = ["KINDS", "LABELS", "LIGHTS", "SPLITS", "STYLES", "Scene", "caption", "render"]
@@ -193,7 +192,7 @@ class Job:
 def render(job):
     """Draw one scene and write its files (see the head of this module). Returns its line of the metadata, a dict."""
     cv2.setNumThreads(1)  # one process per core already
-    scene, files = Scene(job.scene_seed, size=job.size), job.files()
+    scene, files = Scene(job.scene_seed, size=job.size, edition=job.edition), job.files()
     _write_picture(files["image"], scene.image)
     for style in job.styles:
         _write_picture(files[style], stylize(scene, style, job.edition))
@@ -217,7 +216,9 @@ def render(job):
         "directed": scene.directed,
         "direction": scene.direction,
         "mean_flow": [round(float(v), 4) for v in scene.mean_flow],
-    } | ({} if job.edition == 1 else {"edition": job.edition})  # lists of the first edition stay as they were
+    } | (
+        {} if job.edition == 1 else {"edition": job.edition, "things": scene.things}
+    )  # lists of the first edition stay as they were
 
 
 def _write_picture(path, picture):
@@ -283,9 +284,7 @@ def _write_lists(metadata, captions, items):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="mini/procedural.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="mini/procedural.py", description=__doc__)
     parser.add_argument("--output", required=True, type=Path, help="folder for pictures and motions; made if missing")
     parser.add_argument("--count", type=int, default=100, help="scenes (default: %(default)s)")
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in px (default: %(default)s)")

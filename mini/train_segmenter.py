@@ -1,17 +1,19 @@
 """A segmenter of landscapes small enough to learn on a CPU: ConvNeXt with a UperNet head, in transformers' form."""
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.mini.album import page_of
+from text2cinemagraph.mini.photographs import as_photographs, enlarged
 from text2cinemagraph.mini.scenes import LABELS, to_tensor
-from text2cinemagraph.mini.training import Training, late_decay, write_json
+from text2cinemagraph.mini.training import Training, half_precision, late_decay, write_json
 from tqdm import tqdm
 from transformers import ConvNextConfig, DPTImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
 
 SEGMENTER = {"hidden_sizes": [32, 64, 112, 160], "depths": [2, 2, 3, 1], "head": 64}
-GENERATED_SHARE, STYLED_SHARE = 0.3, 0.4
+GENERATED_EVERY, PAINTED_SHARE, ZOOMED_SHARE = 3, 0.4, 0.3
+BATCH, RATE = 8, 1.5e-3
 
 
 def build_segmenter():
@@ -36,6 +38,17 @@ def build_segmenter():
     )
 
 
+def start_from(net, folder):
+    """Take the weights of another segmenter as far as they fit: labels that it did not know begin anew."""
+    own, theirs = net.state_dict(), UperNetForSemanticSegmentation.from_pretrained(folder).float().state_dict()
+    for name, tensor in own.items():
+        other = theirs.get(name)
+        if other is not None and other.shape[1:] == tensor.shape[1:]:
+            rows = min(len(other), len(tensor)) if tensor.ndim else ...
+            tensor[rows if rows is ... else slice(rows)] = other[rows if rows is ... else slice(rows)]
+    net.load_state_dict(own)
+
+
 def segmenter_processor():
     """Short side to 256, the size of the training pictures; both sides multiples of 32, so every size is understood."""
     return DPTImageProcessor(
@@ -48,66 +61,57 @@ def segmenter_processor():
     )
 
 
-def segmenter_batch(scenes, vae, rng, count):
-    """(pictures [N,3,H,W] in about [-1,1], labels [N,H,W] int64), augmented.
+def segmenter_batch(page, vae, count):
+    """(pictures [count,3,H,W] in about [-1,1], labels int64 [count,H,W]): natural and painted, zoomed, mirrored, and
+    then made to look like other cameras' pictures.
 
-    A share has been through the autoencoder with noise on its latents, because s3 looks at generated pictures.
+    A third has been through the autoencoder with noise on its latents, because s3 looks at generated pictures.
     """
-    pictures, labels = zip(*(_segmenter_example(scenes, rng) for _ in range(count)))
-    pictures, labels = to_tensor(pictures), torch.from_numpy(np.stack(labels).astype(np.int64))
-    generated = torch.from_numpy(rng.random(count) < GENERATED_SHARE)
-    if vae is not None and generated.any():
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    pictures, labels = page.labelled(count, PAINTED_SHARE)
+    zoomed = round(count * ZOOMED_SHARE)
+    pictures[:zoomed], labels[:zoomed] = enlarged(pictures[:zoomed], labels[:zoomed])
+    generated = slice(None, None, GENERATED_EVERY)  # always as many: a new shape costs a GPU seconds
+    if vae is not None:
+        with torch.no_grad(), half_precision(pictures.device):
             latents = vae.encode(pictures[generated]).latent_dist.mode()
-            latents = latents + float(rng.uniform(0, 0.35)) * torch.randn_like(latents)
+            latents = latents + 0.35 * torch.rand(1, device=latents.device) * torch.randn_like(latents)
             pictures[generated] = vae.decode(latents).sample.float().clamp(-1, 1)
-    gain = 1 + 0.15 * torch.randn(count, 3, 1, 1) * torch.from_numpy(rng.random(count) < 0.7).view(-1, 1, 1, 1)
-    return pictures * gain + 0.08 * torch.randn(count, 3, 1, 1), labels
+    return as_photographs(pictures), labels
 
 
-def _segmenter_example(scenes, rng):
-    """One picture and its labels: natural or painted, sometimes a window of it enlarged, mirrored, blurred or noisy."""
-    index = int(rng.integers(len(scenes)))
-    styles = scenes.scenes[index]["styles"]
-    style = styles[rng.integers(len(styles))] if styles and rng.random() < STYLED_SHARE else None
-    picture, label = scenes.picture(index, style), scenes.label(index)
-    if rng.random() < 0.3:
-        size = label.shape[0]
-        side = int(size * rng.uniform(0.6, 1))
-        y, x = rng.integers(0, size - side + 1, 2)
-        picture = cv2.resize(picture[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_LINEAR)
-        label = cv2.resize(label[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_NEAREST)
-    if rng.random() < 0.5:
-        picture, label = picture[:, ::-1], label[:, ::-1]
-    if rng.random() < 0.4:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.8)))
-    if rng.random() < 0.3:
-        noise = rng.normal(0, rng.uniform(2, 10), picture.shape)
-        picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(picture), np.ascontiguousarray(label)
-
-
-def train_segmenter(scenes, validation, work, minutes, seed, resume=False):
+def train_segmenter(scenes, validation, work, plan):
     """Learn build_segmenter() on natural, painted and autoencoded pictures; writes <work>/segmenter."""
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    vae = PatchAutoencoder.from_pretrained(work / "vae").eval() if (work / "vae").is_dir() else None
-    net = build_segmenter().train().to(memory_format=torch.channels_last)  # a third faster on a CPU
-    training = Training({"segmenter": net}, work / "segmenter.pt", 1.5e-3, (0.9, 0.99), 1e-2)
-    if resume:
+    torch.manual_seed(plan.seed)
+    page = page_of(scenes, plan.device, lambda items: tqdm(items, "reading pictures"))
+    vae = PatchAutoencoder.from_pretrained(work / "vae").eval().to(plan.device) if (work / "vae").is_dir() else None
+    net = build_segmenter().to(plan.device)
+    training = segmenter_training(net, work / "segmenter.pt", plan)
+    if plan.resume:
         training.resume()
-
-    def loss_of_batch(count):
-        pictures, labels = segmenter_batch(scenes, vae, rng, count)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = net(pixel_values=pictures).logits
-        return F.cross_entropy(logits.float(), labels)
-
-    training.run(loss_of_batch, 8, minutes, late_decay, 50)
+    learn_segmenter(training, lambda count: segmenter_batch(page, vae, count), plan)
     net.eval().save_pretrained(work / "segmenter")
     segmenter_processor().save_pretrained(work / "segmenter")
     scores = segmenter_scores(net, validation) if validation else {}
-    write_json(work / "segmenter.json", training.notes(batch=8, scores=scores))
+    write_json(work / "segmenter.json", training.notes(batch=plan.batch or BATCH, scores=scores))
+
+
+def segmenter_training(net, path, plan):
+    """The Training of a segmenter that is on its device already."""
+    net.train().to(memory_format=torch.channels_last)  # a third faster on a CPU
+    return Training({"segmenter": net}, path, plan.rate or RATE, (0.9, 0.99), 1e-2, plan.average)
+
+
+def learn_segmenter(training, draw, plan, save=None):
+    """Cross entropy of the labels.  draw(count): (pictures, labels) as of segmenter_batch."""
+    net = training.modules["segmenter"]
+
+    def loss_of_batch(count):
+        pictures, labels = draw(count)
+        with half_precision(pictures.device):
+            logits = net(pixel_values=pictures).logits
+        return F.cross_entropy(logits.float(), labels)
+
+    training.run(loss_of_batch, plan.batch or BATCH, plan.minutes, late_decay, 50, samples=plan.samples, save=save)
 
 
 @torch.no_grad()
@@ -117,13 +121,14 @@ def segmenter_scores(net, scenes):
 
     What counts is what s3 asks for: all water together, and the sky where clouds move.
     """
+    device = next(net.parameters()).device if isinstance(net, torch.nn.Module) else "cpu"
     sky, water = LABELS.index("sky"), [LABELS.index(name) for name in ("river", "waterfall", "lake", "sea")]
     found = {"natural": {}, "painted": {}}
     right = {"natural": [], "painted": []}
     for index, style in tqdm(scenes.variants(), "scoring"):
         look, kind = "painted" if style else "natural", scenes.scenes[index]["kind"]
         label = torch.from_numpy(scenes.label(index))
-        made = net(pixel_values=to_tensor([scenes.picture(index, style)])).logits[0].argmax(0)
+        made = net(pixel_values=to_tensor([scenes.picture(index, style)]).to(device)).logits[0].argmax(0).cpu()
         wanted = torch.tensor([sky] if kind == "clouds" else water)
         a, b = torch.isin(made, wanted), torch.isin(label.long(), wanted)
         iou = ((a & b).sum() / (a | b).sum().clamp(min=1)).item()

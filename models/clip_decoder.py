@@ -272,14 +272,14 @@ class Masks:
 class ClipDecoder:
     """Decodes the frames of one clip."""
 
-    def __init__(self, projector, features, flow=None):
+    def __init__(self, projector, features, flow=None, scratch=None):
         """projector: of a folded network, float32 on the CPU.   features: [C,H,W] of the picture at rest, sides as the
         network needs them.
 
         flow: [2,H,W] in px/frame at that size, so that what it cannot change is decoded once; None = every frame is
-        decoded whole.
+        decoded whole.   scratch: winograd.Scratch to share with decoders that take turns; None = one of its own.
         """
-        self.projector, self.size, self.scratch = projector, tuple(features.shape[1:]), winograd.Scratch()
+        self.projector, self.size, self.scratch = projector, tuple(features.shape[1:]), scratch or winograd.Scratch()
         whole = Rect(0, self.size[0], 0, self.size[1])
         self.whole_masks = self._masks(torch.ones(1, 1, *self.size))
         blocks, self.blocks = list(self._blocks(whole)), None

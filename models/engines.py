@@ -11,13 +11,13 @@ from text2cinemagraph.models.clip_decoder import ClipDecoder
 ENGINES = ("torch", "compile", "openvino")
 
 
-def make_decoder(projector, features, flow=None, engine="torch"):
+def make_decoder(projector, features, flow=None, engine="torch", scratch=None):
     """The decoder of one clip.
 
     projector: of a folded SymmetricSplattingNet, on its device and in its dtype.   features: [C,H,W] of the picture at
     rest.
     flow: [2,H,W] in px/frame: what it cannot change is decoded once (engine torch on a CPU in float32 alone); None =
-    all, every frame.
+    all, every frame.   scratch: winograd.Scratch that several decoders share on a CPU; None = one of its own.
     """
     if engine not in ENGINES:
         raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
@@ -30,7 +30,7 @@ def make_decoder(projector, features, flow=None, engine="torch"):
         and weight.dtype == torch.float32
         and projector.eblocks[0].folded
     ):
-        return ClipDecoder(projector, features, flow)
+        return ClipDecoder(projector, features, flow, scratch)
     if engine == "torch" and weight.is_cuda:
         return _graphed(projector, features, weight.dtype)
     return _module(_compiled(projector) if engine == "compile" else projector, weight.dtype)

@@ -19,11 +19,10 @@ from text2cinemagraph.models.board import Board, Silence
 from text2cinemagraph.models.crew import Crew
 from text2cinemagraph.models.pix2pix import checkpoint_layers, widen_norms
 from text2cinemagraph.models.store import Progress, Store, load_networks
-from text2cinemagraph.options.runtime import hardware
+from text2cinemagraph.options.runtime import dtype_of, hardware
 from torch.utils.data import DataLoader
 
 BROKEN = "broken_items.txt"  # items that could not be read, and why
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Plan:
@@ -218,7 +217,7 @@ class Engine:
     """Steps of both networks: in half precision if asked, piece by piece, together with the other processes."""
 
     def __init__(self, crew=None, dtype="fp32"):
-        self.crew, self.dtype, self.made = crew or Crew(), DTYPES[dtype], None
+        self.crew, self.dtype, self.made = crew or Crew(), dtype_of(dtype), None
         self.scaler = torch.amp.GradScaler(self.crew.device.type, enabled=dtype == "fp16")
 
     def step(self, model, optimizers, pieces, seconds=0.0):

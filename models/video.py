@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
+from text2cinemagraph.models.blend import BLENDS, blend_filled
 from text2cinemagraph.models.engines import ENGINES, make_decoder
 from text2cinemagraph.models.euler import displacements, displacements_reversed
 from text2cinemagraph.models.motion import options_of, plain
@@ -10,15 +11,7 @@ from text2cinemagraph.models.networks import build_video
 from text2cinemagraph.options.train import VideoOptions
 from text2cinemagraph.softmax_splatting import splat_blend
 
-# The backward picture's share at time u in [0,1) of the loop. "smooth" is the 5th-order smoothstep: flat at both ends.
-BLENDS = {"linear": lambda u: u, "smooth": lambda u: u**3 * (10 + u * (6 * u - 15))}
 HOLES = ("network", "still")
-THIN = 0.15  # of a pixel's own weight: where less landed it is partly a hole; a straggler alone would make a speck
-BELL, REACH = (
-    (1.0, 3.0, 4.0, 3.0, 1.0),
-    2,
-)  # two pixels and three, convolved: even over rows that lie two or three apart
-GAP = 0.5  # of a pixel's own weight: where less landed, its neighbours have a say
 
 
 class VideoModel:
@@ -66,8 +59,8 @@ class VideoModel:
             )
         if n_frames < 1:
             raise ValueError(f"n_frames={n_frames}; expected 1 or more")
-        if blend not in BLENDS:
-            raise ValueError(f"blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
+        if blend not in ("linear", "smooth"):
+            raise ValueError(f"blend={blend!r} is unknown; choose linear or smooth")
         if engine not in ENGINES:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
         if holes not in HOLES:
@@ -75,6 +68,15 @@ class VideoModel:
         return self._frames(
             image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, holes == "still" or keep_detail
         )
+
+    def reading(self, keep_detail, engine="torch"):
+        """What traced_frames has to know to move this network's features in place of the picture's colours."""
+        return {
+            "network": self.net,
+            "multiple": self.options.multiple,
+            "keep_detail": keep_detail,
+            "engine": engine,
+        }
 
     @torch.inference_mode()
     def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse, fill):
@@ -110,55 +112,19 @@ class VideoModel:
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
 
 
-def blend_filled(rest, moves, importance):
-    """The features moved both ways, [C,H,W], without gaps or holes; where nothing lands, the picture at rest.
-
-    Each way is splatted and closed on its own: the rows that one way leaves thin would otherwise be the other way's, a
-    comb of both.
-    rest: [C,H,W], the features before they move.   moves: list of (displacement [2,H,W] in px, share).   importance:
-    [H,W].
-    """
-    blended, cover = 0, torch.zeros_like(importance)
-    for displacement, share in moves:
-        moved, total = splat_blend(rest, [displacement], [importance])
-        moved, covered = close_gaps(moved, total[0] / importance)
-        cover += share * covered
-        blended = (
-            torch.addcmul(blended, moved, share * covered) if torch.is_tensor(blended) else moved * (share * covered)
-        )
-    part = (cover / THIN).clamp(max=1)  # the rest of it is the picture at rest
-    return (blended * (part / cover.clamp(min=1e-8))).addcmul_(rest, 1 - part)
-
-
-def close_gaps(moved, landed):
-    """What landed, [C,H,W], and where little did the mean of the 5x5 around it: a flow that pulls pixels apart leaves
-    rows between them.
-
-    landed: [H,W], the weight that landed, 1 = as much as the pixel had itself.
-    Returns it and how well the place is covered, [H,W] in [0,1].
-    """
-    bell = torch.tensor(BELL, device=landed.device) / sum(BELL)
-    bell = torch.outer(bell, bell)
-    around = F.conv2d(landed[None, None], bell[None, None], padding=REACH)[0, 0]
-    thin = ((landed < GAP) & (around > 0)).nonzero(as_tuple=True)
-    if len(thin[0]):
-        shifts = torch.cartesian_prod(*(torch.arange(-REACH, REACH + 1, device=landed.device),) * 2)
-        y, x = (
-            (index[:, None] + shifts[:, i]).clamp(0, size - 1)
-            for i, (index, size) in enumerate(zip(thin, landed.shape))
-        )
-        weights = landed[y, x] * bell.flatten()  # [n,25]
-        pixels = moved.permute(1, 2, 0)
-        mean = torch.einsum("nkc,nk->nc", pixels[y, x], weights / weights.sum(1, keepdim=True).clamp(min=1e-8))
-        pixels[thin] = torch.lerp(mean, pixels[thin], (landed[thin] / GAP)[:, None])
-    return moved, around.clamp(max=1)
-
-
 def composite(frame, image, mask, feather=2):
     """The frame where something may move, the picture itself, exactly, everywhere else.
 
-    frame, image: [3,H,W] in [0,1].   mask: [1,H,W] bool.
-    feather: px inside the mask over which the picture fades into the frame, so that no seam shows; 0 = a hard edge.
+    frame, image: [3,H,W] in [0,1].   mask: [1,H,W] bool.   feather: see fade_in.
+    """
+    return lay_over(frame, image, fade_in(mask, feather))
+
+
+def fade_in(mask: torch.Tensor, feather: int = 2) -> torch.Tensor:
+    """The share of the frame in the composite, [1,H,W] in [0,1], 0 outside the mask; the same for a whole clip.
+
+    mask: [1,H,W] bool.   feather: px inside the mask over which the picture fades into the frame, so that no seam
+    shows; 0 = a hard edge.
     """
     share = mask.float()
     if feather:  # of a window centred on a straight edge, half is mask: 0.5..1 becomes 0..1
@@ -166,6 +132,11 @@ def composite(frame, image, mask, feather=2):
         share = share * (2 * F.avg_pool2d(border, 2 * feather + 1, 1)[0] - 1).clamp(0, 1)
         near = F.max_pool2d((share >= 1).float(), 2 * feather + 3, 1, feather + 1) > 0
         share = torch.where(near, share, mask.float())  # what is too thin for a fade moves with a hard edge
+    return share
+
+
+def lay_over(frame: torch.Tensor, image: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """The frame over the picture, each with its share; the picture itself, exactly, where the frame has none."""
     return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 

@@ -99,6 +99,7 @@ class Odise(Options):
     checkpoint: str = option(
         "", "folder, or hub id in the local cache; empty: the backend's own place under checkpoints/"
     )
+    to_edges: bool = option(False, "move the mask of your own picture to the picture's edges (GrabCut)")
 
 
 @dataclass
@@ -207,10 +208,25 @@ class Video(Options):
         "component: each of dx, dy to +-1 px/frame before speed, as published; magnitude: the length",
         choices=("component", "magnitude", "none"),
     )
+    motion: str = option(
+        "auto",
+        "splat: features thrown forward, as published; features, pixels: each pixel read where it comes from, with "
+        "and without the network; auto: splat for a drawn picture, pixels for your own",
+        choices=("auto", "splat", "features", "pixels"),
+    )
     blend: str = option(
-        "linear",
-        "how forward and backward motion cross-fade: linear, as published; smooth: no kink at the seam",
-        choices=("linear", "smooth"),
+        "auto",
+        "how forward and backward motion cross-fade: linear, as published; smooth: no kink at the seam; variance: "
+        "and no blur in the middle (not for splat); auto: linear for splat, else variance",
+        choices=("auto", "linear", "smooth", "variance"),
+    )
+    light: str = option(
+        "travels",
+        "rests: shadows and reflections stay while ripples move (lakes, pools; not clouds; not for splat)",
+        choices=("travels", "rests"),
+    )
+    feather: float = option(
+        0.0, "fade at the mask's edge, as a share of the short side; at least 2 px", least=0, most=0.1
     )
     keep_detail: bool = option(
         False,
@@ -238,6 +254,18 @@ class Video(Options):
     def __post_init__(self):
         super().__post_init__()
         check_speed("video.speed", self.speed)
+        if self.motion == "splat" and (self.blend == "variance" or self.light == "rests"):
+            found = "blend=variance" if self.blend == "variance" else "light=rests"
+            raise ValueError(f"video.{found} needs video.motion=pixels or features; found motion=splat")
+
+    def motion_of(self, own_picture: bool) -> str:
+        """splat, features or pixels, for a picture of the user's own or one that s1 drew."""
+        asked = "pixels" if self.blend == "variance" or self.light == "rests" or own_picture else "splat"
+        return asked if self.motion == "auto" else self.motion
+
+    def blend_of(self, motion: str) -> str:
+        """linear, smooth or variance, for that motion."""
+        return ("linear" if motion == "splat" else "variance") if self.blend == "auto" else self.blend
 
     @property
     def folder(self) -> str:
@@ -251,6 +279,20 @@ class Video(Options):
 
 
 @dataclass
+class Painting(Options):
+    """s1 for a photograph of your own: painted by rule (--style), without a network; see docs/painting.md."""
+
+    SECTION = "painting"
+
+    style: str = option(
+        "", "oil, starry, watercolor, ukiyo, lowpoly, pastel, ink, pointillism or pencil; empty: no paint"
+    )
+    strength: float = option(
+        1.0, "0 is the photograph; from 0.5 on all of it is paint, and the brushes grow", least=0, most=1
+    )
+
+
+@dataclass
 class Inputs(Options):
     """Your own files in the place of what a stage would make (--image, --twin, --mask, --flow)."""
 
@@ -260,6 +302,7 @@ class Inputs(Options):
     twin: str = option("", "your twin, in place of s2's")
     mask: str = option("", "white may move; any mode, also of another size if the shape is the picture's")
     invert_mask: bool = option(False, "black may move")
+    mask_strokes: str = option("", "strokes over the picture: green or blue on what may move, red on what must not")
     mask_labels: str = option("", 'numbers or names of the labels that may move, "1, 15"; empty: all but 0')
     max_megapixels: float = option(
         64.0, "larger pictures, masks and flows are refused before they are unpacked", least=0.01, most=10_000
@@ -290,5 +333,6 @@ class InferenceOptions(Options):
     attn_mask: AttnMask = section(AttnMask)
     optical_flow: OpticalFlow = section(OpticalFlow)
     video: Video = section(Video)
+    painting: Painting = section(Painting)
     inputs: Inputs = section(Inputs)
     runtime: RuntimeOptions = section(RuntimeOptions)

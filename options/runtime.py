@@ -1,13 +1,20 @@
 """Where and how exactly the numbers are computed: decided here, once, in main()."""
 
+from __future__ import annotations
+
 import os
 import platform
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}  # our names and torch's
+DEVICES = r"auto|cpu|mps|cuda(:\d{1,3})?"
+THREADS_PER_CORE = 8  # more gain nothing, and thousands end the process inside OpenMP
 
 
 @dataclass(frozen=True)
@@ -23,49 +30,68 @@ class Runtime:
     slicing: bool = False
 
 
-def make_runtime(device="auto", dtype="auto", seed=0, threads=0, slicing=False):
+def dtype_of(name: str) -> torch.dtype:
+    """torch's type of one of DTYPES."""
+    import torch
+
+    if name not in DTYPES:
+        raise ValueError(f"runtime.dtype={name} is unknown; use auto, {', '.join(DTYPES)}")
+    return getattr(torch, DTYPES[name])
+
+
+def make_runtime(
+    device: str = "auto", dtype: str = "auto", seed: int = 0, threads: int = 0, slicing: bool = False
+) -> Runtime:
     """Runtime from option strings.
 
     device: auto (a GPU if there is one) | cpu | cuda | cuda:1 | mps.
     dtype: auto (fp16 on a GPU, else fp32) | fp32 | fp16 | bf16.
-    threads: CPU threads of torch, 0 = torch's choice.   slicing: see Runtime.
+    threads: CPU threads of torch, 0 = torch's choice; at most THREADS_PER_CORE per core are started.
+    slicing: see Runtime.
     Raises ValueError for a device that this machine does not have.
     """
+    if not re.fullmatch(DEVICES, str(device)):
+        raise ValueError(f"runtime.device={device} is not known here; use auto, cpu, cuda, cuda:N or mps")
+    if threads < 0:
+        raise ValueError(f"runtime.threads={threads}: expected a number of CPU threads, or 0")
+    import torch
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"runtime.device={device} is not a torch device; use auto, cpu, cuda or cuda:N") from error
+    device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"runtime.device={device} asked for, but torch sees no GPU; use runtime.device=cpu")
     if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
         raise ValueError(f"runtime.device={device}: torch sees {torch.cuda.device_count()} GPU(s), numbered from 0")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("runtime.device=mps asked for, but this machine has no such device; use runtime.device=cpu")
-    if threads < 0:
-        raise ValueError(f"runtime.threads={threads}: expected a number of CPU threads, or 0")
     if dtype == "auto":
         dtype = "fp16" if device.type == "cuda" else "fp32"
-    if dtype not in DTYPES:
-        raise ValueError(f"runtime.dtype={dtype} is unknown; use auto, {', '.join(DTYPES)}")
+    runtime = Runtime(device, dtype_of(dtype), seed, slicing)
     if threads:
-        torch.set_num_threads(threads)
-    return Runtime(device, DTYPES[dtype], seed, slicing)
+        most = THREADS_PER_CORE * (os.cpu_count() or 1)
+        if threads > most:
+            print(f"threads={threads}: {most} are started, {THREADS_PER_CORE} for each core", flush=True)
+        torch.set_num_threads(min(threads, most))
+    return runtime
 
 
-def runtime_of(gpu_ids, seed=0, threads=0):
+def runtime_of(gpu_ids: str, seed: int = 0, threads: int = 0) -> Runtime:
     """Runtime of training and test scripts, in float32.
 
     gpu_ids: "0,1": the first of them if this machine has a GPU, else the CPU; "-1": the CPU.
     """
+    import torch
+
     first = str(gpu_ids).split(",")[0].strip()
     device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
     return make_runtime(device, "fp32", seed, threads)
 
 
-def hardware(device="cpu"):
+def hardware(device: str | torch.device = "cpu") -> str:
     """What a training ran on, for its card: "AMD EPYC 9R14, 2 cores, 1 thread, no GPU" or "NVIDIA H200, ..."."""
+    import torch
+
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     model = next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),

@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from text2cinemagraph.data.wording import PHRASES, nearest_phrase
 from text2cinemagraph.options.cli import Parser, all_options, load_options
 from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.pipeline.early import check_words_and_sizes
 
 if TYPE_CHECKING:
     from text2cinemagraph.data.experiment import Experiment
     from text2cinemagraph.pipeline.stages import Stage
+
+DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear words, such as "flowing to the left"'
 
 
 def read_command_line(
@@ -24,13 +28,15 @@ def read_command_line(
     )
     parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
-    parser.add_argument("--use_hint", action="store_true", help='follow "in left to right direction" in the prompt')
+    parser.add_argument("--use_hint", action="store_true", help=f"follow the direction in the prompt: {DIRECTED}")
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
     parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
     parser.add_argument("--image", help="your picture, in place of s1's")
+    parser.add_argument("--style", help="with --image: paint it (oil, starry, watercolor, ukiyo, ...); it is the twin")
     parser.add_argument("--twin", help="your twin, in place of s2's")
     parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
     parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
+    parser.add_argument("--mask_strokes", help="strokes over your picture: green or blue may move, red must not")
     parser.add_argument("--mask_labels", help='in --mask, a file of labels: which may move, such as "1, 15"')
     parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo, KITTI png), in place of s5's")
     parser.add_argument("--arrows", help='how it moves: motion.json, a labelme JSON, or "100,200>180,210" in px')
@@ -44,7 +50,9 @@ def read_command_line(
         "inputs.image": flags.image,
         "inputs.twin": flags.twin,
         "inputs.mask": flags.mask,
+        "inputs.mask_strokes": flags.mask_strokes,
         "inputs.flow": flags.flow,
+        "painting.style": flags.style,
         "optical_flow.use_hint": "true" if flags.use_hint else None,
         "inputs.invert_mask": "true" if flags.invert_mask else None,
         "inputs.mask_labels": flags.mask_labels,
@@ -87,7 +95,7 @@ def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
 
 def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     """Mistakes in the prompt are told before anything is computed."""
-    from text2cinemagraph.data.hint import DIRECTIONS, find_directions
+    from text2cinemagraph.data.hint import find_directions
 
     prompt, o = options.twin_extraction.prompt, options.optical_flow
     clauses = find_directions(prompt)
@@ -97,8 +105,8 @@ def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     if listens and (o.use_hint or o.method == "constant") and not clauses:
         flag = "--use_hint" if o.use_hint else "optical_flow.method=constant"
         raise ValueError(
-            f'{flag} needs a direction in the prompt, found none in "{prompt}"; write e.g. '
-            f'"flowing in left to right direction"; known directions: {"; ".join(DIRECTIONS)}'
+            f"{flag} needs a direction in the prompt, and none is understood; the nearest: "
+            f'"in {nearest_phrase(prompt)} direction" (all: --help)'
         )
     if listens and len(clauses) > 1 and (o.use_hint or o.method == "constant"):
         from text2cinemagraph.data.clauses import read_clauses
@@ -113,6 +121,7 @@ def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
         )
     if listens and clauses and not o.use_hint and o.method != "constant":
         print(f'note: the prompt names a direction ("{clauses[0].phrase}"); it is followed only with --use_hint')
+    check_words_and_sizes(options, chosen, clauses[0].phrase if listens and clauses else None)
 
 
 def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
@@ -123,7 +132,7 @@ def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     without_network = o.method in ("constant", "arrows") or (o.method == "auto" and drawn)
     if "s5" in chosen and not options.inputs.flow and not without_network:
         find_checkpoint(o.folder_for(o.use_hint or drawn))
-    if "s6" in chosen:
+    if "s6" in chosen and options.video.motion_of(bool(options.inputs.image)) != "pixels":
         find_checkpoint(options.video.folder)
 
 

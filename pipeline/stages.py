@@ -124,7 +124,7 @@ def recorded(options: InferenceOptions) -> dict:
 
 def _needs(stage, experiment, inverting=False):
     """A stage's needs; a picture of the user's own that was not inverted lacks the optional ones."""
-    own = experiment.given("image") and not inverting
+    own = (experiment.given("image") or experiment.given("photograph")) and not inverting
     return tuple(a for a in stage.needs if not (a in stage.optional and own and not experiment.has(a)))
 
 

@@ -1,11 +1,10 @@
-"""The splat in CUDA C++, compiled at run time through cupy; written from the formulas of reference.py.
+"""The splat on a GPU: what is in kernels.cu, launched through cupy, with gradients.
 
-Inside, an image is rows [pixels, channels]: channels last, padded to a multiple of four, so that one thread moves four at once.
-Stored as float32, bfloat16 or float16, always added up in float32. The kernels use no shared memory, no talk among threads but
-atomicAdd, and no header: a C++ compiler can run them as they stand, which is how the tests prove them without a GPU.
+Inside, an image is rows [pixels, channels]: channels last, padded to a multiple of four.
 """
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,239 +15,24 @@ BLOCK = 256  # threads per block
 LANES = 16  # threads per pixel at most: 16 x 4 channels = the 64 of the video features
 OPTIONS = ("--std=c++17",)
 
-_LANDING = r"""
-struct alignas(8) Entry { int source; float weight; };                  // one of the pixels that land somewhere
+SOURCE = Path(__file__).with_name("kernels.cu")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MODULES = ("lists", *(str(dtype).removeprefix("torch.") for dtype in DTYPES))
 
-struct Landing { int left, top; bool inside; float x[2], y[2]; };       // x, y: shares of the near [0] and the far [1] corners
 
-// Where source pixel i of all flow fields [*,2,H,W] lands. A pixel that misses the image, or is thrown to NaN, is not inside.
-__device__ inline Landing land(const float* flow, int i, int height, int width) {
-    const int plane = height * width, image = i / plane, pixel = i - image * plane, y = pixel / width, x = pixel - y * width;
-    const float* at = flow + (long long)image * 2 * plane + pixel;
-    const float at_x = x + at[0], at_y = y + at[plane];
-    Landing to;
-    to.inside = at_x >= -1 && at_x < width && at_y >= -1 && at_y < height;    // -1: weight 0, but a slope
-    const float left = to.inside ? floorf(at_x) : 0, top = to.inside ? floorf(at_y) : 0;
-    to.left = (int)left, to.top = (int)top;
-    to.x[1] = at_x - left, to.y[1] = at_y - top;
-    to.x[0] = 1 - to.x[1], to.y[0] = 1 - to.y[1];
-    return to;
-}
-
-// Pixel number inside its image of corner 0..3 (right: bit 0, low: bit 1), or -1 outside.
-__device__ inline int pixel_of(const Landing& to, int corner, int height, int width) {
-    const int x = to.left + (corner & 1), y = to.top + (corner >> 1);
-    return to.inside && x >= 0 && x < width && y >= 0 && y < height ? y * width + x : -1;
-}
-
-// As pixel_of, and -1 where nothing arrives. Asks each factor, not the product: count and fill must agree to the bit.
-__device__ inline int target_of(const Landing& to, int corner, int height, int width) {
-    return to.x[corner & 1] == 0 || to.y[corner >> 1] == 0 ? -1 : pixel_of(to, corner, height, width);
-}
-"""
-
-_LISTS = (
-    _LANDING
-    + r"""
-// What lands on every pixel, as lists: count, [scan], fill, order. Flow field m throws its pixels into image m % images, so
-// that a batch (as many images as fields) and a blend (one image) are the same thing. One thread per source pixel.
-extern "C" __global__ void count_landings(const float* __restrict__ flow, const float* __restrict__ weight, int* count,
-                                          int sources, int images, int height, int width) {
-    const int i = blockIdx.x * blockDim.y + threadIdx.y;
-    if (i >= sources || (weight && weight[i] == 0)) return;
-    const Landing to = land(flow, i, height, width);
-    const int first = i / (height * width) % images * height * width;
-    for (int corner = 0; corner < 4; ++corner) {
-        const int target = target_of(to, corner, height, width);
-        if (target >= 0) atomicAdd(count + first + target, 1);
-    }
-}
-
-// The count runs down to 0 and is the cursor of its list.
-extern "C" __global__ void fill_lists(const float* __restrict__ flow, const float* __restrict__ weight,
-                                      const int* __restrict__ start, int* count, Entry* __restrict__ entries,
-                                      int sources, int images, int height, int width) {
-    const int i = blockIdx.x * blockDim.y + threadIdx.y;
-    if (i >= sources || (weight && weight[i] == 0)) return;
-    const Landing to = land(flow, i, height, width);
-    const int first = i / (height * width) % images * height * width;
-    const float importance = weight ? weight[i] : 1;
-    for (int corner = 0; corner < 4; ++corner) {
-        const int target = target_of(to, corner, height, width);
-        if (target < 0) continue;
-        Entry entry;
-        entry.source = i, entry.weight = importance * to.x[corner & 1] * to.y[corner >> 1];
-        entries[start[first + target + 1] - atomicAdd(count + first + target, -1)] = entry;
-    }
-}
-
-// Sort each list by source, for fill comes in any order and a sum depends on it: Shell's sort, which for the usual four entries
-// is plain insertion. Then name the row of each, and with total given add up the weights and divide them by max(total, eps).
-// One thread per pixel.
-extern "C" __global__ void order_lists(const int* __restrict__ start, Entry* entries, float* total, float eps, int targets) {
-    const int d = blockIdx.x * blockDim.y + threadIdx.y;
-    if (d >= targets) return;
-    Entry* list = entries + start[d];
-    const int length = start[d + 1] - start[d];
-    int gap = 1;
-    while (gap < length / 3) gap = 3 * gap + 1;
-    for (; gap > 0; gap /= 3)
-        for (int k = gap; k < length; ++k) {
-            const Entry moved = list[k];
-            int to = k;
-            for (; to >= gap && list[to - gap].source > moved.source; to -= gap) list[to] = list[to - gap];
-            list[to] = moved;
-        }
-    float sum = 0;
-    for (int k = 0; k < length; ++k) {
-        list[k].source %= targets;                                      // field m reads image m % images
-        sum += list[k].weight;
-    }
-    if (!total) return;
-    const float scale = 1 / (sum > eps ? sum : eps);
-    for (int k = 0; k < length; ++k) list[k].weight *= scale;
-    total[d] = sum;
-}
-"""
-)
-
-_STORED = {
-    torch.float32: r"""
-typedef float Stored;
-__device__ inline float widen(Stored value) { return value; }
-__device__ inline Stored narrow(float value) { return value; }
-""",
-    torch.bfloat16: r"""
-typedef unsigned short Stored;                                          // the upper half of a float
-__device__ inline float widen(Stored value) { return __uint_as_float((unsigned)value << 16); }
-__device__ inline Stored narrow(float value) {                          // to nearest, ties to even; NaN stays NaN
-    const unsigned bits = __float_as_uint(value);
-    return value != value ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-""",
-    torch.float16: r"""
-typedef unsigned short Stored;                                          // 1 sign, 5 exponent, 10 mantissa bits
-__device__ inline float widen(Stored value) {
-    const unsigned sign = (value & 0x8000u) << 16, rest = value & 0x7fffu;
-    const unsigned bits = rest >= 0x7c00 ? rest << 13 | 0x7f800000      // infinite, NaN
-                                         : __float_as_uint(__uint_as_float(rest << 13) * 0x1p112f);  // exponent bias 127 - 15
-    return __uint_as_float(bits | sign);
-}
-__device__ inline Stored narrow(float value) {                          // to nearest, ties to even; beyond 65520 infinite
-    const unsigned bits = __float_as_uint(value), sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
-    if (rest >= 0x47800000) return sign | (rest > 0x7f800000 ? 0x7e00 : 0x7c00);
-    if (rest < 0x38800000)                                              // below 2^-14: let float's adder round to steps of 2^-24
-        return sign | (__float_as_uint(__uint_as_float(rest) + 0.5f) - 0x3f000000);
-    return sign | ((rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13);
-}
-""",
-}
-
-_ROWS = (
-    _LANDING
-    + r"""
-struct alignas(4 * sizeof(Stored)) Four { Stored at[4]; };              // four channels, one load
-
-// Thread (x, y) of a block works on pixel y and on every blockDim.x-th group of four channels, beginning with group x: neighbours
-// read neighbouring memory, and each thread finds its pixel's weights once.
-
-// out[d] = sum over d's list of weight * rows[source].
-extern "C" __global__ void gather_rows(const int* __restrict__ start, const Entry* __restrict__ entries,
-                                       const Four* __restrict__ rows, Four* __restrict__ out, int targets, int groups) {
-    const int d = blockIdx.x * blockDim.y + threadIdx.y;
-    if (d >= targets) return;
-    const int first = start[d], last = start[d + 1];
-    for (int group = threadIdx.x; group < groups; group += blockDim.x) {
-        float sum[4] = {0, 0, 0, 0};
-        for (int k = first; k < last; ++k) {
-            const Entry entry = entries[k];
-            const Four value = rows[(long long)entry.source * groups + group];
-            for (int c = 0; c < 4; ++c) sum[c] += entry.weight * widen(value.at[c]);
-        }
-        Four result;
-        for (int c = 0; c < 4; ++c) result.at[c] = narrow(sum[c]);
-        out[(long long)d * groups + group] = result;
-    }
-}
-
-__device__ inline void add_four(float* to, float a, float b, float c, float d) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    atomicAdd((float4*)to, make_float4(a, b, c, d));                    // one message instead of four
-#else
-    atomicAdd(to, a), atomicAdd(to + 1, b), atomicAdd(to + 2, c), atomicAdd(to + 3, d);
-#endif
-}
-
-// The same sum the other way round, without lists: each source pixel adds itself to its targets, in whatever order they run.
-extern "C" __global__ void scatter_rows(const float* __restrict__ flow, const Four* __restrict__ rows, float* out,
-                                        int sources, int groups, int height, int width) {
-    const int i = blockIdx.x * blockDim.y + threadIdx.y;
-    if (i >= sources) return;
-    const Landing to = land(flow, i, height, width);
-    const int first = i / (height * width) * height * width;
-    for (int group = threadIdx.x; group < groups; group += blockDim.x) {
-        const Four stored = rows[(long long)i * groups + group];
-        float value[4];
-        for (int c = 0; c < 4; ++c) value[c] = widen(stored.at[c]);
-        for (int corner = 0; corner < 4; ++corner) {
-            const int target = target_of(to, corner, height, width);
-            if (target < 0) continue;
-            const float weight = to.x[corner & 1] * to.y[corner >> 1];
-            add_four(out + ((long long)(first + target) * groups + group) * 4,
-                     weight * value[0], weight * value[1], weight * value[2], weight * value[3]);
-        }
-    }
-}
-
-// With G = gradient of the sum, r = rows[i], w = x-share * y-share of each corner inside the image:
-//   grad_rows[i] = sum of w G[corner],   grad_flow[i] = sum of dw/d(x, y) <r, G[corner]>,   dx-share = +1 right, -1 left.
-// Each thread leaves its channels' part of grad_flow, [pixels, lanes, 2], to be added later. Either result may be null.
-extern "C" __global__ void gather_gradient(const float* __restrict__ flow, const Four* __restrict__ rows,
-                                           const Four* __restrict__ grad_out, Four* __restrict__ grad_rows,
-                                           float* __restrict__ grad_flow, int sources, int groups, int height, int width) {
-    const int i = blockIdx.x * blockDim.y + threadIdx.y;
-    if (i >= sources) return;
-    const Landing to = land(flow, i, height, width);
-    const int first = i / (height * width) * height * width;
-    float along_x = 0, along_y = 0;
-    for (int group = threadIdx.x; group < groups; group += blockDim.x) {
-        float sum[4] = {0, 0, 0, 0};
-        Four value;
-        if (grad_flow) value = rows[(long long)i * groups + group];
-        #pragma unroll
-        for (int corner = 0; corner < 4; ++corner) {
-            const int right = corner & 1, low = corner >> 1, target = pixel_of(to, corner, height, width);
-            if (target < 0) continue;
-            const Four gradient = grad_out[(long long)(first + target) * groups + group];
-            float product = 0;
-            for (int c = 0; c < 4; ++c) {
-                sum[c] += to.x[right] * to.y[low] * widen(gradient.at[c]);
-                if (grad_flow) product += widen(value.at[c]) * widen(gradient.at[c]);
-            }
-            along_x += (right ? to.y[low] : -to.y[low]) * product;
-            along_y += (low ? to.x[right] : -to.x[right]) * product;
-        }
-        if (!grad_rows) continue;
-        Four result;
-        for (int c = 0; c < 4; ++c) result.at[c] = narrow(sum[c]);
-        grad_rows[(long long)i * groups + group] = result;
-    }
-    if (!grad_flow) return;
-    float* part = grad_flow + ((long long)i * blockDim.x + threadIdx.x) * 2;
-    part[0] = along_x, part[1] = along_y;
-}
-"""
-)
-
-DTYPES = tuple(_STORED)
-SOURCES = {"lists": _LISTS, **{str(dtype).removeprefix("torch."): stored + _ROWS for dtype, stored in _STORED.items()}}
+@functools.cache
+def source_of(module: str) -> str:
+    """The CUDA source of one of MODULES."""
+    return f"#define T2C_{module.upper()}\n{SOURCE.read_text()}"
 
 
 def splat_sum(input, flow, deterministic=None):
-    """Summation splat of CUDA tensors, same as reference.splat_sum, gradients included. input: [N,C,H,W]; flow: [N,2,H,W] in px.
+    """Summation splat of CUDA tensors, same as reference.splat_sum, gradients included. input: [N,C,H,W]; flow:
+    [N,2,H,W] in px.
 
-    deterministic: True = each pixel collects what lands on it, the same bits every time; False = each source pixel adds itself
-    atomically, fewer launches; None = as torch.use_deterministic_algorithms says. The gradients are deterministic in any case.
+    deterministic: True = each pixel collects what lands on it, the same bits every time; False = each source pixel adds
+    itself atomically, fewer launches; None = as torch.use_deterministic_algorithms says. The gradients are
+    deterministic in any case.
     """
     if input.dtype not in DTYPES:
         return reference.splat_sum(input, flow)
@@ -261,7 +45,8 @@ def splat_sum(input, flow, deterministic=None):
 def splat_blend(features, displacements, weights, eps=1e-8):
     """As softmax_splatting.splat_blend, for CUDA tensors; deterministic. The result is channels-last in memory.
 
-    Fastest with features that are channels-last and whose channels are a multiple of four: they are then read where they lie.
+    Fastest with features that are channels-last and whose channels are a multiple of four: they are then read where
+    they lie.
     """
     channels, height, width = features.shape
     if features.dtype not in DTYPES:
@@ -274,23 +59,6 @@ def splat_blend(features, displacements, weights, eps=1e-8):
     start, entries = _lists(flow, 1, weight, total, float(eps))
     blended = _image(_gather(start, entries, _rows(features.detach()[None])), (1, channels, height, width))
     return blended[0], total
-
-
-def compile_kernels(architecture="sm_90"):
-    """Compile every source with NVRTC, which needs no GPU. Returns {name: cubin bytes}."""
-    nvrtc, cubins = _cupy().cuda.nvrtc, {}
-    for name, source in SOURCES.items():
-        program = nvrtc.createProgram(source, f"{name}.cu", [], [])
-        try:
-            nvrtc.compileProgram(program, (f"--gpu-architecture={architecture}", *OPTIONS))
-            cubins[name] = nvrtc.getCUBIN(program)
-        except nvrtc.NVRTCError as error:
-            raise RuntimeError(
-                f"kernels '{name}' do not compile for {architecture}:\n{nvrtc.getProgramLog(program)}"
-            ) from error
-        finally:
-            nvrtc.destroyProgram(program)
-    return cubins
 
 
 class _SplatSum(torch.autograd.Function):
@@ -386,9 +154,10 @@ def _lists(flow, images, weight=None, total=None, eps=0.0):
     """What lands on each pixel of the images, in the order of the sources.
 
     flow: [M,2,H,W] float32; field m throws into image m % images.   weight: [M,H,W] float32, or None = 1.
-    total: [images*H*W] float32, receives the sums of the weights, which are then divided by max(total, eps); None = leave them.
-    Returns start [images*H*W + 1] int32, and entries (row, weight) [4*M*H*W, 2]: as many as there could be, for asking how many
-    there are would make the processor wait for the GPU.
+    total: [images*H*W] float32, receives the sums of the weights, which are then divided by max(total, eps); None =
+    leave them.
+    Returns start [images*H*W + 1] int32, and entries (row, weight) [4*M*H*W, 2]: as many as there could be, for asking
+    how many there are would make the processor wait for the GPU.
     """
     fields, _, height, width = flow.shape
     sources, targets = fields * height * width, images * height * width
@@ -442,7 +211,7 @@ def _argument(value):
 @functools.cache
 def _kernel(module, name):
     """A kernel that can be launched; cupy compiles and loads it once for each device it is used on."""
-    return _cupy().RawModule(code=SOURCES[module], options=OPTIONS).get_function(name)
+    return _cupy().RawModule(code=source_of(module), options=OPTIONS).get_function(name)
 
 
 def _cupy():

@@ -3,6 +3,10 @@
 import os
 import random
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before numpy and torch start their threads: the other cores have workers too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait, and there are cores for other tests
+
 import numpy as np
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Published files made small: a .ckpt as sd-v1-4-full-ema.ckpt is, diffusers folders, a server that plays hub."""
+"""Published files made small: sd-v1-4-full-ema.ckpt, diffusers folders, a server that plays hub and Drive."""
 
 import json
 import pickletools

@@ -1,4 +1,4 @@
-"""Fetching against a local server that plays plain files, Drive and the hub: whole, or one clear sentence."""
+"""Fetching against a local server that plays files, Drive and the hub: whole, or one sentence with the next step."""
 
 import hashlib
 import io
@@ -159,6 +159,14 @@ def test_an_archive_that_lies_there_is_used_and_nobody_is_asked(served, tmp_path
     _, handler = served(drive={source.url: QUOTA})
     (tmp_path / name).write_bytes(authors_tar())
     assert fetch(source, tmp_path) and not lacking(source, tmp_path) and not handler.seen
+
+
+def test_half_an_archive_that_lies_there_is_fetched_again(served, tmp_path, capsys):
+    source = SOURCES["authors"]
+    served(drive={source.url: authors_tar()})
+    (tmp_path / "checkpoints.tar").write_bytes(authors_tar()[:700])
+    assert fetch(source, tmp_path) and "not whole" in capsys.readouterr().out
+    assert not list(tmp_path.glob("checkpoints*"))
 
 
 def test_a_tar_cannot_write_elsewhere_and_a_broken_one_is_told(tmp_path):

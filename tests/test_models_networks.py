@@ -1,5 +1,8 @@
 """The networks: the published names and shapes, the original's numbers, and the same classes at any other size."""
 
+import copy
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from text2cinemagraph.models.networks import (
 )
 from text2cinemagraph.options.train import MotionOptions, VideoOptions
 
+from tests.comparison import assert_near
 from tests.golden_numbers import check, evaluate, load_golden, load_recipe, manifest, recipe, stride_of
 
 MINI_VIDEO = dict(
@@ -32,7 +36,7 @@ def watch_stages(net, file, prefix):
         output = output[0] if isinstance(output, tuple) else output
         row = file[f"{prefix}stage.{name}"][calls.setdefault(name, 0)]
         calls[name] += 1
-        np.testing.assert_allclose(recipe().summary(output.numpy()), row[:3], rtol=1e-4, atol=1e-5, err_msg=name)
+        assert_near(recipe().summary(output.numpy()), row[:3], 1e-4, message=name)
         assert list(output.shape) == list(row[3:])
         seen.add(name)
 
@@ -78,7 +82,13 @@ def test_golden_discriminator():
         for i, features in enumerate(net(x)):
             for j, feature in enumerate(features):
                 check(file, f"{name}.scale{i}.feat{j}", feature, 1e-4)
-            np.testing.assert_allclose(features[-1], file[f"{name}.scale{i}.final"], atol=1e-4)
+            assert_near(features[-1], file[f"{name}.scale{i}.final"], 1e-4)
+
+
+@functools.cache
+def golden_video_net():
+    info = load_golden("netG_video")[1]
+    return load_recipe(build_video(VideoOptions(z_max="batch")), info["net"], info["seed"])
 
 
 @pytest.mark.golden
@@ -89,7 +99,7 @@ def test_golden_video(case, folded):
     file, info = load_golden("netG_video")
     label = evaluate(info["cases"][case]["label"], seed=info["seed"])
     index = torch.tensor(info["cases"][case]["index"])
-    net = load_recipe(build_video(VideoOptions(z_max="batch")), info["net"], info["seed"])
+    net = copy.deepcopy(golden_video_net())
     if folded:
         net.fold()
     start, end, flow = label.split([3, 3, 2], 1)
@@ -105,20 +115,24 @@ def test_golden_video(case, folded):
     alpha = (1 - (middle - first) / (last - first + 1))[:, None, None, None]
     blended, mask = net.blend(codes["start"], codes["end"], ahead, back, alpha)
     step, expected = stride_of(file, f"{case}.blended")
-    error = np.abs(blended.numpy()[:, ::8, ::step, ::step] - expected)  # isolated pixels of tiny weight may differ
-    assert np.sqrt((error**2).mean()) < 1e-3 * np.sqrt((expected**2).mean()) and (error < 1e-3).mean() > 0.999
-    assert abs(1 - mask.mean().item() - float(file[f"{case}.hole_fraction"])) < 1e-6
+    near_but_for_isolated_pixels(blended[:, ::8, ::step, ::step], expected)
+    assert abs(1 - mask.mean().item() - float(file[f"{case}.hole_fraction"])) < 4 / mask.numel()
 
     seen = watch_stages(net, file, f"{case}.")
-    out = net(start, end, flow, index).numpy()
+    out = net(start, end, flow, index)
     step, expected = stride_of(file, f"{case}.out")
-    error = np.abs(out[..., ::step, ::step] - expected)
-    assert error.max() < 1e-3 and (error < 1e-4).mean() > 0.999
+    near_but_for_isolated_pixels(out[..., ::step, ::step], expected)
     assert len(seen) == 16
     for i in range(len(out) if folded else 0):  # and the decoder of clips
         made = ClipDecoder(net.projector, blended[i])(blended[i], mask[i])
-        error = np.abs(made.numpy()[..., ::step, ::step] - expected[i])
-        assert error.max() < 1e-3 and (error < 1e-4).mean() > 0.999
+        near_but_for_isolated_pixels(made[..., ::step, ::step], expected[i])
+
+
+def near_but_for_isolated_pixels(value, expected):
+    """Where almost nothing landed, features are a quotient of two small sums, and rounding shows."""
+    assert_near(value, expected, 1e-4, outliers=1e-3)
+    error = value.numpy() - expected
+    assert np.sqrt(np.square(error).mean()) < 1e-3 * np.sqrt(np.square(expected).mean())
 
 
 @pytest.mark.golden
@@ -136,9 +150,7 @@ def test_golden_train_mode(name):
         fake = net(*label.split([3, 3, 2], 1), torch.tensor(info["index"])) if video else net(label)
     check(file, "fake", fake, 1e-3)
     for buffer, expected in zip(file["buffers_after.names"], file["buffers_after.summary"]):
-        np.testing.assert_allclose(
-            recipe().summary(net.state_dict()[buffer]), expected, rtol=1e-4, atol=1e-5, err_msg=buffer
-        )
+        assert_near(recipe().summary(net.state_dict()[buffer]), expected, 1e-4, message=buffer)
 
 
 # ------------------------------------------------------------------ small networks of the same classes
@@ -179,7 +191,7 @@ def test_z_max_agrees_for_one_picture_and_isolates_pictures_of_a_batch():
     with torch.no_grad():
         together = net(picture, picture, flow, index)
         alone = net(picture[:1], picture[:1], flow[:1], index[:1])
-        torch.testing.assert_close(together[:1], alone, atol=1e-5, rtol=0)
+        assert_near(together[:1], alone, 1e-4)
         net.z_max = "batch"
         torch.testing.assert_close(net(picture[:1], picture[:1], flow[:1], index[:1]), alone, atol=0, rtol=0)
 
@@ -251,7 +263,7 @@ def test_partial_convolution_equals_one_mask_per_channel():
     plain = torch.nn.functional.conv2d(x * mask, conv.weight, padding=1)
     expected = (plain * (6 * 9 / (count + 1e-8) * valid) + conv.bias[:, None, None]) * valid
     out, new_mask = conv(x, mask)
-    torch.testing.assert_close(out, expected)
+    assert_near(out, expected, 1e-5)
     assert torch.equal(new_mask, valid[:, :1]) and (0 < new_mask.mean() < 1)
 
 

