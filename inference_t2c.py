@@ -89,7 +89,7 @@ def s2_twin(options, experiment, state):
         experiment.read("noise"),
         source,
         prompt,
-        negative_prompt=source if t.negative_prompt is None else t.negative_prompt,
+        negative_prompt=t.negative_prompt or source,
         source_scale=source_scale,
         guidance_scale=t.scale,
         steps=o.ddim_steps,
@@ -183,9 +183,9 @@ def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
-    from text2cinemagraph.models.traced import traced_frames
     from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
     from text2cinemagraph.options.runtime import dtype_of
+    from text2cinemagraph.pipeline.animating import frames_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
 
     o = options.video
@@ -201,18 +201,10 @@ def s6_video(options, experiment, state):
         raise ValueError(
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
-    motion = o.motion_of(own_picture=experiment.given("image"))
-    blend = o.blend_of(motion)
-    if motion != "pixels":
-        kind = ("fp32" if state.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
-        model = state.networks.get(
-            "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
-        )
-    if motion == "splat":
-        frames = model.frames(image, flow, o.n_frames, blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
-    else:
-        read = {} if motion == "pixels" else model.reading(o.keep_detail, o.engine)
-        frames = traced_frames(image, flow, mask, o.n_frames, blend=blend, light=o.light, **read)
+    kind = ("fp32" if state.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
+    network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
+    own, shelf = experiment.given("image"), state.networks
+    frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
     share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):

@@ -66,12 +66,13 @@ def main():
 
 def inputs_of(options, item):
     """The files that decide about an item's flow, there or not."""
-    from text2cinemagraph.data.datasets import picture_of
+    from text2cinemagraph.data.datasets import motion_of, picture_of
+    from text2cinemagraph.data.files import in_any_case
 
     return (
         picture_of(options.dataroot, item),
-        Path(options.dataroot) / f"{item}_motion.pth",
-        Path(options.mask_path or ".") / f"{item}_mask.png",
+        motion_of(options.dataroot, item),
+        in_any_case(Path(options.mask_path or ".") / f"{item}_mask.png"),
         Path(options.hints_path or ".") / item / "5_blend.pth",
     )
 
@@ -126,20 +127,21 @@ def errors_of(flow, item):
 
 def true_flow(root, item, image):
     """The true flow [2,H,W] in px/frame at the picture's size, or None where the folder has none."""
-    from text2cinemagraph.data.datasets import match_flow
+    from text2cinemagraph.data.datasets import match_flow, motion_of
     from text2cinemagraph.data.flow import read_motion
 
-    path = Path(root) / f"{item}_motion.pth"
+    path = motion_of(root, item)
     return match_flow(read_motion(path), image) if path.is_file() else None
 
 
 def mask_of(options, item, image, truth):
     """Where the picture may move, [1,H,W] bool: mask_path's file with use_seg_mask, else where the true flow is."""
+    from text2cinemagraph.data.files import in_any_case
     from text2cinemagraph.data.flow import motion_mask
     from text2cinemagraph.data.media import read_mask
 
     if options.use_seg_mask:
-        return read_mask(Path(options.mask_path) / f"{item}_mask.png", image.shape[1:])
+        return read_mask(in_any_case(Path(options.mask_path) / f"{item}_mask.png"), image.shape[1:])
     if truth is None:
         raise ValueError(f"no true flow for {item} to make a mask from; give masks: --use_seg_mask --mask_path ...")
     return motion_mask(truth)

@@ -83,8 +83,10 @@ def sized(image, side):
 
 def flow_path(options, item):
     """Where an item's flow is: ours, the authors' file, or the true one if no folder is given."""
+    from text2cinemagraph.data.datasets import motion_of
+
     if not options.motion_basepath:
-        return Path(options.dataroot) / f"{item}_motion.pth"
+        return motion_of(options.dataroot, item)
     ours = Path(options.motion_basepath) / f"{item}_flow.npz"
     return ours if ours.is_file() else ours.with_name(f"{item}_Motion.pt")
 

@@ -7,6 +7,8 @@ px/frame): 0 for the truth, small for ours, the whole speed for a frozen clip, m
 plain PSNR is printed beside it: by that alone a frozen clip may win. Exit code 1 if a clip of the set ranks otherwise.
 """
 
+import dataclasses
+
 import numpy as np
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
@@ -16,6 +18,7 @@ from text2cinemagraph.models.video import composite, load_video_model
 from text2cinemagraph.options.cli import Parser, load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.pipeline.animating import frames_of
 from tqdm import tqdm
 
 ORDER = ("truth", "ours", "frozen", "shuffled")
@@ -24,9 +27,8 @@ ORDER = ("truth", "ours", "frozen", "shuffled")
 def clips_of(example, model, o, rng):
     """{name: frames, uint8 [H,W,3]}."""
     picture = torch.from_numpy(example.frames[0]).permute(2, 0, 1).float() / 255
-    made = model.frames(
-        picture, example.flow, len(example.frames), o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes
-    )
+    o = dataclasses.replace(o, n_frames=len(example.frames))
+    made = frames_of(o, picture, example.flow, example.mask, own_picture=False, load=lambda: model)
     ours = [
         np.uint8((composite(frame, picture, example.mask) * 255).round().permute(1, 2, 0).numpy()) for frame in made
     ]

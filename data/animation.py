@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import VideoWriter, to_uint8
+from text2cinemagraph.data.notes import tell
 
 FORMATS = ("mp4", "gif", "webp", "apng")
+GIF_MOST = 50  # frames/s: two hundredths of a second each
 DITHER = 14  # levels, peak to peak: hides the steps of 256 colours in a sky
 PALETTE_FRAMES = 4  # from which the one palette of a GIF is made
 
@@ -58,6 +60,8 @@ def write_animation(path, frames, fps=30):
     """Frames (uint8 [H,W,3]) as a .gif, .webp or .apng that loops for ever; the file appears only when complete."""
     path = Path(path)
     times = durations(len(frames), fps, 10 if path.suffix == ".gif" else 1)
+    if path.suffix == ".gif" and fps > GIF_MOST:
+        tell("gif rate", f"{path}: browsers show at most {GIF_MOST} frames/s of a GIF, not {fps}; it will run slower")
     with atomic(path) as temporary:
         if path.suffix == ".gif":
             first, *others = _indexed(frames)

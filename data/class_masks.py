@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
+from text2cinemagraph.data.artifacts import OWN_MEGAPIXELS
 from text2cinemagraph.data.files import atomic
+from text2cinemagraph.data.pictures import open_picture
 
 NAMES = "classes"  # the key of the PNG's text that lists the classes' names, in the order of their numbers from 1
 MOST = 255  # a palette has 256 entries, 0 = no class
@@ -32,8 +34,8 @@ def write_classes(path: str | Path, classes: dict[str, torch.Tensor]) -> None:
 def read_classes(path: str | Path) -> dict[str, torch.Tensor]:
     """What write_classes wrote: {name: bool [1,H,W]}.  Raises ValueError for another picture."""
     try:
-        with Image.open(path) as picture:
-            names, numbers = json.loads(picture.info.get(NAMES, "null")), np.array(picture)
+        picture = open_picture(path, "file of classes", OWN_MEGAPIXELS)
+        names, numbers = json.loads(picture.info.get(NAMES, "null")), np.array(picture)
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{path} is damaged ({str(error)[:80]}); run s3 again") from error
     if not isinstance(names, list) or not names or numbers.ndim != 2 or not all(isinstance(n, str) for n in names):

@@ -7,18 +7,26 @@ of workers.
 
 import json
 import random
+import re
 import warnings
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import torch
 import torch.nn.functional as F
+from text2cinemagraph.data.files import in_any_case
 from text2cinemagraph.data.flow import flip_flow, motion_mask, read_flow, read_motion, resize_flow
 from text2cinemagraph.data.hint import blend_hint, cluster_centers
 from text2cinemagraph.data.media import read_image, read_mask
+from text2cinemagraph.data.notes import tell
 from text2cinemagraph.data.published import published_window, soft_mask
+from text2cinemagraph.data.videos import frame_files
+from text2cinemagraph.options.text_files import read_lines
 
+PICTURES = (".jpg", ".png", ".jpeg")  # of <id>_input, the most usual first
+SQUASH = 0.1  # of the sides' ratio: more than rounding does to a flow that is stored small
 CLUSTER_SIDE = 64  # px: hints are clustered at this size, where KMeans takes milliseconds
+PUBLISHED_FRAMES = 60  # of a clip; longer ones are drawn from their first sixty
 MAX_HINTS = 5  # arrows of a training hint: 1 ... 5, as published
 ZOOM = 1.25  # the short side is fineSize ... ZOOM * fineSize before the crop
 
@@ -146,10 +154,10 @@ class MotionDataset(_Items):
 
     def read(self, item, draw):
         """One MotionBatch without its first axis. draw: random.Random."""
-        image, flow = read_image(picture_of(self.root, item)), read_motion(self.root / f"{item}_motion.pth")
+        image, flow = read_image(picture_of(self.root, item)), read_motion(motion_of(self.root, item))
         flow = match_flow(flow, image)
         if self.mask_path:
-            mask = read_mask(Path(self.mask_path) / f"{item}_mask.png", image.shape[1:])
+            mask = read_mask(in_any_case(Path(self.mask_path) / f"{item}_mask.png"), image.shape[1:])
         else:
             mask = soft_mask(flow) if self.as_published else motion_mask(flow)
         stored = self._stored_hint(item, image, draw) if self.hints_path else None
@@ -212,9 +220,7 @@ class FrameDataset(_Items):
         as_published: cut as the authors do (data/published.py); predicted flow is not brought to the frame's size, so
         that a window drawn in a larger frame is misplaced in it and padded with 0.
         """
-        super().__init__(
-            [item for item in ids(root) if (Path(root) / f"{item}_gt" / "images").is_dir()], size, seed, strict
-        )
+        super().__init__([item for item in ids(root) if _frames_folder(Path(root), item).is_dir()], size, seed, strict)
         if not self.items:
             raise FileNotFoundError(
                 f"no frames under {root}; expected <id>_gt/images/0.png ... (extract them from <id>_gt.mp4)"
@@ -226,21 +232,19 @@ class FrameDataset(_Items):
             as_published,
         )
         self.stills = sorted(
-            path for folder in stills for path in Path(folder).iterdir() if path.suffix in (".jpg", ".png")
+            path for folder in stills for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES
         )
         self.stills_share, self.augment = stills_share if self.stills else 0, augment
+        self._frames = {}  # {item: {number: picture}} of the items met so far
 
     def read(self, item, draw):
-        """One FrameBatch without its first axis. draw: random.Random. The ranges are the published ones: the ends lie
-        apart.
-        """
-        numbers = [draw.randrange(0, 20), draw.randrange(40, 60)]
-        numbers.insert(1, draw.randrange(*numbers))
+        """One FrameBatch without its first axis. draw: random.Random."""
+        frames, numbers = self._frames_of(item), self._draw_numbers(item, draw)
         if draw.random() < self.stills_share:
             images = [read_image(draw.choice(self.stills))] * 3
             flow = torch.zeros(2, *images[0].shape[1:])
         else:
-            images = [read_image(self.root / f"{item}_gt" / "images" / f"{n}.png") for n in numbers]
+            images = [read_image(frames[n]) for n in numbers]
             flow = self._flow(item) if self.as_published else match_flow(self._flow(item), images[0])
         full, draw = images[0].shape[1:], draw if self.augment else None
         window = (
@@ -248,9 +252,33 @@ class FrameDataset(_Items):
         )
         return FrameBatch(*map(window.image, images), window.flow(flow), torch.tensor(numbers))
 
+    def _frames_of(self, item):
+        if item not in self._frames:
+            self._frames[item] = frame_files(_frames_folder(self.root, item))
+        return self._frames[item]
+
+    def _draw_numbers(self, item, draw):
+        """Three frame numbers, the published draw: the first of 0 ... 19, the last of 40 ... 59, one between them.
+
+        A shorter clip is drawn from its thirds. In the place of a frame that is missing comes the nearest; told once.
+        """
+        frames = self._frames_of(item)
+        count = min(PUBLISHED_FRAMES, max(frames) + 1)
+        if count < 3:
+            raise ValueError(f"{frames[min(frames)].parent} holds {len(frames)} frames; expected 3 or more")
+        if count < PUBLISHED_FRAMES:
+            tell("short clips", f"item {item} has {count} frames, not {PUBLISHED_FRAMES}; drawn from its own thirds")
+        numbers = [draw.randrange(0, count // 3), draw.randrange(count - count // 3, count)]
+        numbers.insert(1, draw.randrange(*numbers))
+        present = [min(frames, key=lambda other: abs(other - number)) for number in numbers]
+        if present != numbers:
+            lacking = sorted(set(numbers) - frames.keys())[0]
+            tell("missing frames", f"item {item} lacks frame {lacking} (and others, perhaps); its neighbour is taken")
+        return present
+
     def _flow(self, item):
         if not self.motion_path:
-            return read_motion(self.root / f"{item}_motion.pth")
+            return read_motion(motion_of(self.root, item))
         ours = Path(self.motion_path) / f"{item}_flow.npz"
         return read_flow(ours) if ours.is_file() else read_flow(ours.with_name(f"{item}_Motion.pt")) * self.motion_norm
 
@@ -294,60 +322,99 @@ class Window:
         return (flip(x, [-1]) if self.flipped else x).contiguous()
 
 
-def ids(root):
-    """Sorted ids of `<id>_input.jpg` (or .png, .jpeg) in a folder; ValueError if there is none."""
+def ids(root: str | Path) -> list[str]:
+    """Sorted ids of `<id>_input.jpg` (or .png, .jpeg, in capitals too) in a folder; ValueError if there is none.
+
+    `<id>_input` of another kind is told, because it is passed over.
+    """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no data folder at {root}; set --dataroot, or draw one (README, 'Training')")
-    found = sorted(
-        {p.name.rsplit("_input.", 1)[0] for p in root.glob("[!.]*_input.*") if p.suffix in (".jpg", ".jpeg", ".png")}
-    )
+    inputs = [p for p in root.iterdir() if p.stem.lower().endswith("_input") and not p.name.startswith(".")]
+    found = sorted({p.stem[: -len("_input")] for p in inputs if p.suffix.lower() in PICTURES})
+    others = sorted(p.name for p in inputs if p.suffix.lower() not in PICTURES and p.is_file())
+    if others:
+        shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        tell("passed over", f"{root}: {len(others)} files are none of {', '.join(PICTURES)} and passed over: {shown}")
     if not found:
         raise ValueError(f"{root} holds no <id>_input.jpg; expected the layout of the Eulerian dataset (README.md)")
     return found
 
 
-def picture_of(root, item):
-    """Path of an item's picture; .jpg if there is none, for the reader's message."""
-    names = [Path(root) / f"{item}_input{suffix}" for suffix in (".jpg", ".png", ".jpeg")]
-    return next((path for path in names if path.is_file()), names[0])
+def picture_of(root: str | Path, item: str) -> Path:
+    """Path of an item's picture, in capitals too; .jpg if there is none, for the reader's message."""
+    names = [Path(root) / f"{item}_input{suffix}" for suffix in PICTURES]
+    return next((path for path in names if path.is_file()), None) or next(
+        (path for path in map(in_any_case, names) if path.is_file()), names[0]
+    )
 
 
-def match_flow(flow, image):
-    """The flow at the picture's size, still px/frame."""
-    return flow if flow.shape[1:] == image.shape[1:] else resize_flow(flow, image.shape[1:])
+def motion_of(root: str | Path, item: str) -> Path:
+    """Path of an item's true flow, in capitals too; there or not."""
+    return in_any_case(Path(root) / f"{item}_motion.pth")
 
 
-def read_captions(path):
-    """Captions of a file -> {id: list of captions}.
+def _frames_folder(root, item):
+    return in_any_case(root / f"{item}_gt") / "images"
 
-    Lines `<any/path/><id>:<caption>` (a caption may hold further colons; an id may come back with another caption), or,
-    in a metadata.jsonl as the renderer of landscapes writes it, {"id": ..., "captions": {style: caption}}.
+
+def match_flow(flow: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """The flow [2,h,w] at the size of the picture [C,H,W], still px/frame.
+
+    Raises ValueError where their shapes differ: a picture that was cropped, or that its EXIF note turns, since its flow
+    was made, is not squashed onto it.
+    """
+    (height, width), (h, w) = image.shape[1:], flow.shape[1:]
+    if abs(h * width / (w * height) - 1) > SQUASH:
+        raise ValueError(
+            f"the picture is {width}x{height}, its motion {w}x{h}: another shape; was one of them cropped, or turned "
+            "(EXIF note)?"
+        )
+    return flow if (h, w) == (height, width) else resize_flow(flow, image.shape[1:])
+
+
+def read_captions(path: str | Path) -> dict[str, list[str]]:
+    """Captions of a text file of any encoding -> {id: list of captions}; see caption_of for its lines.
+
+    In a metadata.jsonl as the renderer of landscapes writes it, a line is {"id": ..., "captions": {style: caption}}.
+    An id may come back with another caption.  Raises ValueError that names file and line, or a file without captions.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no captions file at {path}; make one with dataset/generate_captions.py")
-    captions = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            item, found = (_json_captions if path.suffix == ".jsonl" else _plain_caption)(line, path)
-            captions.setdefault(item, []).extend(found)
+    captions: dict[str, list[str]] = {}
+    for number, line in read_lines(path):
+        try:
+            item, found = _json_captions(line) if path.suffix.lower() == ".jsonl" else caption_of(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        captions.setdefault(item, []).extend(found)
+    if not captions:
+        raise ValueError(f"{path} holds no captions; expected lines <id>:<caption>")
     return captions
 
 
-def _plain_caption(line, path):
-    head, colon, caption = line.partition(":")
-    if not colon:
-        raise ValueError(f"{path}: the line '{line[:60]}' has no colon; expected <id>:<caption>")
-    return Path(head.strip()).name, [caption.strip()]
+def caption_of(line: str) -> tuple[str, list[str]]:
+    """(id, [caption]) of a line `<any/path/><id>:<caption>`; a caption may hold further colons.
+
+    A path may be Windows' (C:\\data\\lake:...), and its file's name may end in _input.jpg.  ValueError without a colon.
+    """
+    match = re.match(r"((?:[A-Za-z]:(?=[\\/]))?[^:]*):(.*)", line)
+    if match is None:
+        raise ValueError(f"no colon in '{line[:60]}'; expected <id>:<caption>")
+    name = PureWindowsPath(match[1].strip()).name  # knows both kinds of slashes
+    return re.sub(r"_input\.(jpe?g|png)$", "", name, flags=re.IGNORECASE), [match[2].strip()]
 
 
-def _json_captions(line, path):
+def _json_captions(line):
     try:
         entry = json.loads(line)
-        return entry["id"], list(entry["captions"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f'{path}: the line \'{line[:60]}\' is not {{"id": ..., "captions": {{...}}}}') from error
+        found = list(entry["captions"].values())
+        if not found:
+            raise ValueError("no captions")
+        return entry["id"], found
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f'\'{line[:60]}\' is not {{"id": ..., "captions": {{style: caption}}}}') from error
 
 
 def mirror_words(caption):

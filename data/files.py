@@ -19,6 +19,14 @@ def make_folder(folder):
         raise OSError(f"cannot write into the folder {folder}; choose a writable output folder")
 
 
+def in_any_case(path: str | Path) -> Path:
+    """The path; where nothing is there, what lies beside it under a name that differs in upper and lower case only."""
+    path = Path(path)
+    if path.exists() or not path.parent.is_dir():
+        return path
+    return next((p for p in sorted(path.parent.iterdir()) if p.name.lower() == path.name.lower()), path)
+
+
 @contextmanager
 def atomic(path):
     """Give a temporary path beside `path`; on success it is renamed to `path`, on failure removed.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+from text2cinemagraph.data.wording import natural_clauses, nearest_phrase
 
 # Degrees, counter-clockwise from "to the right"; upwards is negative dy. Text2Cinemagraph's table, where the word that
 # comes first names the stronger half of the quadrant. Two ranges: the first is drawn with probability 1/3, as there.
@@ -40,7 +41,7 @@ _CLAUSE = re.compile(rf"\bin[ \t]+({_WORDS})[ \t]+direction\b", re.IGNORECASE)
 
 def find_direction(prompt):
     """Find the first clause "in <phrase> direction" of a prompt, <phrase> being one of DIRECTIONS (case does not
-    matter).
+    matter); where there is none, the first natural wording of a direction (data.wording).
 
     Returns (phrase as in DIRECTIONS, prompt without that clause), or (None, prompt) when there is no such clause.
     """
@@ -58,11 +59,14 @@ class Direction:
 
 
 def find_directions(prompt: str) -> list[Direction]:
-    """All clauses "in <phrase> direction" of a prompt, in order."""
-    return [
+    """All clauses "in <phrase> direction" of a prompt, in order; where there is none, the natural wordings of
+    directions (data.wording).
+    """
+    published = [
         Direction(re.sub(r"[ \t]+", " ", re.sub(r"[ \t]*,[ \t]*", ", ", match.group(1).lower())), *match.span())
         for match in _CLAUSE.finditer(prompt)
     ]
+    return published or [Direction(*clause) for clause in natural_clauses(prompt)]
 
 
 def without_directions(prompt: str) -> str:
@@ -111,7 +115,9 @@ def prompt_hint(prompt: str, mask: torch.Tensor, speed: float, seed: int) -> tor
     """
     phrase, _ = find_direction(prompt)
     if phrase is None:
-        raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
+        raise ValueError(
+            f'no direction in the prompt is understood; write e.g. "in {nearest_phrase(prompt)} direction"'
+        )
     return direction_hint(mask, sample_angle(phrase, seed), speed)
 
 

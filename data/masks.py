@@ -10,10 +10,12 @@
 | gray values all dark or all bright               | the brighter ones: above the middle of their range             |
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from text2cinemagraph.data.class_masks import NAMES
 from text2cinemagraph.data.notes import tell
 
 HALF = 127  # of 255: brighter is white
@@ -109,7 +111,7 @@ def _chosen(picture, path, labels):
             f"{path} holds colours, not labels; --mask_labels needs a palette or gray file of label numbers"
         )
     values = np.asarray(picture.getchannel(0) if picture.mode in ("LA", "PA") else picture).astype(np.int64)
-    names, found = _names(path), np.unique(values)
+    names, found = _names(picture, path), np.unique(values)
     wanted = [int(label) if label.strip().isdigit() else names.get(label.strip().lower(), -1) for label in labels]
     missing = [label for label, number in zip(labels, wanted) if number not in found]
     if missing:
@@ -117,8 +119,16 @@ def _chosen(picture, path, labels):
     return np.isin(values, wanted)
 
 
-def _names(path):
-    """{name: number}: the lines of a label_names.txt beside the file, as labelme writes it, else PASCAL VOC's."""
+def _names(picture, path):
+    """{name: number}: those in the file itself (class_masks.png of s3), or the lines of a label_names.txt beside it, as
+    labelme writes it, else PASCAL VOC's.
+    """
+    try:
+        own = json.loads(picture.info.get(NAMES, "null"))
+    except ValueError:
+        own = None
+    if isinstance(own, list):
+        return {str(name).lower(): number for number, name in enumerate(own, 1)}
     beside = Path(path).parent / "label_names.txt"
     lines = beside.read_text(encoding="utf-8", errors="replace").splitlines() if beside.is_file() else VOC
     return {name.strip().lower(): number for number, name in enumerate(lines)}

@@ -97,6 +97,7 @@ def _animation(path):
         times, end = [], 0.0
         for number in range(getattr(picture, "n_frames", 1)):
             picture.seek(number)
+            picture.load()  # a WebP tells its frame's time only then
             seconds = picture.info.get("duration", 0) / 1000
             times.append(end)
             end += seconds if seconds > 0.01 else GIF_DEFAULT
@@ -130,14 +131,14 @@ def _at_rate(shots, rate, fps, path):
             if same and count != 1:
                 tell("rate", f"{path} has a variable frame rate; brought to {rate:.4g} frames/s by its time stamps")
         before = time - start, shot
-    while before and number * step < before[0] + 0.5 / rate:
+    while before and number * step < before[0] + 1 / rate - step / 2:  # the last is shown as long as the others
         yield before[1]
         number += 1
 
 
 # ---------------------------------------------------------------- clips as folders of frames
 def frame_files(folder: str | Path) -> dict[int, Path]:
-    """{number: picture} of a clip's folder, in order; the first is number 0, whatever its name says.
+    """{number: picture} of a clip's folder, in order; counted from 0, whether the names begin with 0 or 1.
 
     The pictures lie in the folder or in images/ below it, and end in a number: 0.png, frame_0001.jpeg. Of several kinds
     of names the most frequent counts.  Raises ValueError that says what was found, if there is none.
@@ -155,4 +156,7 @@ def frame_files(folder: str | Path) -> dict[int, Path]:
     if len(kinds) > 1:
         others = sum(map(len, kinds.values())) - len(numbered)
         tell("frames", f"{folder}: {others} pictures beside {numbered[min(numbered)].name} ... are passed over")
-    return {number - min(numbered): numbered[number] for number in sorted(numbered)}
+    first = min(numbered)
+    if first > 1 and max(numbered) - first >= len(numbered):
+        first = 0  # with gaps, and no beginning that is usual: the numbers are taken as they are
+    return {number - first: numbered[number] for number in sorted(numbered)}

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from text2cinemagraph.data.datasets import ids, picture_of
+from text2cinemagraph.data.datasets import caption_of, ids, picture_of
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, to_uint8
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.options.text_files import read_text
 from tqdm import tqdm
 
 MAX_TOKENS = 40  # of a caption; the dataset's have about 10 words
@@ -110,17 +111,21 @@ def _processor(folder):
     )
 
 
-def written_captions(path):
-    """{id: caption} of the whole lines of an earlier run; the file is rewritten without a last line that was cut
-    off.
+def written_captions(path: str | Path) -> dict[str, str]:
+    """{id: caption} of the whole lines of an earlier run.
+
+    The file is rewritten in UTF-8, without a last line that was cut off.
     """
     path = Path(path)
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if not path.is_file():
+        return {}
+    text = read_text(path)
     whole = text[: text.rfind("\n") + 1]
-    if whole != text:
+    if whole.encode() != path.read_bytes():
         with atomic(path) as temporary:
-            temporary.write_text(whole, encoding="utf-8")
-    return dict(line.split(":", 1) for line in whole.splitlines() if ":" in line)
+            temporary.write_bytes(whole.encode())
+    found = (caption_of(line) for line in whole.split("\n") if ":" in line)
+    return {item: caption for item, (caption,) in found}
 
 
 def generate_captions(dataroot, output, captioner, batch=4):

@@ -21,6 +21,7 @@ from text2cinemagraph.data.files import atomic, sha256
 from text2cinemagraph.data.hint import find_direction
 from text2cinemagraph.inference_t2c import FILES
 from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.text_files import read_lines
 from tqdm import tqdm
 
 RECORD = "gallery.json"  # in each folder: how it was made, so that an equal run need not be repeated
@@ -178,13 +179,13 @@ def _article(output, work, record):
     )
 
 
-def read_lines(path):
+def prompts_of(path: str | Path) -> list[str]:
     """The lines of a text file that are not empty; [] for the empty path."""
     if not path:
         return []
     if not Path(path).is_file():
         raise FileNotFoundError(f"no prompts at {path}; expected a text file with one prompt per line")
-    return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line for _, line in read_lines(path)]
 
 
 def main():
@@ -210,7 +211,7 @@ def main():
         if flags.prompts == standard
         else ""
     )
-    works = works_of_prompts(read_lines(flags.prompts), read_lines(twins), flags.seeds)
+    works = works_of_prompts(prompts_of(flags.prompts), prompts_of(twins), flags.seeds)
     works += works_of_pictures(flags.images, flags.seeds) if flags.images else []
     if not works:
         raise ValueError("nothing to make: give --prompts FILE or --images FOLDER")

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from text2cinemagraph.data.files import atomic, make_folder
+from text2cinemagraph.data.files import atomic, in_any_case, make_folder
 from text2cinemagraph.evaluate.clips import predicted_clips, true_clips
 from text2cinemagraph.evaluate.measures import MEASURES, Item, measure
 from text2cinemagraph.evaluate.page import write_page
@@ -48,8 +48,8 @@ def items_of(folder, gt_path, mask_path="", motion_norm=64.0):
             _path(clips.get(name)),
             _path(flows.get(name)),
             _path(truth.get(name)),
-            _existing(gt_path / f"{name}_motion.pth"),
-            _existing(Path(mask_path) / f"{name}_mask.png") if mask_path else "",
+            _existing(in_any_case(gt_path / f"{name}_motion.pth")),
+            _existing(in_any_case(Path(mask_path) / f"{name}_mask.png")) if mask_path else "",
             motion_norm,
         )
         for name in names

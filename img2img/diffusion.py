@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import weights_of
+from text2cinemagraph.data.wording import tell_cut_words
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.img2img.single_file import read_single_file, tokenizer_folder
 from text2cinemagraph.options.places import located
@@ -56,7 +57,8 @@ class Diffusion:
         return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))
 
     def encode_text(self, prompts):
-        """list of N strings -> [N,tokens,channels], the text encoder's last hidden state; longer prompts are cut."""
+        """list of N strings -> [N,tokens,channels], the text encoder's last hidden state; what it cuts is told."""
+        tell_cut_words(prompts, self.tokenizer)
         tokens = self.tokenizer(
             list(prompts),
             padding="max_length",

@@ -87,9 +87,8 @@ class Page:
 
     @torch.no_grad()
     def encode(self, vae, batch=64, everything=False):
-        """Latents of the pictures that have none yet, in full batches; a smaller rest waits for the next call (every
-        new shape costs a GPU a search for its quickest kernels), except the first pictures, or if everything is asked
-        for.
+        """Latents of the pictures that have none yet, in full batches; a smaller rest waits for the next call (a new
+        shape costs a GPU a search for its quickest kernels), except the first pictures, or if everything is asked for.
         """
         while self.encoded + batch <= self.count or self.encoded < self.count and (everything or not self.encoded):
             rows = slice(self.encoded, min(self.encoded + batch, self.count))

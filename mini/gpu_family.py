@@ -70,11 +70,11 @@ from text2cinemagraph.options.cli import run_main
 from text2cinemagraph.options.runtime import hardware, make_runtime
 from transformers import CLIPTokenizer
 
-SIZES = 256, 384  # px of the pictures, multiples of 64; every fifth scene is of the larger size
-LARGE_EVERY = 5
-LARGE_STEPS = 0.25  # share of the U-Net's steps that see the larger size
+SIZES = 256, 384  # px of the pictures, multiples of 64; every eighth scene is of the larger size
+LARGE_EVERY = 8
+LARGE_STEPS = 0.2  # share of the U-Net's steps that see the larger size
 HELD = 40  # scenes of the smaller size that nothing learns from
-PAINTINGS = 2  # styles per scene
+PAINTINGS, EDITION = 1, 2  # styles per scene; of the renderer, see mini/styles.py
 ENDS = {"gather": 0.06, "autoencoder": 0.21, "unet": 0.78, "decoder": 0.88, "segmenter": 0.97}  # shares of the time
 # What a step takes: as many pictures (windows, latents) as fill a GPU; a CPU trying this out takes CPU_BATCH.
 BATCHES = {"autoencoder": 128, "unet": 384, "decoder": 32, "segmenter": 64}
@@ -349,6 +349,7 @@ class Family:
                 "pictures": sum(page.count for page in self.pages.values()),
                 "sizes": {str(size): page.scenes for size, page in self.pages.items()},
                 "seed": self.options.seed,
+                "edition": EDITION,
             },
             "seconds": round(self.clock.seconds, 1),
         }
@@ -434,7 +435,7 @@ def train_family(family):
             family.stream.close()  # the processor is free for what follows
         try:
             phase()
-        except (RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # nobody is there to repeat it: the other parts go on
             failed.append(name)
             say(f"{name} failed: {type(error).__name__}: {str(error)[:300]}")
             if name in ("gather", "autoencoder"):
@@ -494,7 +495,14 @@ def main(arguments=None):
     clock = Clock(options.minutes, output, ENDS)
     tokenizer = CLIPTokenizer.from_pretrained(Path(options.source) / "diffusion/tokenizer", local_files_only=True)
     jobs = (
-        Job(i, None, options.sizes[i % LARGE_EVERY == LARGE_EVERY - 1], options.seed, n_styles=PAINTINGS)
+        Job(
+            i,
+            None,
+            options.sizes[i % LARGE_EVERY == LARGE_EVERY - 1],
+            options.seed,
+            n_styles=PAINTINGS,
+            edition=EDITION,
+        )
         for i in range(options.scenes + options.held)
     )
     stream = SceneStream(jobs, options.workers, WORDINGS, lambda captions: tokenize(tokenizer, captions).numpy())

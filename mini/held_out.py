@@ -31,11 +31,11 @@ class Example:
     frames: tuple = ()
 
 
-def examples(count, seed, split="validation", styles=1, video=False, kinds=KINDS):
+def examples(count, seed, split="validation", styles=1, video=False, kinds=KINDS, edition=1):
     """`count` Examples of all kinds in turn.
 
     seed: of the set; 0 is what the networks were trained and chosen on, so it raises ValueError.   styles: painted
-    pictures per scene.
+    pictures per scene.   edition: of the renderer, see mini/styles.py.
     """
     if seed == 0:
         raise ValueError("seed 0 is the set that the networks were trained on; expected another number")
@@ -45,18 +45,19 @@ def examples(count, seed, split="validation", styles=1, video=False, kinds=KINDS
             kinds[i % len(kinds)],
             [STYLES[(i // len(kinds) + i + k) % len(STYLES)] for k in range(styles)],
             video,
+            edition,
         )
         for i in tqdm(range(count), f"rendering ({split})", leave=False)
     ]
 
 
-def _example(seed, kind, styles, video):
-    scene = Scene(seed, kind=kind)
+def _example(seed, kind, styles, video, edition):
+    scene = Scene(seed, kind=kind, edition=edition)
     return Example(
         kind,
         caption(scene),
         to_image(scene.image),
-        {style: to_image(stylize(scene, style)) for style in styles},
+        {style: to_image(stylize(scene, style, edition)) for style in styles},
         scene.labels,
         torch.from_numpy(scene.mask)[None],
         torch.from_numpy(scene.flow),

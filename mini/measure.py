@@ -74,19 +74,20 @@ def write_cards(result, options):
 class Bench:
     """What the parts share: options, runtime, the number of scenes, and scenes that are rendered once."""
 
-    def __init__(self, options, runtime, seed, n, pictures=""):
+    def __init__(self, options, runtime, seed, n, pictures="", edition=1):
         """n: scenes per part; the video part takes a fifth, as each has 60 frames.   pictures: folder for what was
         looked at, or "".
         """
         self.options, self.runtime, self.seed, self.n = options, runtime, seed, n
         self.pictures = Path(pictures) if pictures else None
+        self.edition = edition
         self.networks, self._scenes = Networks(keep_all=True), {}
 
     def scenes(self, split="validation", **more):
         """Held-out scenes; split "train" gives others, from which baselines and the classifier of looks are learned."""
         key = (split, *sorted(more.items()))
         if key not in self._scenes:
-            self._scenes[key] = examples(more.pop("count", self.n), self.seed, split, **more)
+            self._scenes[key] = examples(more.pop("count", self.n), self.seed, split, edition=self.edition, **more)
         return self._scenes[key]
 
 
@@ -96,6 +97,9 @@ def main():
     parser.add_argument("--config", default="configs/inference_mini.yaml")
     parser.add_argument("--seed", type=int, default=1, help="of the held-out landscapes; 0 is what the networks saw")
     parser.add_argument("--n", type=int, default=100, help="scenes, samples and pairs per part (default: %(default)s)")
+    parser.add_argument(
+        "--edition", type=int, default=1, choices=(1, 2), help="of the landscapes and looks (default: %(default)s)"
+    )
     parser.add_argument("--quick", action="store_true", help="n = 10")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--pictures", default="", help="folder for pictures of what was measured")
@@ -113,8 +117,14 @@ def main():
         flags.seed,
         n,
         flags.pictures,
+        flags.edition,
     )
-    result = {"config": flags.config, "seed": flags.seed, "n": n}
+    result = {
+        "config": flags.config,
+        "seed": flags.seed,
+        "n": n,
+        **({"edition": flags.edition} if flags.edition > 1 else {}),
+    }
     for name in flags.parts:
         started = time.perf_counter()
         with torch.inference_mode():

@@ -1,5 +1,6 @@
 """The motion of the small family: flow against true flow, directions obeyed, clips against true clips."""
 
+import dataclasses
 import math
 import random
 from collections import defaultdict
@@ -11,11 +12,14 @@ from text2cinemagraph.data.hint import DIRECTIONS, prompt_hint, sample_angle
 from text2cinemagraph.data.media import write_image
 from text2cinemagraph.evaluate.flow_error import endpoint_error
 from text2cinemagraph.evaluate.loop_error import LoopMeter
+from text2cinemagraph.evaluate.steadiness import SteadinessMeter
 from text2cinemagraph.mini.scene import KINDS
+from text2cinemagraph.models.blend import smooth
 from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
-from text2cinemagraph.models.video import BLENDS, composite, load_video_model
+from text2cinemagraph.models.video import composite, load_video_model
 from text2cinemagraph.options.runtime import dtype_of
+from text2cinemagraph.pipeline.animating import frames_of
 
 BASELINE_SCENES = 100
 PSNR_FRAMES = (5, 15, 30, 45)
@@ -89,46 +93,54 @@ def _angle_between(flow, angle):
 
 
 def video(bench):
-    """Clips on true flow against true clips: PSNR inside the mask, of the network, of splatting with push-pull filling,
-    of a still picture.
+    """Clips on true flow against true clips: PSNR inside the mask of s6 as its options say, of splatting with the
+    network, of splatting with push-pull filling, of a still picture; and sharpness and pulse, also of the true clip.
 
     still_max: levels outside the mask, before encoding.   frame_0: PSNR of the first frame against the picture.
     """
-    o, n_frames = bench.options.video, 60
+    o = dataclasses.replace(bench.options.video, n_frames=60)
     kind = ("fp32" if bench.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
     model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=dtype_of(kind))
     rows = defaultdict(list)
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):
         truth = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in example.frames]
         picture, where = truth[0], example.mask.expand(3, -1, -1)
+        given = picture, example.flow, example.mask
+        splatted = model.frames(
+            picture, example.flow, o.n_frames, "smooth", o.keep_detail, o.engine, o.static_reuse, o.holes
+        )
         clips = {
-            "network": (
-                composite(f, picture, example.mask)
-                for f in model.frames(
-                    picture, example.flow, n_frames, o.blend, o.keep_detail, o.engine, o.static_reuse, o.holes
-                )
+            "s6": (
+                composite(f, picture, example.mask) for f in frames_of(o, *given, own_picture=False, load=lambda: model)
             ),
-            "push_pull": push_pull_frames(picture, example.flow, example.mask, n_frames, BLENDS[o.blend]),
+            "network": (composite(f, picture, example.mask) for f in splatted),
+            "push_pull": push_pull_frames(*given, o.n_frames, smooth),
             "still": (picture for _ in truth),
+            "truth": iter(truth),
         }
         for name, frames in clips.items():
-            meter, errors = LoopMeter(example.mask, flow_every=0), []
+            meter, steady, errors = LoopMeter(example.mask, flow_every=0), SteadinessMeter(example.mask), []
             for n, frame in enumerate(frames):
-                meter.add(np.uint8((frame * 255).round().permute(1, 2, 0).numpy()))
+                pixels = np.uint8((frame * 255).round().permute(1, 2, 0).numpy())
+                meter.add(pixels)
+                steady.add(pixels)
                 if n in PSNR_FRAMES:
                     errors.append(-10 * math.log10(max((frame - truth[n])[where].square().mean().item(), 1e-10)))
-                if n == 0 and name == "network":
+                if n == 0 and name == "s6":
                     rows["frame_0"].append(-10 * math.log10(max((frame - picture).square().mean().item(), 1e-10)))
                 if n == 15 and bench.pictures:
                     write_image(
                         bench.pictures / "video" / f"{i:03}_{example.kind}_{name}.png", torch.cat([frame, truth[n]], -1)
                     )
-            rows[f"psnr_{name}"].append(float(np.mean(errors)))
-            loop = meter.result()
+            if name != "truth":
+                rows[f"psnr_{name}"].append(float(np.mean(errors)))
+            loop, look = meter.result(), steady.result()
             rows[f"motion_{name}"].append(loop["motion_inside"])
+            rows[f"sharpness_least_{name}"].append(look["sharpness_least"])
+            rows[f"pulse_{name}"].append(look["pulse"])
             if name == "push_pull":
                 rows["seam_ratio_push_pull"].append(loop["seam_ratio_masked"])
-            if name == "network":
+            if name == "s6":
                 rows["still_max"].append(loop["still_max"])
                 rows["seam_ratio"].append(loop["seam_ratio_masked"])
     result = {name: float(np.mean(values)) for name, values in rows.items()}

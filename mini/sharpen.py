@@ -79,7 +79,7 @@ def sharpen(vae, draw, reconstruction_loss, seconds, *, rate=1.2e-4, start=0.06,
     critic = PatchDiscriminator(channels).to(device, memory_format=torch.channels_last)
     critic_optimizer = torch.optim.AdamW(critic.parameters(), 4e-4, betas=(0.5, 0.95), weight_decay=0, fused=cuda)
     began, step, told, adversarial, kept = time.monotonic(), 0, 0.0, ADVERSARIAL_WEIGHT, float("nan")
-    while (share := (time.monotonic() - began) / seconds) < 1:
+    while seconds > 0 and (share := (time.monotonic() - began) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 30) * (1 if share < 0.5 else max(0.05, 2 * (1 - share)))
         true = draw()

@@ -14,19 +14,14 @@ def smooth(u):
     return u**3 * (10 + u * (6 * u - 15))
 
 
-FADE = 0.7  # of the loop: "variance" cross-fades in its middle and shows one copy alone, not two, for the rest
-
-
-# The backward picture's share at time u in [0,1) of the loop.
-BLENDS = {
-    "linear": lambda u: u,
-    "smooth": smooth,
-    "variance": lambda u: smooth(min(max((u - 0.5) / FADE + 0.5, 0), 1)),
-}
+# The second copy's share at time u in [0,1) of the loop; "variance" is smooth and keeps the contrast of the copies.
+BLENDS = {"linear": lambda u: u, "smooth": smooth, "variance": smooth}
 LEVELS = 4  # bands of detail whose contrast is kept: waves of up to about 2, 4, 8 and 16 px
 CELL = 4  # px: contrast is known for every cell of so many pixels
 WINDOWS = (5, 5, 9, 17)  # cells: contrast is a mean over two such boxes, one after the other, for each band
 LEAST_GAIN, MOST_GAIN = 0.8, 2.0  # two unrelated textures need sqrt(2); the network and the sampling lose some more
+# Of the copies' variance, what a frame keeps: the last of it costs 0.1 dB against true clips, which have one copy.
+ALONE, TOGETHER = 0.97, 0.94  # with one copy alone; with both alike
 FLOOR = 1e-6  # a quarter of a level, squared: below it there is nothing to amplify
 THIN = 0.15  # of a pixel's own weight: where less landed it is partly a hole; a straggler alone would make a speck
 # Two pixels and three, convolved: even over rows that lie two or three apart.
@@ -114,6 +109,11 @@ def contrasts(found: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
 def cells(size: tuple[int, int]) -> tuple[int, int]:
     """(H, W) of a picture -> of its grid of cells."""
     return tuple(max(1, round(side / CELL)) for side in size)
+
+
+def kept(share: float) -> float:
+    """Of the copies' variance, what a frame keeps in which the second copy has that share."""
+    return ALONE - 4 * (ALONE - TOGETHER) * share * (1 - share)
 
 
 def joined(mean: torch.Tensor, wanted: torch.Tensor | None, light: torch.Tensor | None = None) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint, weights_of
 from text2cinemagraph.data.flow import resize_flow
 from text2cinemagraph.data.media import resize_image
+from text2cinemagraph.data.wording import tell_cut_words
 from text2cinemagraph.models.networks import build_motion
 from text2cinemagraph.options.places import located
 from text2cinemagraph.options.train import MotionOptions
@@ -28,6 +29,7 @@ def encode_captions(captions, tokenizer, text_encoder):
     """Captions as token features [N,S,D]: the text encoder's last hidden state, padded to its full length (77 for
     CLIP).
     """
+    tell_cut_words(captions, tokenizer)
     tokens = tokenizer(
         list(captions),
         padding="max_length",

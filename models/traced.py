@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 
 import torch
 import torch.nn.functional as F
-from text2cinemagraph.models.blend import BLENDS, CELL, bands, cells, contrasts, joined
+from text2cinemagraph.models.blend import BLENDS, CELL, bands, cells, contrasts, joined, kept
 from text2cinemagraph.models.continuation import continue_under
 from text2cinemagraph.models.engines import make_decoder
 from text2cinemagraph.models.trace import grid_step, traced, traced_reversed
@@ -130,10 +130,10 @@ class TracedClip:
         """The contrast that the two copies have, each with its share: [LEVELS,h,w]."""
         size = self.contrasts.shape[1:]
         coarse = [F.interpolate(field[None] / CELL, size, mode="area")[0] for field in fields]
-        return warp_blend(self.contrasts, coarse, shares, (0, size[0], 0, size[1]))
+        return warp_blend(self.contrasts, coarse, shares, (0, size[0], 0, size[1])) * kept(shares[1])
 
     def _tiles(self, where):
-        """Windows (y0, y1, x0, x1) of at most TILE px that hold all of `where`, [1,H,W], each as small as it can be."""
+        """Windows (y0, y1, x0, x1) of at most TILE px that hold all of `where`, bool [1,H,W], and little else."""
         height, width = where.shape[-2:]
         # Only ClipDecoder takes tiles of any shape without minutes of compiling.
         tile = TILE if self.engine == "torch" else max(height, width)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import os
 import re
 import sys
@@ -25,6 +26,7 @@ from text2cinemagraph.options.fields import (
     shown,
 )
 from text2cinemagraph.options.places import SHIPPED, located_config
+from text2cinemagraph.options.text_files import read_text
 
 Settings = TypeVar("Settings", bound=Options)
 LONGEST_LINE = 200  # characters of an error line
@@ -72,7 +74,7 @@ def _read_yaml(path) -> Any:
         known = ", ".join(sorted(f"configs/{p.name}" for p in (SHIPPED / "configs").glob("inference*.yaml")))
         raise FileNotFoundError(f"no configuration file at {path}; known ones: {known}")
     try:
-        layer = OmegaConf.load(path)
+        layer = OmegaConf.load(io.StringIO(read_text(path)))
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"{path} is not readable YAML: {shown(error, 120)}") from error
     if not OmegaConf.is_dict(layer):

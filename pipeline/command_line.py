@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
+from text2cinemagraph.data.wording import PHRASES, nearest_phrase
 from text2cinemagraph.options.cli import Parser, all_options, load_options
 from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.pipeline.early import check_words_and_sizes
 
 if TYPE_CHECKING:
     from text2cinemagraph.data.experiment import Experiment
     from text2cinemagraph.pipeline.stages import Stage
+
+DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear words, such as "flowing to the left"'
 
 
 def read_command_line(
@@ -24,7 +28,7 @@ def read_command_line(
     )
     parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
-    parser.add_argument("--use_hint", action="store_true", help='follow "in left to right direction" in the prompt')
+    parser.add_argument("--use_hint", action="store_true", help=f"follow the direction in the prompt: {DIRECTED}")
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
     parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
     parser.add_argument("--image", help="your picture, in place of s1's")
@@ -91,7 +95,7 @@ def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
 
 def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     """Mistakes in the prompt are told before anything is computed."""
-    from text2cinemagraph.data.hint import DIRECTIONS, find_directions
+    from text2cinemagraph.data.hint import find_directions
 
     prompt, o = options.twin_extraction.prompt, options.optical_flow
     clauses = find_directions(prompt)
@@ -101,8 +105,8 @@ def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     if listens and (o.use_hint or o.method == "constant") and not clauses:
         flag = "--use_hint" if o.use_hint else "optical_flow.method=constant"
         raise ValueError(
-            f'{flag} needs a direction in the prompt, found none in "{prompt}"; write e.g. '
-            f'"flowing in left to right direction"; known directions: {"; ".join(DIRECTIONS)}'
+            f"{flag} needs a direction in the prompt, and none is understood; the nearest: "
+            f'"in {nearest_phrase(prompt)} direction" (all: --help)'
         )
     if listens and len(clauses) > 1 and (o.use_hint or o.method == "constant"):
         from text2cinemagraph.data.clauses import read_clauses
@@ -117,6 +121,7 @@ def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
         )
     if listens and clauses and not o.use_hint and o.method != "constant":
         print(f'note: the prompt names a direction ("{clauses[0].phrase}"); it is followed only with --use_hint')
+    check_words_and_sizes(options, chosen, clauses[0].phrase if listens and clauses else None)
 
 
 def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from text2cinemagraph.softmax_splatting.cpu import compiled, in_slabs
 
-SHARPNESS = np.float32(-0.75)  # Keys' parameter of the cubic, torch's and OpenCV's choice
+SHARPNESS = np.float32(-0.5)
 CROWDED = np.float32(1.6)  # px of the picture per px of the frame: from here on, a mean of more than one point is read
 SPREAD = 0.3  # of the distance to the next pixel of the frame: where the four points of that mean lie
 
@@ -162,5 +162,26 @@ def _forward(values, dim):
 def _read_torch(picture, x, y):
     """[C,h,w]: the picture at (x, y) in px, bicubically, mirrored beyond its border."""
     height, width = picture.shape[1:]
-    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], -1)[None]
-    return F.grid_sample(picture[None], grid, mode="bicubic", padding_mode="reflection", align_corners=True)[0]
+    left, top = x.floor(), y.floor()
+    across, down = (_cubic_torch(at - edge) for at, edge in ((x, left), (y, top)))
+    made = 0
+    for j in range(4):
+        row = _mirrored_torch(top.long() - 1 + j, height)
+        for i in range(4):
+            made = made + across[i] * down[j] * picture[:, row, _mirrored_torch(left.long() - 1 + i, width)]
+    return made
+
+
+def _cubic_torch(t):
+    """As _cubic, of a tensor."""
+    a = float(SHARPNESS)
+    far = lambda d: a * (d * (d * (d - 5) + 8) - 4)  # noqa: E731
+    near = lambda d: ((a + 2) * d - (a + 3)) * d * d + 1  # noqa: E731
+    return far(1 + t), near(t), near(1 - t), far(2 - t)
+
+
+def _mirrored_torch(index, size):
+    """As _mirrored, of a tensor."""
+    period = max(2 * (size - 1), 1)
+    index = index % period
+    return torch.where(index < size, index, period - index)

@@ -6,18 +6,35 @@ import re
 import struct
 import zipfile
 import zlib
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
+import av
 import lz4.frame
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageCms
 from text2cinemagraph.data import notes
+from text2cinemagraph.data.animation import write_animation
 from text2cinemagraph.data.checkpoint import convert, read_checkpoint, save_checkpoint
+from text2cinemagraph.data.class_masks import write_classes
+from text2cinemagraph.data.datasets import FrameDataset, MotionDataset, ids, match_flow, picture_of, read_captions
 from text2cinemagraph.data.flow import read_flow, read_own_flow, write_flow, write_motion
+from text2cinemagraph.data.hint import DIRECTIONS, find_direction
 from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.data.pictures import FORMATS
+from text2cinemagraph.data.videos import frame_files, read_video
+from text2cinemagraph.data.wording import PHRASES, tell_cut_words
+from text2cinemagraph.dataset.generate_captions import written_captions
+from text2cinemagraph.dataset.videos import find_videos, read_frames
+from text2cinemagraph.demo.gallery import prompts_of
+from text2cinemagraph.evaluate.clips import pictures_of, read_clip, read_picture, true_clips
+from text2cinemagraph.options.cli import load_options
+from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.pipeline.command_line import check_prompt
+from text2cinemagraph.pipeline.early import side_multiple
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "hand_in.md"
@@ -454,6 +471,8 @@ def _(desk):
         )
     (desk / "label_names.txt").write_text("_background_\nwater\n")  # labelme's
     assert is_truth(read_mask(desk / "m.png", labels=("Water",)))
+    write_classes(desk / "classes.png", {"river": torch.tensor(truth())[None]})  # s3's own
+    assert is_truth(read_mask(desk / "classes.png", labels=("river",)))
     Image.fromarray(photo()).save(desk / "photo.png")
     desk.refused(lambda: read_mask(desk / "photo.png", labels=("1",)), "no", "palette or gray")
 
@@ -633,6 +652,363 @@ def _(desk):
     for name, content in words.items():
         (desk / f"{name}.pth").write_bytes(lz4.frame.compress(content))
         desk.refused(lambda name=name: read_flow(desk / f"{name}.pth"), f"{name}.pth")
+
+
+# ---------------------------------------------------------------- clips
+SIDES = (48, 64)
+
+
+def write_clip(path, frames, *, fps=30, turn=0, aspect=None, times=None):
+    """Frames (uint8 [H,W,3]) as a video; turn: degrees in its note; times: s of each frame, for a variable rate."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"qp": "0", "bf": "0", "preset": "ultrafast"})
+        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv444p"
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        if aspect:
+            stream.sample_aspect_ratio = aspect
+        if turn:
+            stream.set_display_rotation(turn)
+        for number, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = round(times[number] * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def gray_frames(count):
+    """Frames whose brightness counts: 0, 4, 8 ..."""
+    return [np.full((*SIDES, 3), 4 * number, np.uint8) for number in range(count)]
+
+
+def counted(frames):
+    return [round(float(frame.mean()) / 4) for frame in frames]
+
+
+@row("a telephone's video that notes its rotation")
+def _(desk):
+    frames = [photo(seed=n) for n in range(3)]
+    write_clip(desk / "plain.mp4", frames)
+    write_clip(desk / "turned.mp4", frames, turn=90)
+    for reader in (read_video, lambda path: read_frames(path, 1000)):
+        plain, turned = next(iter(reader(desk / "plain.mp4"))), next(iter(reader(desk / "turned.mp4")))
+        assert turned.shape == (64, 48, 3) and np.array_equal(turned, np.rot90(plain, 1))
+    small = next(read_video(desk / "turned.mp4", (32, 24)))  # as evaluation reads it
+    assert small.shape == (32, 24, 3)
+    assert np.abs(small.astype(int) - np.rot90(next(read_video(desk / "plain.mp4", (24, 32))), 1)).mean() < 1
+    desk.silent()
+
+
+@row("pixels that are not square")
+def _(desk):
+    write_clip(desk / "a.mp4", [photo()] * 2, aspect=Fraction(4, 3))
+    assert next(read_video(desk / "a.mp4")).shape == (48, 85, 3)
+    write_clip(desk / "b.mp4", [photo()] * 2, aspect=Fraction(1, 2))
+    assert next(read_video(desk / "b.mp4")).shape == (96, 64, 3)
+    assert next(read_video(desk / "b.mp4", (24, 24))).shape == (24, 24, 3)
+
+
+@row("an animated GIF or WebP as a clip")
+def _(desk):
+    frames = [Image.fromarray(frame) for frame in gray_frames(6)]
+    for suffix, options in (("gif", {}), ("webp", {"lossless": True})):
+        times = [40, 40, 120, 40, 40, 40]
+        frames[0].save(desk / f"a.{suffix}", save_all=True, append_images=frames[1:], duration=times, **options)
+        assert counted(read_video(desk / f"a.{suffix}")) == [0, 1, 2, 3, 4, 5]
+        assert counted(read_video(desk / f"a.{suffix}", step=2)) == [0, 2, 4]
+        assert counted(read_video(desk / f"a.{suffix}", fps=25)) == [0, 1, 2, 2, 3, 3, 4, 5]  # nearest in time
+        assert read_clip(desk / f"a.{suffix}", range(3), "published").shape == (3, 224, 224, 3)
+    (desk / "gt").mkdir()
+    (desk / "a.gif").rename(desk / "gt" / "7_gt.gif")
+    assert list(true_clips(desk / "gt")) == ["7"] and list(find_videos(desk / "gt", desk / "out")) == ["7_gt"]
+
+
+@row("60, 12 or a variable number of frames/s for a training set")
+def _(desk):
+    write_clip(desk / "30.mp4", gray_frames(12))
+    assert counted(read_video(desk / "30.mp4", fps=30)) == list(range(12))
+    write_clip(desk / "ntsc.mp4", gray_frames(12), fps=Fraction(30000, 1001))
+    assert counted(read_video(desk / "ntsc.mp4", fps=30)) == list(range(12))
+    desk.silent()
+    write_clip(desk / "60.mp4", gray_frames(12), fps=60)
+    assert counted(read_video(desk / "60.mp4", fps=30)) == [0, 2, 4, 6, 8, 10]
+    desk.told_once("60.mp4", "60 frames/s", "brought to 30")
+    write_clip(desk / "12.mp4", gray_frames(6), fps=12)
+    seen = counted(read_video(desk / "12.mp4", fps=30))
+    assert len(seen) == 15 and seen == sorted(seen) and set(seen) == set(range(6))
+    desk.told_once("12.mp4", "12 frames/s")
+    times = [0, 1 / 30, 2 / 30, 6 / 30, 7 / 30, 8 / 30, 8.2 / 30, 8.4 / 30, 9 / 30, 10 / 30]
+    write_clip(desk / "vfr.mkv", gray_frames(10), times=times)
+    seen = counted(read_video(desk / "vfr.mkv", fps=30))
+    assert seen[:3] == [0, 1, 2] and seen.count(2) + seen.count(3) == 5 and seen[-2:] == [8, 9]
+    assert len(desk.told()) == 1
+    assert counted(read_video(desk / "60.mp4")) == list(range(12))
+
+
+@row("a file that is no video among videos")
+def _(desk):
+    write_clip(desk / "a.MP4", gray_frames(2))
+    (desk / "notes.txt").write_text("x")
+    assert list(find_videos(desk.folder, desk / "out")) == ["a"]
+    desk.told_once("1 files", "notes.txt", "passed over")
+
+
+@row("frames as `0.png`, `frame_0001.png` or `.jpeg`, from 0 or 1")
+def _(desk):
+    kinds = ("a", "{}.png", 0), ("b", "frame_{:04}.png", 1), ("c", "f{}.JPEG", 1), ("d", "{:03}.jpg", 7)
+    for folder, name, first in kinds:
+        (desk / folder / "images").mkdir(parents=True)
+        for number, frame in enumerate(gray_frames(12), first):
+            Image.fromarray(frame).save(desk / folder / "images" / name.format(number), quality=95)
+        assert list(frame_files(desk / folder)) == list(range(12))
+        assert counted(read_picture(path) for path in pictures_of(desk / folder)) == list(range(12))
+    desk.silent()
+
+
+@row("a clip's folder with other files only")
+def _(desk):
+    (desk / "7_gt").mkdir()
+    (desk / "7_gt" / "film.txt").write_text("x")
+    desk.refused(lambda: pictures_of(desk / "7_gt"), "7_gt", "film.txt", "frame_0001.jpg")
+    (desk / "7_gt").rename(desk / "other")
+    desk.refused(lambda: true_clips(desk.folder), "found other")
+
+
+def data_set(folder, items=("1",), frames=(), size=SIDES):
+    """The Eulerian layout: pictures, motion and frames, whose brightness counts."""
+    folder.mkdir(exist_ok=True)
+    for item in items:
+        Image.fromarray(photo(*size)).save(folder / f"{item}_input.jpg", quality=95)
+        write_motion(folder / f"{item}_motion.pth", torch.ones(2, *size))
+        for number in frames:
+            (folder / f"{item}_gt" / "images").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(gray_frames(number + 1)[number]).save(folder / f"{item}_gt" / "images" / f"{number}.png")
+    return folder
+
+
+@row("a frame that is missing between others")
+def _(desk):
+    root = data_set(desk / "set", frames=[n for n in range(60) if n not in (5, 6, 50)])
+    data = FrameDataset(root, 32, strict=True)
+    for epoch in range(40):
+        data.set_epoch(epoch)
+        item = data[0]
+        assert counted([item.start, item.middle, item.end][i].numpy() * 255 for i in range(3)) == item.index.tolist()
+        assert not {5, 6, 50} & set(item.index.tolist())
+    assert all("item 1 lacks frame" in line for line in desk.told()) and not data.broken
+    desk.refused(lambda: pictures_of(root / "1_gt"), "lacks frame 5 after 4.png", "57 frames")
+
+
+@row("clips of fewer than 60 frames for training")
+def _(desk):
+    root = data_set(desk / "set", frames=range(12))
+    data = FrameDataset(root, 32, strict=True)
+    for epoch in range(20):
+        data.set_epoch(epoch)
+        start, middle, end = data[0].index.tolist()
+        assert 0 <= start < 4 and 8 <= end < 12 and start <= middle < end
+    desk.told_once("item 1 has 12 frames")
+
+
+# ---------------------------------------------------------------- data sets
+@row("`IMG_1_input.JPG`, `_MOTION.PTH`, `_gt.MP4`, `_MASK.png`")
+def _(desk):
+    root = data_set(desk / "set", items=("IMG_1", "b"))
+    (root / "IMG_1_input.jpg").rename(root / "IMG_1_input.JPG")
+    (root / "IMG_1_motion.pth").rename(root / "IMG_1_MOTION.PTH")
+    write_clip(root / "IMG_1_GT.mp4", gray_frames(2))
+    (root / "IMG_1_GT.mp4").rename(root / "IMG_1_gt.MP4")
+    Image.fromarray(truth().astype(np.uint8) * 255).save(root / "b_mask.png")
+    Image.fromarray(truth().astype(np.uint8) * 255).save(root / "IMG_1_MASK.png")
+    assert ids(root) == ["IMG_1", "b"] and picture_of(root, "IMG_1").name == "IMG_1_input.JPG"
+    data = MotionDataset(root, 32, mask_path=str(root), strict=True)
+    assert data[0].mask.any() and (data[0].flow != 0).any()
+    assert list(true_clips(root)) == ["IMG_1"]
+    desk.silent()
+
+
+@row("`<id>_input.webp`")
+def _(desk):
+    root = data_set(desk / "set", items=("a",))
+    Image.fromarray(photo()).save(root / "c_input.webp")
+    assert ids(root) == ["a"]
+    desk.told_once("c_input.webp", "passed over")
+
+
+@row("a picture whose shape is not its motion's (EXIF, crop)")
+def _(desk):
+    root = data_set(desk / "set", items=("a", "b"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(photo()).save(root / "a_input.jpg", exif=exif)
+    with pytest.warns(UserWarning, match="item a is skipped: the picture is 48x64, its motion 64x48"):
+        MotionDataset(root, 32)[0]
+    desk.refused(lambda: match_flow(torch.zeros(2, 48, 64), torch.zeros(3, 64, 48)), "EXIF")
+    assert match_flow(torch.zeros(2, 12, 16), torch.zeros(3, 48, 64)).shape == (2, 48, 64)
+
+
+# ---------------------------------------------------------------- texts
+CAPTIONS = "lake_1:a lake, été\nriver_2:a river: wide\n"
+READ = {"lake_1": ["a lake, été"], "river_2": ["a river: wide"]}
+
+
+@row("UTF-8 with a mark, UTF-16, CRLF")
+def _(desk):
+    kinds = ("utf-8", "\n"), ("utf-8-sig", "\r\n"), ("utf-16", "\n"), ("utf-8", "\r")
+    for number, (encoding, end) in enumerate(kinds):
+        (desk / f"{number}.txt").write_bytes(CAPTIONS.replace("\n", end).encode(encoding))
+        assert read_captions(desk / f"{number}.txt") == READ
+        assert prompts_of(desk / f"{number}.txt") == CAPTIONS.split("\n")[:2]
+    (desk / "le.txt").write_bytes("lake:a lake".encode("utf-16-le"))
+    assert read_captions(desk / "le.txt") == {"lake": ["a lake"]}
+    (desk / "o.yaml").write_bytes("video:\r\n  speed: 0.5\r\n".encode("utf-16"))
+    assert load_options(InferenceOptions, desk / "o.yaml").video.speed == 0.5
+    (desk / "w.txt").write_bytes(CAPTIONS.replace("\n", "\r\n").encode("utf-16"))
+    assert list(written_captions(desk / "w.txt")) == list(READ)  # to which generate_captions.py appends
+    assert (desk / "w.txt").read_bytes() == CAPTIONS.encode()
+    desk.silent()
+
+
+@row("Windows' cp1252")
+def _(desk):
+    (desk / "c.txt").write_bytes(("a:plain\n" + CAPTIONS).encode("cp1252"))
+    assert read_captions(desk / "c.txt") == {"a": ["plain"], **READ}
+    desk.told_once("c.txt, line 2", "cp1252")
+
+
+@row("a binary file")
+def _(desk):
+    (desk / "c.txt").write_bytes(b"a:b\n\x00\x01c:d")
+    desk.refused(lambda: read_captions(desk / "c.txt"), "c.txt, line 2", "zero byte")
+    (desk / "d.txt").write_bytes(b"a:b\n\x81:d")
+    desk.refused(lambda: read_captions(desk / "d.txt"), "d.txt, line 2", "UTF-8")
+
+
+@row("a captions line without a colon")
+def _(desk):
+    (desk / "c.txt").write_text("a:b\n\nno colon\n")
+    desk.refused(lambda: read_captions(desk / "c.txt"), "c.txt, line 3", "<id>:<caption>")
+    (desk / "c.jsonl").write_text('{"id": "a", "captions": {"x": "y"}}\n{"id": "b"}\n')
+    desk.refused(lambda: read_captions(desk / "c.jsonl"), "c.jsonl, line 2")
+
+
+@row("an empty captions file")
+def _(desk):
+    for name, text in (("c.txt", "\n \n"), ("c.jsonl", ""), ("d.jsonl", '{"id": "a", "captions": {}}')):
+        (desk / name).write_text(text)
+        desk.refused(lambda name=name: read_captions(desk / name), name)
+
+
+@row("`C:\\data\\lake_input.jpg:a lake`")
+def _(desk):
+    lines = "C:\\data\\lake_input.jpg:a lake", "/home/x/pond_input.PNG:a pond: small", "E:/x/y:z", "sea:C:\\x"
+    (desk / "c.txt").write_text("\n".join(lines))
+    found = {"lake": ["a lake"], "pond": ["a pond: small"], "y": ["z"], "sea": ["C:\\x"]}
+    assert read_captions(desk / "c.txt") == found
+
+
+# ---------------------------------------------------------------- words and sizes
+def stages(*words, names=("s1", "s2", "s3", "s5")):
+    """What inference_t2c.py checks before it loads anything."""
+    options = load_options(InferenceOptions, ROOT / "configs" / "inference_mini_directional.yaml", words)
+    check_prompt(options, names)
+
+
+@row('"flowing from left to right", "to the left", "rising upwards"')
+def _(desk):
+    for prompt, phrase, rest in (
+        ("a river flowing from left to right near a hill", "left to right", "a river flowing near a hill"),
+        ("a river flows to the left", "right to left", "a river flows"),
+        ("smoke rising slowly upwards, at night", "upwards", "smoke rising slowly, at night"),
+        ("water rushing towards the viewer", "downwards", "water rushing"),
+        ("clouds drifting to the right and upwards", "left to right, upwards", "clouds drifting"),
+        ("a fall pouring downwards, right to left", "downwards, right to left", "a fall pouring"),
+        ("a stream from the right to the left", "right to left", "a stream"),
+        ("flowing to the left in upwards direction", "upwards", "flowing to the left"),  # published ones come first
+    ):
+        assert find_direction(prompt) == (phrase, rest)
+    for prompt in (
+        "a castle to the left of a river",
+        "stairs leading upwards",
+        "flowing downstream",
+        "running water",
+    ):
+        assert find_direction(prompt) == (None, prompt)
+    assert set(PHRASES) == set(DIRECTIONS)
+    stages("optical_flow.use_hint=true", "twin_extraction.prompt=a river flowing to the left")
+    desk.told_once('"to the left" is understood as "in right to left direction"')
+
+
+@row('"downstream", or no direction, with `--use_hint`')
+def _(desk):
+    for prompt, nearest in (("a river flowing downwords", "downwards"), ("a lake", "left to right")):
+        call = partial(stages, "optical_flow.use_hint=true", f"twin_extraction.prompt={prompt} {'x' * 300}")
+        desk.refused(call, f"{nearest}", "the nearest", "--help")
+
+
+def clip_tokenizer():
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(ROOT / "checkpoints" / "mini" / "diffusion" / "tokenizer", model_max_length=77)
+
+
+@row("a prompt of more than 77 tokens")
+def _(desk):
+    tokenizer = clip_tokenizer()
+    tell_cut_words(["a river " * 20, "a river flowing " * 10], tokenizer)
+    desk.silent()
+    tell_cut_words(["a lake, " * 40 + "at night"], tokenizer)
+    desk.told_once("tokens", "77 are read", "cut off", 'at night"')
+
+
+@row("a prompt in another language or script")
+def _(desk):
+    for prompt in (
+        "川が流れる山の風景",
+        "река в горах",
+        "ein Fluss mit Bergen und Wolken",
+        "une rivière dans les montagnes",
+    ):
+        stages(f"twin_extraction.prompt={prompt}", names=("s1",))
+        desk.told_once("does not look English")
+    stages("twin_extraction.prompt=a river in the style of Das Boot and El Greco near Le Mont, café", names=("s1",))
+    desk.silent()
+
+
+@row("sizes that the model cannot draw")
+def _(desk):
+    desk.refused(lambda: stages("twin_extraction.W=100"), "W=100", "multiples of 64", "W=128")
+    stages("twin_extraction.W=100", names=("s5",))
+    (desk / "unet").mkdir()
+    (desk / "vae").mkdir()
+    for part in ("unet", "vae"):  # Stable Diffusion's
+        (desk / part / "config.json").write_text('{"block_out_channels": [1, 2, 3, 4]}')
+    assert side_multiple(desk.folder) == 64 and side_multiple(desk / "unet") == 1
+
+
+@row("an empty vocabulary")
+def _(desk):
+    for text in ("", " ", ",;"):
+        desk.refused(lambda text=text: stages(f"odise.vocab={text}"), "odise.vocab", "water")
+
+
+@row("an empty negative prompt")
+def _(desk):
+    """s2 takes `negative_prompt or source`: None and "" are one."""
+    (desk / "o.yaml").write_text('twin_generation:\n  negative_prompt: ""\n')
+    own = load_options(InferenceOptions, desk / "o.yaml").twin_generation.negative_prompt
+    word = load_options(InferenceOptions, None, ["twin_generation.negative_prompt="]).twin_generation.negative_prompt
+    assert (own or "source") == (word or "source") == "source"
+    assert "negative_prompt=t.negative_prompt or source" in (ROOT / "inference_t2c.py").read_text()
+
+
+@row("a GIF of more than 50 frames/s")
+def _(desk):
+    write_animation(desk / "a.gif", gray_frames(4), 60)
+    desk.told_once("a.gif", "50 frames/s", "slower")
+    write_animation(desk / "b.gif", gray_frames(4), 50)
+    desk.silent()
 
 
 # ---------------------------------------------------------------- weights
