@@ -160,6 +160,8 @@ def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
+    from text2cinemagraph.data.media import to_uint8
+    from text2cinemagraph.evaluate.steadiness import LoopLine
     from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
     from text2cinemagraph.options.runtime import dtype_of
     from text2cinemagraph.pipeline.animating import frames_of
@@ -183,9 +185,13 @@ def s6_video(options, experiment, state):
     own, shelf = experiment.given("image"), state.networks
     frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
     share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
+    line = LoopLine(mask)
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            video.write(lay_over(frame, image, share) if o.composite else frame)
+            pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
+            line.add(pixels)
+            video.write(pixels)
+    tqdm.write(line.text())
 
 
 # One row a stage: all that the rest of the house knows of it (pipeline/stages.py says what each column means).
