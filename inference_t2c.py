@@ -189,6 +189,8 @@ def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
+    from text2cinemagraph.data.media import to_uint8
+    from text2cinemagraph.evaluate.steadiness import LoopLine
     from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
     from text2cinemagraph.options.devices import check_dtype, half_or_full
     from text2cinemagraph.options.runtime import dtype_of
@@ -215,9 +217,13 @@ def s6_video(options, experiment, state):
     own, shelf = experiment.given("image"), state.networks
     frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
     share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
+    line = LoopLine(mask)
     with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            video.write(lay_over(frame, image, share) if o.composite else frame)
+            pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
+            line.add(pixels)
+            video.write(pixels)
+    tqdm.write(line.text())
     if compiled := COMPILE_TIMES.told():
         tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
