@@ -47,7 +47,7 @@ def main():
     finished = Finished(images.parent, options)
     waiting = []
     for item in tqdm(share.of(items), share.title("flow")):
-        caption = options.prompt or captions.get(item, [""])[0]
+        caption = options.prompt or (captions.get(item) or [""])[0]
         key = finished.key(*inputs_of(options, item), caption)
         if finished.record(item, key, (images / f"{item}_flow.npz", images / f"{item}_Motion.pt")) is None:
             waiting.append((item, key, caption))

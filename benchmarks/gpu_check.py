@@ -32,6 +32,7 @@ class Card:
 
     device: torch.device
     quick: bool
+    no_compile: bool = False
     scenes: str = ""  # a folder of mini.procedural --video, where a machine cannot write videos
 
     def seconds(self, function, repeats=5, warm=2):
@@ -173,7 +174,7 @@ def video_part(card):
     wanted = list(model(torch.float32, torch.device("cpu")).frames(image, flow, 6, static_reuse=False))
     made = list(model(torch.float32, card.device).frames(image.to(card.device), flow.to(card.device), 6))
     found["difference_from_cpu"] = max(float((a - b.cpu()).abs().max()) for a, b in zip(wanted, made))
-    engines = ("torch",) if card.quick else ("torch", "compile")
+    engines = ("torch",) if card.quick or card.no_compile else ("torch", "compile")
     for engine in engines:
         for size in (128,) if card.quick else (512, 1024):
             for dtype in (torch.bfloat16, torch.float32):
@@ -207,7 +208,7 @@ def drawing_part(card):
         diffusion = untrained_diffusion()
     diffusion.unet.to(card.device, half)
     noise = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
-    plan = feature_plan(InferenceOptions())
+    plan = feature_plan(InferenceOptions(), diffusion.unet)
 
     def both():
         with torch.inference_mode():
@@ -284,7 +285,7 @@ def training_part(card):
         published = "--norm_G sync:spectral_instance --netG spadeunet4softmaxsplating --use_l1_loss --tr_stage stage1"
         direction = "--input_nc 6 --norm sync:spectral_instance --netG spadeunet --use_epe_loss --use_hint"
         for name, script, words in (
-            ("direction", "train_motion.py", [*direction.split(), "--hints_path", "", "--motion_norm", "64"]),
+            ("direction", "train_motion.py", [*direction.split(), "--motion_norm", "64"]),
             ("video", "train_video.py", published.split()),
         ):
             for dtype in ("fp32", "bf16"):
@@ -334,13 +335,14 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--quick", action="store_true", help="small: tries the script, measures nothing")
+    parser.add_argument("--no_compile", action="store_true", help="leave out engine=compile, which takes long to start")
     parser.add_argument("--scenes", default="", help="landscapes of mini.procedural --video; empty: rendered")
     parser.add_argument("--again", action="store_true", help="also what docs/results/gpu.json has already")
     parser.add_argument("--output", default=str(FOLDER / "gpu.json"), help="the file of results (default: %(default)s)")
     flags = parser.parse_args()
     if flags.device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("torch sees no GPU here; this check is for a machine with one (--device cpu --quick tries it)")
-    card, path = Card(torch.device(flags.device), flags.quick, flags.scenes), Path(flags.output)
+    card, path = Card(torch.device(flags.device), flags.quick, flags.no_compile, flags.scenes), Path(flags.output)
     before = json.loads(path.read_text()) if path.is_file() and not flags.again else {}
     found = before if before.get("machine", {}).get("gpu") == machine()["gpu"] else {}
     found["machine"] = machine()

@@ -12,25 +12,38 @@ SUPERPIXELS = 1500  # of the random walk: about 13 px a side at 512 px
 BAND = 1 / 64  # of the geometric mean of the sides: how far from its line a rough mask may be wrong
 
 
-def refined(image: torch.Tensor, mask: torch.Tensor, never: torch.Tensor | None = None) -> torch.Tensor:
+def refined(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, float]:
     """A rough mask moved to the edges of the picture by GrabCut: what looks like the mask's inside joins, what does not
     leaves.
 
-    image: [3,H,W] in [0,1].   mask: bool [1,H,W]; its inner part stays.   never: bool [1,H,W], what stays outside.
-    Returns bool [1,H,W]: the mask itself where it is empty or full, or where nothing is left of it.
+    image: [3,H,W] in [0,1].   mask: bool [1,H,W]; its inner part stays.
+    Returns the new mask, bool [1,H,W] (the old one where it is empty or full), and how far the old one agrees with it:
+    intersection over union, near 1 for a mask that already followed the picture.
     """
     if not mask.any() or mask.all():
-        return mask
+        return mask, 1.0
     small = _small(image)
     rough = _resized(mask[0].numpy(), small.shape[:2]) > 0.5
     reach = 2 * round(BAND * 1.75 * SMALL / 2) + 1
     sure = cv2.erode(np.uint8(rough), np.ones((reach, reach), np.uint8), borderValue=1) > 0
     trimap = np.where(rough, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     trimap[sure] = cv2.GC_FGD
-    if never is not None:
-        trimap[(_resized(never[0].numpy(), small.shape[:2]) > 0.5) & ~rough] = cv2.GC_BGD
-    found = _grabcut(small, trimap)
-    return _at_full(image, found) if found.any() else mask
+    found = _at_full(image, _grabcut(small, trimap))
+    return found, float((found & mask).sum() / (found | mask).sum())
+
+
+def refined_classes(image: torch.Tensor, classes: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], float]:
+    """`refined` for the masks of several classes, bool [1,H,W] by name: where two meet, the first one stays.
+
+    Returns the new masks and the least agreement.
+    """
+    taken, masks, agreements = None, {}, []
+    for name, mask in classes.items():
+        found, agreement = refined(image, mask)
+        masks[name] = found if taken is None else found & ~taken
+        taken = found if taken is None else taken | found
+        agreements.append(agreement)
+    return masks, min(agreements)
 
 
 def from_strokes(image: torch.Tensor, moves: torch.Tensor, still: torch.Tensor) -> torch.Tensor:
@@ -53,18 +66,6 @@ def from_strokes(image: torch.Tensor, moves: torch.Tensor, still: torch.Tensor) 
     trimap[share > 0.8], trimap[share < 0.2] = cv2.GC_FGD, cv2.GC_BGD
     trimap[inside], trimap[outside & ~inside] = cv2.GC_FGD, cv2.GC_BGD
     return _at_full(image, _grabcut(small, trimap))
-
-
-def soft_alpha(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """How much of every pixel belongs to the mask: 1 inside, 0 outside, between them where the picture's edge is soft.
-
-    A guided filter (He et al., ECCV 2010) with the picture as guide.   Returns float32 [1,H,W] in [0,1].
-    """
-    side = np.sqrt(mask.numel())
-    radius = max(round(side * BAND / 2), 2)
-    guide = np.ascontiguousarray(image.permute(1, 2, 0).numpy(), np.float32)
-    alpha = guided(guide, np.float32(mask[0].numpy()), radius, 1e-4)
-    return torch.from_numpy(np.clip(1.2 * alpha - 0.1, 0, 1).astype(np.float32))[None]
 
 
 def guided(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:

@@ -4,7 +4,10 @@ import cv2
 import numpy as np
 from text2cinemagraph.painters.noise import UNIT, mix, smoothstep
 
-LABELS = ("sky", "mountain", "grass", "tree", "rock", "sand", "river", "waterfall", "lake", "sea")
+LABELS = (
+    *("sky", "mountain", "grass", "tree", "rock", "sand", "river", "waterfall", "lake", "sea"),
+    *("house", "boat", "bridge"),  # in the second edition alone
+)
 N_FRAMES = 60  # of a video, as in the Eulerian dataset
 
 
@@ -23,7 +26,7 @@ class Canvas:
         self.column = ((np.arange(size) + 0.5) / self.scale).astype(np.float32)
         self.x, self.y = np.meshgrid(self.column, self.column)
         self.soft = 0.8 * max(1, UNIT / size)  # half width of a clean edge
-        self.labels = np.zeros((size, size), np.uint8)
+        self.labels, self.label_names = np.zeros((size, size), np.uint8), LABELS
         self._drawing = np.zeros((size, size, 3), np.float32)
         self._fluid, self._alpha = self._drawing, np.zeros((size, size), np.float32)
         self._velocity = np.zeros((size, size, 2), np.float32)  # units/frame, defined outside the mask too

@@ -48,18 +48,22 @@ def wordings(scene, style, rng, count):
     scene: a line of the metadata.   style: None = the natural picture.   rng: numpy Generator.
     """
     own = find_direction(scene["captions"][style or "natural"])[1]
-    return [own if i % 3 == 0 else _wording(scene["kind"], scene["light"], style, rng) for i in range(count)]
+    things = scene.get("things", ())
+    return [own if i % 3 == 0 else _wording(scene["kind"], scene["light"], style, rng, things) for i in range(count)]
 
 
-def _wording(kind, light, style, rng):
+def _wording(kind, light, style, rng, things=()):
     def pick(words, chance=1.0):
         return words[rng.integers(len(words))] if rng.random() < chance else ""
 
     noun = pick(NOUNS[kind])
+    stands = f"with a {things[rng.integers(len(things))]}" if things and rng.random() < 0.6 else ""
     if style is None and rng.random() < 0.6:  # a list of words, like a natural twin's prompt
-        return ", ".join(part for part in (noun, pick(LIGHTS[light]), *PHOTO[: rng.integers(3, 7)]) if part)
+        return ", ".join(
+            part for part in (f"{noun} {stands}".strip(), pick(LIGHTS[light]), *PHOTO[: rng.integers(3, 7)]) if part
+        )
     article = "" if noun == "clouds" else "a"
-    words = [article, pick(ADJECTIVES[kind], 0.7), noun, pick(PLACES[kind], 0.6), pick(LIGHTS[light])]
+    words = [article, pick(ADJECTIVES[kind], 0.7), noun, pick(PLACES[kind], 0.6), stands, pick(LIGHTS[light])]
     words.append(
         f"in the style of {pick(STYLES[style])}" if style else pick((", photograph", ", realistic photography", ""))
     )

@@ -52,7 +52,7 @@ def examples(count, seed, split="validation", styles=1, video=False, kinds=KINDS
 
 
 def _example(seed, kind, styles, video, edition):
-    scene = Scene(seed, kind=kind)
+    scene = Scene(seed, kind=kind, edition=edition)
     return Example(
         kind,
         caption(scene),

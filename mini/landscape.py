@@ -241,6 +241,8 @@ class Landscape(Canvas):
         edge = horizon - 2 + 4 * self._line(2.0)
         patches = noise(rng, 2.2, (x - UNIT / 2) / near * 0.6, 60 / near) * 0.6
         fine = noise(rng, 0.9, x, y * 1.6) * (0.35 + 0.65 * near)
+        if self.snow and self.edition > 1:
+            fine, patches = 0.25 * fine, 0.45 * patches  # snow lies smoothly
         broad = noise(rng, 3.0, x * 0.8, y * 2)
         base = np.array((0.83, 0.74, 0.55), np.float32) if sand else self.grass
         color = base * np.clip(0.82 + 0.12 * patches + 0.09 * fine + 0.08 * broad, 0.35, 1.25)[..., None]

@@ -192,7 +192,7 @@ class Job:
 def render(job):
     """Draw one scene and write its files (see the head of this module). Returns its line of the metadata, a dict."""
     cv2.setNumThreads(1)  # one process per core already
-    scene, files = Scene(job.scene_seed, size=job.size), job.files()
+    scene, files = Scene(job.scene_seed, size=job.size, edition=job.edition), job.files()
     _write_picture(files["image"], scene.image)
     for style in job.styles:
         _write_picture(files[style], stylize(scene, style, job.edition))
@@ -216,7 +216,9 @@ def render(job):
         "directed": scene.directed,
         "direction": scene.direction,
         "mean_flow": [round(float(v), 4) for v in scene.mean_flow],
-    } | ({} if job.edition == 1 else {"edition": job.edition})  # lists of the first edition stay as they were
+    } | (
+        {} if job.edition == 1 else {"edition": job.edition, "things": scene.things}
+    )  # lists of the first edition stay as they were
 
 
 def _write_picture(path, picture):

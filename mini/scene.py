@@ -11,6 +11,7 @@ import numpy as np
 from text2cinemagraph.data.hint import DIRECTIONS
 from text2cinemagraph.mini.canvas import LABELS, N_FRAMES
 from text2cinemagraph.mini.landscape import PALETTES, WHITE, Landscape
+from text2cinemagraph.mini.things import draw_things
 from text2cinemagraph.painters.noise import UNIT, mix, noise, smoothstep
 
 __all__ = ["FLUIDS", "KINDS", "LABELS", "LIGHTS", "N_FRAMES", "Scene", "direction_phrase"]
@@ -57,6 +58,8 @@ class Scene(Landscape):
     seed: int >= 0; the same seed gives the same bytes.  kind: one of KINDS, light: one of LIGHTS (None: drawn from
     the seed).  size: side of the picture in px, >= 32.
 
+    edition: 1, or 2 with things in the landscape (mini.things) and quieter snow.
+    things   tuple of names               what stands there in the second edition: tree, house, boat, bridge
     image    float32 [H,W,3] in [0,1]     the natural picture
     labels   uint8 [H,W]                  index into LABELS
     mask     bool [H,W]                   True = moves
@@ -67,16 +70,18 @@ class Scene(Landscape):
     Raises ValueError for an unknown kind or light or a size below 32.
     """
 
-    def __init__(self, seed, kind=None, light=None, size=256):
+    def __init__(self, seed, kind=None, light=None, size=256, edition=1):
         if kind not in (None, *KINDS) or light not in (None, *LIGHTS):
             known = f"a kind of {', '.join(KINDS)}; a light of {', '.join(LIGHTS)}"
             raise ValueError(f"unknown scene {kind}/{light}; expected {known}")
         super().__init__(seed, light, size)
+        self.edition = edition
         drawn = KINDS[self.rng.integers(len(KINDS))], LIGHTS[self.rng.integers(len(LIGHTS))]
         self.kind, self.light = kind or drawn[0], light or drawn[1]
         self.directed = bool(self.rng.random() < DIRECTED)
         self._choose_colours()
         self._compose()
+        self.things = draw_things(self) if edition > 1 else ()
         self.image = self._grade(self._drawing)
         self.mask = np.isin(self.labels, [LABELS.index(name) for name in FLUIDS[self.kind]])
         flow = self._velocity * self.mask[..., None] * self.scale
@@ -149,7 +154,7 @@ class Scene(Landscape):
         self._draw_ground(horizon)
         near = np.clip((y - horizon) / (UNIT - horizon), 0.003, 1)
         depth = np.log(1 / near + 0.15)
-        river = self._river_bed(near, depth, horizon)
+        self.bed = river = self._river_bed(near, depth, horizon)
         across = river.across(x)
         velocity = self._river_velocity(river, across)
         grain = noise(rng, 1.3, (x - river.center) / (near + 0.06) * 0.7, 90 * depth) + 0.4 * noise(rng, 0.8, x, y)

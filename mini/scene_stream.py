@@ -31,11 +31,12 @@ class Rendered:
 
 def render_scene(job, count, tokenize):
     """Rendered of a Job.  count: captions per picture.   tokenize(captions): int [n,words]."""
-    scene, looks = Scene(job.scene_seed, size=job.size), (None, *job.styles)
+    scene, looks = Scene(job.scene_seed, size=job.size, edition=job.edition), (None, *job.styles)
     pictures = [scene.image, *(stylize(scene, style, job.edition) for style in job.styles)]
     told = {
         "kind": scene.kind,
         "light": scene.light,
+        "things": scene.things,
         "captions": {style or "natural": caption(scene, style) for style in looks},
     }
     rng = np.random.default_rng([job.scene_seed, 98])

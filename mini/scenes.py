@@ -19,6 +19,9 @@ LABELS = (
     "waterfall",
     "lake",
     "sea",
+    "house",
+    "boat",
+    "bridge",
 )  # as in the label PNGs
 
 

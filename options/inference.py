@@ -99,6 +99,7 @@ class Odise(Options):
     checkpoint: str = option(
         "", "folder, or hub id in the local cache; empty: the backend's own place under checkpoints/"
     )
+    to_edges: bool = option(False, "move the mask of your own picture to the picture's edges (GrabCut)")
 
 
 @dataclass
@@ -283,6 +284,20 @@ class Video(Options):
 
 
 @dataclass
+class Painting(Options):
+    """s1 for a photograph of your own: painted by rule (--style), without a network; see docs/painting.md."""
+
+    SECTION = "painting"
+
+    style: str = option(
+        "", "oil, starry, watercolor, ukiyo, lowpoly, pastel, ink, pointillism or pencil; empty: no paint"
+    )
+    strength: float = option(
+        1.0, "0 is the photograph; from 0.5 on all of it is paint, and the brushes grow", least=0, most=1
+    )
+
+
+@dataclass
 class Inputs(Options):
     """Your own files in the place of what a stage would make (--image, --twin, --mask, --flow)."""
 
@@ -292,6 +307,7 @@ class Inputs(Options):
     twin: str = option("", "your twin, in place of s2's")
     mask: str = option("", "white may move; any mode, also of another size if the shape is the picture's")
     invert_mask: bool = option(False, "black may move")
+    mask_strokes: str = option("", "strokes over the picture: green or blue on what may move, red on what must not")
     mask_labels: str = option("", 'numbers or names of the labels that may move, "1, 15"; empty: all but 0')
     max_megapixels: float = option(
         64.0, "larger pictures, masks and flows are refused before they are unpacked", least=0.01, most=10_000
@@ -310,6 +326,11 @@ class RuntimeOptions(Options):
     dtype: str = option("auto", "auto: fp16 on a GPU, else fp32", choices=("auto", "fp32", "fp16", "bf16"))
     threads: int = option(0, "CPU threads; 0: torch decides", least=0, most=512)
     slicing: bool = option(False, "attention and autoencoder in slices: slower, for GPUs of less than 6 GB")
+    noise: str = option(
+        "cpu",
+        "where s1's noise is drawn: cpu: one picture on every device | device: as the authors do on their GPU",
+        choices=("cpu", "device"),
+    )
 
 
 @dataclass
@@ -322,5 +343,6 @@ class InferenceOptions(Options):
     attn_mask: AttnMask = section(AttnMask)
     optical_flow: OpticalFlow = section(OpticalFlow)
     video: Video = section(Video)
+    painting: Painting = section(Painting)
     inputs: Inputs = section(Inputs)
     runtime: RuntimeOptions = section(RuntimeOptions)

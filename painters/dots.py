@@ -2,7 +2,9 @@
 
 import numpy as np
 from text2cinemagraph.painters.easel import lit, saturate
-from text2cinemagraph.painters.strokes import lay, round_brush
+from text2cinemagraph.painters.strokes import Coat, lay, round_brush
+
+DOTS = (Coat(1.75, 1.75, 1.9, blur=1.2), Coat(1.4, 1.4, 1.7, blur=0.8), Coat(0.95, 0.95, 1.15, blur=0.3))
 
 
 def pointillism(easel):
@@ -12,13 +14,9 @@ def pointillism(easel):
     ground = 0.6 * easel.study_blur(colors, 3) + 0.4 * np.float32([0.93, 0.88, 0.78])
     canvas[:] = easel.full(ground)
     relief = np.zeros(canvas.shape[:2], np.float32)
-    lines = easel.lines(2.0)
-    for size, spacing, blur in ((1.75, 1.9, 1.2), (1.4, 1.7, 0.8), (0.95, 1.15, 0.3)):
-        dipped = easel.study_blur(colors, blur)
-        wanted = None if size > 1 else np.clip(easel.detail * 1.5 - 0.35, 0, 1)
-        dots = easel.strokes(
-            dipped, length=size, width=size, spacing=spacing, lines=lines, tolerance=None, wanted=wanted
-        )
+    for coat in DOTS:
+        wanted = None if coat.width > 1 else np.clip(easel.detail * 1.5 - 0.35, 0, 1)
+        dots = easel.strokes(colors, coat, lines=easel.lines(2.0), wanted=wanted)
         dots.length = dots.width * 1.12
         dots.color = divided(dots.color, dots.dice)
         lay(canvas, dots, round_brush(), relief=relief, side=easel.mask, streak=0.12)

@@ -1,9 +1,23 @@
 """Looks drawn with dry sticks on the tooth of a paper: pastel, pencil."""
 
 import numpy as np
-from text2cinemagraph.painters.easel import saturate
+from text2cinemagraph.painters.easel import GRAY, saturate
 from text2cinemagraph.painters.noise import smoothstep
-from text2cinemagraph.painters.strokes import chalk, lay, pencil_line
+from text2cinemagraph.painters.strokes import Coat, chalk, lay, pencil_line, vary
+
+# Coats of chalk, and how hard it is pressed.
+PASTEL = (
+    (Coat(11.0, 2.6, 3.0, blur=1.4, tolerance=0.11), 0.85),
+    (Coat(7.0, 1.5, 1.9, blur=0.7, tolerance=0.11), 0.9),
+    (Coat(3.6, 0.75, 0.9, blur=0.3, tolerance=0.11), 1.0),
+)
+# Graphite: direction in radians (None: along the form), darkness from which it is laid, half length, spacing, pressure.
+HATCHES = (
+    (-0.85, 0.10, 9.0, 1.35, 0.55),
+    (-0.45, 0.45, 7.0, 1.25, 0.6),
+    (None, 0.35, 5.0, 1.5, 0.6),
+    (0.55, 0.70, 6.0, 1.25, 0.6),
+)
 
 
 def tooth(easel, grain):
@@ -22,19 +36,11 @@ def pastel(easel):
     hold = (0.86 - 0.22 * valleys)[..., None]
     canvas[:] = ground * (1 - hold) + smudge * hold
     relief = np.zeros(valleys.shape, np.float32)
-    lines = easel.lines(2.0, flat_angle=-0.9)
-    for length, width, spacing, blur, press in (
-        (11.0, 2.6, 3.0, 1.4, 0.85),
-        (7.0, 1.5, 1.9, 0.7, 0.9),
-        (3.6, 0.75, 0.9, 0.3, 1.0),
-    ):
-        dipped = easel.study_blur(colors, blur)
-        wanted = None if width > 2 else np.clip(easel.detail * 1.5 - 0.1, 0.12 if width > 1 else 0, 1)
-        strokes = easel.strokes(
-            dipped, length=length, width=width, spacing=spacing, lines=lines, tolerance=0.11, wanted=wanted
-        )
-        light = strokes.dice[:, :4] * (0.09, 0.03, 0.025, 0.035)
-        strokes.color = np.clip(strokes.color * (1 + light[:, :1]) + light[:, 1:] + 0.02, 0, 1)
+    for coat, press in PASTEL:
+        wanted = None if coat.width > 2 else np.clip(easel.detail * 1.5 - 0.1, 0.12 if coat.width > 1 else 0, 1)
+        strokes = easel.strokes(colors, coat, lines=easel.lines(2.0, flat_angle=-0.9), wanted=wanted)
+        vary(strokes, 0.09, 0.03, 0.025, 0.035)
+        strokes.color = np.clip(strokes.color + 0.02, 0, 1)
         strokes.opacity = np.full(len(strokes), press)
         lay(canvas, strokes, chalk(), relief=relief, side=easel.mask, tooth=0.75 * valleys, grip=2.0)
     return canvas
@@ -43,44 +49,40 @@ def pastel(easel):
 def pencil(easel):
     """Graphite: hatching in even rows that gets denser with the dark, along the form too, and firm contours."""
     valleys = tooth(easel, 0.45)
-    gray = easel.study @ np.float32([0.3, 0.55, 0.15])
+    gray = easel.study @ GRAY
     low, high = np.percentile(gray, (1, 97))
     dark = 1 - np.clip((gray - low) / (high - low + 1e-6), 0, 1) ** 0.8
     soft = easel.study_blur(dark, 0.8)
     sheet, lead = np.float32([0.965, 0.955, 0.93]), np.float32([0.17, 0.17, 0.19])
-    rubbed = np.clip(easel.full(soft), 0, 1) ** 1.25 * (0.72 - 0.18 * valleys)
+    rubbed = np.clip(easel.full(soft), 0, 1) ** 1.5 * (0.86 - 0.16 * valleys)
     canvas = np.ascontiguousarray(sheet * (1 - rubbed[..., None] * (1 - lead)), np.float32)
     relief = np.zeros(valleys.shape, np.float32)
+    paper = {"relief": relief, "side": easel.mask, "tooth": 0.35 * valleys, "grip": 1.6, "glaze": True}
     leads = np.zeros((*gray.shape, 3), np.float32) + lead
-    edge = easel.contours(0.6, 5.0)
-    form = easel.lines(2.5, flat_angle=-0.85)
-    for hatch, start, length, spacing, press in (
-        (-0.85, 0.10, 9.0, 1.35, 0.55),
-        (-0.45, 0.45, 7.0, 1.25, 0.6),
-        (None, 0.35, 5.0, 1.5, 0.6),
-        (0.55, 0.70, 6.0, 1.25, 0.6),
-        (None, None, 4.6, 0.65, 0.95),
-    ):
-        wanted = smoothstep(0.005, 0.022, edge) if start is None else smoothstep(start - 0.05, start + 0.12, soft)
-        lines = (
-            form
-            if hatch is None
-            else np.zeros((*gray.shape, 2), np.float32) + np.float32([np.cos(2 * hatch), np.sin(2 * hatch)])
-        )
+    form, edge = easel.lines(2.5, flat_angle=-0.85), easel.contours(0.5, 4.5)
+    for hatch, start, length, spacing, press in HATCHES:
         strokes = easel.strokes(
-            leads, length=length, width=0.6, spacing=spacing, lines=lines, tolerance=None, wanted=wanted, hatch=hatch
+            leads,
+            Coat(length, 0.6, spacing),
+            lines=form if hatch is None else np.broadcast_to(_doubled(hatch), (*gray.shape, 2)).copy(),
+            wanted=smoothstep(start - 0.05, start + 0.12, soft),
+            hatch=hatch,
         )
         there = strokes.center / easel.scale
         depth = 0.35 + 0.65 * easel.at(soft, there[:, 0], there[:, 1])
-        strokes.opacity = press * (0.9 if start is None else depth) * np.clip(0.9 + 0.12 * strokes.dice[:, 4], 0.6, 1.2)
-        lay(
-            canvas,
-            strokes,
-            pencil_line(),
-            relief=relief,
-            side=easel.mask,
-            tooth=valleys * 0.35,
-            grip=1.6,
-            glaze=True,
-        )
+        strokes.opacity = press * depth * _hand(strokes)
+        lay(canvas, strokes, pencil_line(), **paper)
+    contours = easel.strokes(leads, Coat(4.6, 0.6, 0.65), lines=form, wanted=smoothstep(0.005, 0.022, edge))
+    contours.opacity = 0.85 * _hand(contours)
+    lay(canvas, contours, pencil_line(), **paper)
     return canvas
+
+
+def _doubled(angle):
+    """(cos, sin) of twice an angle, as Easel.lines has them."""
+    return np.float32([np.cos(2 * angle), np.sin(2 * angle)])
+
+
+def _hand(strokes):
+    """How hard the hand pressed, [n] about 0.9."""
+    return np.clip(0.9 + 0.12 * strokes.dice[:, 4], 0.6, 1.2)

@@ -7,6 +7,7 @@ import numpy as np
 from text2cinemagraph.painters.noise import UNIT, noise
 from text2cinemagraph.painters.strokes import DICE, Strokes
 
+GRAY = np.float32([0.3, 0.55, 0.15])  # brightness of red, green and blue
 STUDY = 2  # px per unit of the small copy in which lines and details are found: 512 px for a whole picture
 
 
@@ -186,9 +187,7 @@ class Easel:
 
         width: units of the line.   reach: units along which a line holds together.
         """
-        gray = cv2.GaussianBlur(
-            self.study @ np.float32([0.3, 0.55, 0.15]), (0, 0), max(width * self.study_scale * 0.6, 0.5)
-        )
+        gray = cv2.GaussianBlur(self.study @ GRAY, (0, 0), max(width * self.study_scale * 0.6, 0.5))
         near, far = self.study_blur(gray, width), self.study_blur(gray, 1.6 * width)
         return self.along(far - near, self.lines(1.2), reach)
 
@@ -206,17 +205,18 @@ class Easel:
         return np.clip(fine / 0.10, 0, 1)
 
     # ------------------------------------------------------------ strokes
-    def strokes(self, colors, *, length, width, spacing, lines, tolerance=0.12, wanted=None, keep=1.0, hatch=None):
-        """Strokes over the whole picture, in random order, that end where the colour changes.
+    def strokes(self, colors, coat, *, lines, wanted=None, hatch=None):
+        """Strokes of a coat over the whole picture, in random order, that end where the colour changes.
 
-        colors: float32 [h,w,3] of the study, what they are dipped in.   length, width: half of each, units.
-        spacing: units between neighbours.   lines: see `lines`.   tolerance: change of colour at which a stroke ends.
+        colors: float32 [h,w,3] of the study, what they are dipped in.   lines: see `lines`.
         wanted: float32 [h,w] of the study in [0,1], chance of a stroke; None: everywhere.
-        keep: share of the strokes kept.   hatch: radians; strokes lie in even rows of this direction, `spacing` apart.
+        hatch: radians; strokes lie in even rows of this direction, `coat.spacing` apart.
         """
+        colors = self.study_blur(colors, coat.blur) if coat.blur else colors
+        length, width, spacing = coat.length, coat.width, coat.spacing
         center = self._places(spacing, hatch, 1.4 * length)
         # All places draw, taken or not, so that one stroke more at another size of picture does not change the others.
-        chance = self.rng.random(len(center)) / keep
+        chance = self.rng.random(len(center)) / coat.keep
         order = self.rng.permutation(len(center))
         dice = self.rng.normal(0, 1, (len(center), DICE))
         inside = (center > -spacing).all(1) & (center[:, 0] < self.width + spacing)
@@ -231,7 +231,7 @@ class Easel:
         bend = np.clip(turn / (0.5 * length), -0.8 / length, 0.8 / length)
         color = self.at(colors, center[:, 0], center[:, 1])
         made = Strokes(center, angle, bend, length, width, color, np.ones(len(center)), dice)
-        made = self._ended(made, colors, tolerance)
+        made = self._ended(made, colors, coat.tolerance)
         scale = self.scale
         return Strokes(
             made.center * scale,

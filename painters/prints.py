@@ -14,8 +14,11 @@ def ukiyo(easel):
     flat = easel.flattened(rounds=3, reach=5.0, tolerance=0.14)
     palette = inks(easel, flat)
     fields = saturate(easel.full(flat), VIVID)
-    distance = np.stack([((fields - color) ** 2).sum(-1) for color in palette])
-    block = distance.argmin(0)
+    block, nearest = np.zeros(fields.shape[:2], np.uint8), np.full(fields.shape[:2], np.inf, np.float32)
+    for k, color in enumerate(palette):
+        distance = np.square(fields - color).sum(-1)
+        block[distance < nearest] = k
+        nearest = np.minimum(nearest, distance)
     printed = aged(palette)[block]
     printed = cv2.GaussianBlur(np.float32(printed), (0, 0), 0.7)
     tone = (

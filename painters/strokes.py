@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from text2cinemagraph.softmax_splatting.cpu import compiled
+from text2cinemagraph.softmax_splatting.compiled import compiled
 
 STAMP = (32, 128)  # rows across and columns along a brush stamp
 VARIANTS = 8  # stamps of one brush, so that strokes do not repeat
@@ -41,6 +41,28 @@ class Strokes:
         across = 0.5 * self.bend * along**2
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return self.center + np.stack([along * cos - across * sin, along * sin + across * cos], -1)
+
+
+@dataclass(frozen=True)
+class Coat:
+    """How one layer of strokes is laid. All lengths in units.
+
+    length, width: half of each.   spacing: between neighbours.   blur: of the colours they are dipped in.
+    tolerance: change of colour at which a stroke ends; None: it does not.   keep: share of the strokes.
+    """
+
+    length: float
+    width: float
+    spacing: float
+    blur: float = 0.0
+    tolerance: float | None = None
+    keep: float = 1.0
+
+
+def vary(strokes, light, red, green, blue):
+    """Give every stroke a mixture of its own: deviations of its brightness (a factor) and of the three colours."""
+    mixed = strokes.dice[:, :4] * (light, red, green, blue)
+    strokes.color = np.clip(strokes.color * (1 + mixed[:, :1]) + mixed[:, 1:], 0, 1)
 
 
 # ---------------------------------------------------------------- the compiled loop

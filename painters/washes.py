@@ -1,11 +1,14 @@
 """Looks made of transparent washes on paper: watercolor, ink."""
 
 import numpy as np
-from text2cinemagraph.painters.easel import saturate
+from text2cinemagraph.painters.easel import GRAY, saturate
 from text2cinemagraph.painters.noise import smoothstep
-from text2cinemagraph.painters.strokes import ink_brush, lay
+from text2cinemagraph.painters.strokes import Coat, ink_brush, lay
 
-GRAY = np.float32([0.3, 0.55, 0.15])  # brightness of red, green and blue
+# A wash each: brightness below which it lies, half the width of its edge, how much darker it makes.
+WASHES = ((0.88, 0.06, 0.14), (0.72, 0.02, 0.15), (0.58, 0.015, 0.15), (0.44, 0.015, 0.14), (0.30, 0.015, 0.15))
+INK_WASHES = ((0.80, 0.16, 0.13), (0.55, 0.12, 0.17), (0.33, 0.06, 0.24), (0.16, 0.04, 0.30))
+INK_LINES = (Coat(7.0, 0.95, 1.8, keep=0.5), Coat(3.5, 0.55, 1.0, keep=0.45))
 
 
 def paper(easel, grain=0.7):
@@ -21,9 +24,7 @@ def watercolor(easel):
     drift = easel.noise(2.8, 1.3)
     field = np.clip(tone, 0, 1) ** 0.75 + 0.03 * drift  # a lighter key: the paper is the light
     washed, rims = np.full(tone.shape, 0.97, np.float32), np.zeros(tone.shape, np.float32)
-    for level, step, soft in zip(
-        (0.88, 0.72, 0.58, 0.44, 0.30), (0.14, 0.15, 0.15, 0.14, 0.15), (0.06, 0.02, 0.015, 0.015, 0.015)
-    ):
+    for level, soft, step in WASHES:
         inside = smoothstep(level + soft, level - soft, field)
         washed -= step * inside
         rims += np.clip(inside - easel.blur(inside, 0.9), 0, 1)  # pigment is carried to the rim of a drying wash
@@ -52,7 +53,7 @@ def ink(easel):
     wobble = 0.025 * easel.noise(2.6, 1.4)
     grain = paper(easel, 0.5)
     dark = np.zeros(tone.shape, np.float32)
-    for level, soft, share in ((0.80, 0.16, 0.13), (0.55, 0.12, 0.17), (0.33, 0.06, 0.24), (0.16, 0.04, 0.30)):
+    for level, soft, share in INK_WASHES:
         field = (0.5 * wet + 0.5 * tone if level > 0.5 else tone) + wobble
         inside = smoothstep(level + soft, level - soft, field)
         rim = np.clip(inside - easel.blur(inside, 1.3), 0, 1)
@@ -64,17 +65,8 @@ def ink(easel):
     edge = easel.contours(0.9, 5.0)
     wanted = smoothstep(0.016, 0.05, edge)
     colors = np.zeros((*flat.shape, 3), np.float32) + black
-    for length, width, spacing, keep in ((7.0, 0.95, 1.8, 0.5), (3.5, 0.55, 1.0, 0.45)):
-        strokes = easel.strokes(
-            colors,
-            length=length,
-            width=width,
-            spacing=spacing,
-            lines=easel.lines(1.2),
-            tolerance=None,
-            wanted=wanted,
-            keep=keep,
-        )
+    for coat in INK_LINES:
+        strokes = easel.strokes(colors, coat, lines=easel.lines(1.2), wanted=wanted)
         strokes.opacity = np.clip(0.65 + 0.13 * strokes.dice[:, 4], 0.3, 1)
         lay(canvas, strokes, ink_brush(), relief=np.zeros_like(tone), side=easel.mask, glaze=True)
     return canvas

@@ -32,9 +32,11 @@ def read_command_line(
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
     parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
     parser.add_argument("--image", help="your picture, in place of s1's")
+    parser.add_argument("--style", help="with --image: paint it (oil, starry, watercolor, ukiyo, ...); it is the twin")
     parser.add_argument("--twin", help="your twin, in place of s2's")
     parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
     parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
+    parser.add_argument("--mask_strokes", help="strokes over your picture: green or blue may move, red must not")
     parser.add_argument("--mask_labels", help='in --mask, a file of labels: which may move, such as "1, 15"')
     parser.add_argument("--flow", help="your flow in px/frame (npz, npy, pt, flo, KITTI png), in place of s5's")
     parser.add_argument("--arrows", help='how it moves: motion.json, a labelme JSON, or "100,200>180,210" in px')
@@ -48,7 +50,9 @@ def read_command_line(
         "inputs.image": flags.image,
         "inputs.twin": flags.twin,
         "inputs.mask": flags.mask,
+        "inputs.mask_strokes": flags.mask_strokes,
         "inputs.flow": flags.flow,
+        "painting.style": flags.style,
         "optical_flow.use_hint": "true" if flags.use_hint else None,
         "inputs.invert_mask": "true" if flags.invert_mask else None,
         "inputs.mask_labels": flags.mask_labels,
@@ -137,6 +141,7 @@ def settle_seed(options: InferenceOptions, chosen: tuple[str, ...], experiment: 
     o = options.twin_extraction
     if o.seed < 0:
         before = None if "s1" in chosen else experiment.options_of("s1")
-        o.seed = before["twin_extraction"]["seed"] if before else random.SystemRandom().randrange(2**31)
-        if not before:
+        seed = ((before or {}).get("twin_extraction") or {}).get("seed")
+        o.seed = seed if isinstance(seed, int) and seed >= 0 else random.SystemRandom().randrange(2**31)
+        if o.seed != seed:
             print(f"seed: {o.seed} (drawn, because twin_extraction.seed is -1)")

@@ -22,14 +22,21 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     A picture of your own is its own twin, unless you give one or s2 draws one.  Returns the names of
     the artifacts given.
     """
-    o, inverting = options.inputs, options.twin_extraction.inversion_steps > 0
+    o, painting = options.inputs, bool(options.painting.style) and "s1" in chosen
+    inverting = options.twin_extraction.inversion_steps > 0 and not painting
     if (o.invert_mask or o.mask_labels) and not o.mask:
         flag = "--invert_mask" if o.invert_mask else "--mask_labels"
         raise ValueError(f"{flag} says how to read --mask, but no mask is given")
+    if o.mask and o.mask_strokes:
+        raise ValueError("--mask and --mask_strokes both say what may move; give one of them")
     limit = {"max_megapixels": o.max_megapixels}
-    if "s1" in chosen and not o.image:
-        experiment.forget("image", "twin")  # an earlier run's own picture: this one is drawn
+    if "s1" in chosen and not painting:
+        experiment.forget("photograph")
+        if not o.image:
+            experiment.forget("image", "twin")  # an earlier run's own picture: this one is drawn
     image = read_image(o.image, **limit, animated=True) if o.image else None
+    if image is None and painting:
+        image = experiment.read("photograph")  # the one that lies there in another look
     drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
     twin_image = read_image(o.twin, **limit) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
@@ -39,6 +46,8 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
         experiment.forget("motion")  # arrows of an earlier run
     labels = tuple(label.strip() for label in o.mask_labels.split(",") if label.strip())
     mask = read_mask(o.mask, size, o.invert_mask, labels=labels, **limit) if o.mask else None
+    if o.mask_strokes:
+        mask = _mask_of_strokes(o.mask_strokes, image, size, experiment, limit)
     mask = motion.mask_at(size) if mask is None and motion is not None else mask
     if mask is None and flow is not None and ("s1" in chosen or not experiment.has("mask")):
         mask = (flow != 0).any(0, keepdim=True)  # s6 needs to know what may move: whatever your flow moves
@@ -55,7 +64,12 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
         )
     given = {
         name: value
-        for name, value in (("image", image), ("twin", twin_image), ("mask", mask), ("flow", flow))
+        for name, value in (
+            ("photograph" if painting else "image", image),
+            ("twin", twin_image),
+            ("mask", mask),
+            ("flow", flow),
+        )
         if value is not None
     }
     if motion is not None:
@@ -67,6 +81,19 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
             experiment.path(name).unlink(missing_ok=True)
     experiment.give(**given)
     return frozenset(given)
+
+
+def _mask_of_strokes(path, image, size, experiment, limit):
+    """The mask [1,H,W] that strokes stand for, on the picture given now or in the folder."""
+    from text2cinemagraph.data.strokes import read_strokes
+    from text2cinemagraph.img2img.edges import from_strokes
+
+    if image is None:
+        name = next((name for name in ("photograph", "image") if experiment.given(name)), None)
+        if name is None:
+            raise ValueError("--mask_strokes belongs to a picture of yours; give --image too")
+        image = experiment.read(name)
+    return from_strokes(image, *read_strokes(path, size, **limit))
 
 
 def read_own_motion(source: str, size: tuple[int, int] | None) -> DrawnMotion:

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from text2cinemagraph.data.files import sha256
 from text2cinemagraph.mini import measure as mini
 from text2cinemagraph.mini.drawings import energy_above, prompt_of
 from text2cinemagraph.mini.held_out import LOOKS, NATURAL, examples
@@ -101,7 +102,7 @@ def test_figures_go_into_the_cards_of_the_networks_they_judge(tmp_path):
 
 
 def test_every_card_tells_all():
-    """What the mini family's cards must say of themselves (issue 9)."""
+    """What the mini family's cards must say of themselves (issue 9), of the weights that lie beside them."""
     for part, cards in mini.cards_of(load_options(InferenceOptions, "configs/inference_mini.yaml", [])).items():
         for path in cards:
             card = json.loads(path.read_text())
@@ -111,6 +112,11 @@ def test_every_card_tells_all():
             assert (
                 card["options"] and card["sha256"] and card["dataset"]["first_seeds"] and part in card["evaluation"]
             ), path
+            digests = card["sha256"]
+            if isinstance(digests, str):
+                digests = {f"{path.stem}.safetensors": digests}
+            for name, digest in digests.items():
+                assert sha256(path.parent / name) == digest, f"{path} was written for another {name}"
             for note in trained:
                 assert note["command"].startswith("python ") and note["hardware"], path
                 assert {"steps", "minutes"} <= set(note.get("trained", note)), path

@@ -223,11 +223,9 @@ def test_checkpointing_changes_nothing_but_memory():
 
 
 def test_the_text_network_under_the_engine(tmp_path):
-    """Half precision, checkpointing and pieces at once, as on a GPU that is too small."""
-    options = MotionOptions(**WORDS)
-    torch.manual_seed(0)
-    task = MotionTask(build_motion(options), options)
-    task.context = lambda captions: torch.zeros(len(captions), 5, 8)
+    """Half precision, checkpointing and pieces at once, as on a GPU that is too small: the loss and the step of the
+    weights are those of plain training.
+    """
     from tests.test_models_training import Toy
 
     class Large(Toy):
@@ -235,16 +233,24 @@ def test_the_text_network_under_the_engine(tmp_path):
             item = super().__getitem__(index)
             return type(item)(*(v.repeat(1, 4, 4) if torch.is_tensor(v) else v for v in vars(item).values()))
 
-    fit(
-        Pix2Pix(task, None, use_epe=True),
-        Large(4),
-        Plan(1e-3, 1, 0),
-        tmp_path,
-        {},
-        batch_size=4,
-        manner=Manner("bf16", 2, checkpointing=True),
-    )
-    assert read_checkpoint(tmp_path)[1]["trained"]["steps"] == 1
+    losses, steps = [], []
+    for name, manner in (("plain", Manner()), ("all", Manner("bf16", 2, checkpointing=True))):
+        torch.manual_seed(0)
+        options = MotionOptions(**WORDS)
+        task = MotionTask(build_motion(options), options)
+        context = torch.randn(1, 5, 8)
+        task.context = lambda captions, context=context: context.expand(len(captions), -1, -1)
+        before = {key: value.clone() for key, value in task.net.named_parameters()}
+        model = Pix2Pix(task, None, use_epe=True)
+        fit(model, Large(4), Plan(1e-3, 1, 0), tmp_path / name, {}, batch_size=4, print_freq=4, manner=manner)
+        assert read_checkpoint(tmp_path / name)[1]["trained"]["steps"] == 1
+        losses.append(numbers((tmp_path / name / "loss_log.txt").read_text()))
+        steps.append({key: value.detach() - before[key] for key, value in task.net.named_parameters()})
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    plain, other = (torch.cat([step.flatten() for step in each.values()]) for each in steps)
+    moved = [{key for key, step in each.items() if step.any()} for each in steps]
+    assert moved[0] == moved[1] and len(moved[0]) > 0.9 * len(steps[0])
+    assert torch.nn.functional.cosine_similarity(plain, other, dim=0) > 0.5  # unrelated steps: 0
 
 
 # ------------------------------------------------------------------ what is saved

@@ -58,9 +58,20 @@ def test_nothing_moves_without_flow_and_the_loop_closes():
 
 @pytest.mark.parametrize("size", [(17, 23), (9, 40)])
 def test_any_size(size):
+    """At rest the frames are the network's picture, of one padded to the sizes that it takes; moving ones differ."""
     net, options = small_net()
-    frames = list(VideoModel(net.fold(), options).frames(torch.rand(3, *size), swirl(*size), 3))
-    assert all(frame.shape == (3, *size) and frame.isfinite().all() for frame in frames)
+    (height, width), image = size, torch.rand(3, *size)
+    margin = (0, -width % options.multiple, 0, -height % options.multiple)
+    padded = torch.nn.functional.pad(image[None] * 2 - 1, margin, mode="replicate")
+    with torch.no_grad():
+        network = net(padded, padded, torch.zeros_like(padded[:, :2]), torch.tensor([[0, 1, 2]]))[0]
+    model = VideoModel(net.fold(), options)
+    still = list(model.frames(image, torch.zeros(2, *size), 3))
+    moving = list(model.frames(image, swirl(*size), 3))
+    for frame, moved in zip(still, moving, strict=True):
+        assert_near(frame, (network[:, :height, :width] + 1) / 2, 1e-4)
+        assert moved.shape == (3, *size) and moved.isfinite().all()
+    assert (moving[1] - still[1]).abs().mean() > 1e-3
 
 
 def test_frames_come_one_at_a_time_and_errors_at_once():

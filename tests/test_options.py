@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from text2cinemagraph.options.cli import load_options
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 
-CONFIGS = sorted(Path(__file__).resolve().parents[1].joinpath("configs").glob("inference*.yaml"))
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(ROOT.joinpath("configs").glob("inference*.yaml"))
 
 # The keys of the original's two configuration files (facts: names and values), so that a user's old file loads unchanged.
 ORIGINAL = """
@@ -28,8 +30,16 @@ video: {no_instance: True, label_nc: 0, input_nc: 8, output_nc: 3, fineSize: 512
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_every_config_loads(path):
-    options = load_options(InferenceOptions, path)
+    """What the file says is what the pipeline gets, and the small family's networks are where it says."""
+    options, written = load_options(InferenceOptions, path), yaml.safe_load(path.read_text())
     assert options.twin_extraction.prompt
+    for section, values in written.items():
+        kept = {name: getattr(getattr(options, section), name) for name in values}
+        assert kept == values, section
+    if "mini" in path.stem:
+        networks = [options.twin_extraction.ckpt, options.odise.checkpoint]
+        networks += [f"{part.checkpoints_dir}/{part.model_name}" for part in (options.optical_flow, options.video)]
+        assert all(any((ROOT / folder).rglob("*.safetensors")) for folder in networks), networks
 
 
 def test_the_originals_file_loads(tmp_path):

@@ -7,7 +7,7 @@ from text2cinemagraph.mini.scene import Scene
 from text2cinemagraph.mini.styles import STYLES, stylize
 from text2cinemagraph.painters.easel import Easel
 from text2cinemagraph.painters.looks import LOOKS, check_look, paint
-from text2cinemagraph.painters.strokes import Strokes, bristle_brush, lay, round_brush
+from text2cinemagraph.painters.strokes import Coat, Strokes, bristle_brush, lay, round_brush
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_no_stroke_crosses_the_border_of_the_mask(look):
     mask[:, size // 2 :] = True
     easel = Easel(picture, 0, mask)
     canvas, relief = picture.copy(), np.zeros((size, size), np.float32)
-    strokes = easel.strokes(easel.study, length=12, width=4, spacing=4, lines=easel.lines(2.0), tolerance=None)
+    strokes = easel.strokes(easel.study, Coat(12, 4, 4), lines=easel.lines(2.0))
     right = strokes.center[:, 0] >= size // 2
     strokes.color = np.where(right[:, None], (0, 0, 1.0), (1.0, 0, 0))
     lay(canvas, strokes, bristle_brush(), relief=relief, side=np.uint8(mask))
