@@ -193,7 +193,7 @@ def s6_video(options, experiment, state):
     from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
     from text2cinemagraph.options.devices import check_dtype, half_or_full
     from text2cinemagraph.options.runtime import dtype_of
-    from text2cinemagraph.pipeline.animating import frames_of
+    from text2cinemagraph.pipeline.animating import frames_of, preview_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -214,10 +214,12 @@ def s6_video(options, experiment, state):
     check_dtype(state.runtime.device, kind, "video.dtype")
     network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
     own, shelf = experiment.given("image"), state.networks
+    if o.preview:
+        o, image, flow, mask = preview_of(o, image, flow, mask)
     frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
     share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
     line = LoopLine(mask)
-    with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
+    with ClipWriter(experiment.path("video"), o.formats, o.fps, o.quality) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
             pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
             line.add(pixels)
