@@ -24,7 +24,7 @@ def installed(tmp_path_factory):
     """bin/ of a fresh environment that holds our wheel; what the wheel needs is the tests' own."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    apart = shutil.ignore_patterns(".*", "outputs", "results", "build", "tests", "__pycache__", "procedural_data", "docs")
+    apart = shutil.ignore_patterns(".*", "outputs", "results", "build", "tests", "__pycache__", "*_data", "docs")
     shutil.copytree(ROOT, folder / "source", ignore=apart)  # a build leaves its own folders behind
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", folder / "source")
     venv.create(folder / "env", with_pip=False)
