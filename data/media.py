@@ -47,7 +47,12 @@ def to_uint8(image):
 
     The small offset only undoes float32 rounding, so that a value k/255 read from a file comes back as k.
     """
-    pixels = (image.detach().float().clamp(0, 1) * 255 + 1e-3).floor().clamp(max=255).to(torch.uint8)
+    image = image.detach().float()
+    if not image.isfinite().all():
+        raise ValueError(
+            "a picture holds NaN or infinite values and is not written; use runtime.dtype=fp32, video.dtype=fp32"
+        )
+    pixels = (image.clamp(0, 1) * 255 + 1e-3).floor().clamp(max=255).to(torch.uint8)
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 

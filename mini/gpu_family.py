@@ -167,6 +167,8 @@ class Family:
             if self.stream.over:
                 raise RuntimeError("the renderers ended before there were scenes to learn from; see the log")
             self.feed(wait=True)
+            if not self.clock.left("gather") and self.pages[self.sizes[0]].scenes >= 8:
+                return  # slow renderers: what there is, is enough to begin with
 
     def filled(self):
         """Pages that have pictures."""

@@ -321,6 +321,11 @@ class RuntimeOptions(Options):
     dtype: str = option("auto", "auto: fp16 on a GPU, else fp32", choices=("auto", "fp32", "fp16", "bf16"))
     threads: int = option(0, "CPU threads; 0: torch decides", least=0, most=512)
     slicing: bool = option(False, "attention and autoencoder in slices: slower, for GPUs of less than 6 GB")
+    noise: str = option(
+        "cpu",
+        "where s1's noise is drawn: cpu: one picture on every device | device: as the authors do on their GPU",
+        choices=("cpu", "device"),
+    )
 
 
 @dataclass

@@ -135,6 +135,8 @@ def test_a_renderer_that_fails_ends_the_stream_alone():
 
 def test_a_whole_run_in_small(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train_unet, "UNET", train_unet.UNET | {"block_out_channels": (16, 16, 16, 16)})
+    monkeypatch.setattr(gpu_family, "EDITION", 1)  # the second edition paints for seconds
+    monkeypatch.setattr(gpu_family, "LARGE_EVERY", 2)
     small = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "head": 16}
     monkeypatch.setattr(train_segmenter, "SEGMENTER", small)
     out = tmp_path / "out"
