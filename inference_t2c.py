@@ -18,7 +18,6 @@ from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_
 from tqdm import tqdm
 
 NOUNS = "dataset/nouns.json"
-SURE = 0.8  # of the mask of s3 on a photograph, see img2img.edges.refined
 UNSURE = (
     "s3: so the mask is a guess; look at mask_odise.png. Better: a few strokes (--mask_strokes, docs/painting.md), a "
     "mask of your own (--mask), or a segmenter that knows photographs (python -m data.fetch segmenter)"
@@ -71,15 +70,17 @@ def s2_twin(options, experiment, state):
     from text2cinemagraph.data.media import resize_image
     from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
     from text2cinemagraph.img2img.twin import twin
+    from text2cinemagraph.options.fields import known_part
     from text2cinemagraph.options.inference import TwinExtraction
     from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
 
     o, t, own = options.twin_extraction, options.twin_generation, experiment.given("image")
-    drawn_with = experiment.options_of("s1") or asdict(options)  # what s1 saw counts, whatever the options say by now
-    source, source_scale = source_of(TwinExtraction(**drawn_with["twin_extraction"]), own)
-    if drawn_with["twin_extraction"]["ddim_steps"] != o.ddim_steps:
+    recorded = (experiment.options_of("s1") or {}).get("twin_extraction") or asdict(o)
+    drawn_with = known_part(TwinExtraction, recorded)  # what s1 saw counts, whatever the options say by now
+    source, source_scale = source_of(drawn_with, own)
+    if drawn_with.ddim_steps != o.ddim_steps:
         raise ValueError(
-            f"s1 took {drawn_with['twin_extraction']['ddim_steps']} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
+            f"s1 took {drawn_with.ddim_steps} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
             "source and twin walk the same steps; run s1 again, or set it back"
         )
     prompt = t.prompt or twin_prompt(without_directions(o.prompt), load_nouns(NOUNS))
@@ -110,7 +111,7 @@ def s2_twin(options, experiment, state):
 def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     import torch
-    from text2cinemagraph.img2img.edges import refined_classes
+    from text2cinemagraph.img2img.edges import SURE, refined_classes
     from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, forget_models, segment
 
     o = options.odise
@@ -187,11 +188,14 @@ def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
+    from text2cinemagraph.data.media import to_uint8
+    from text2cinemagraph.evaluate.steadiness import LoopLine
     from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
     from text2cinemagraph.options.devices import check_dtype, half_or_full
     from text2cinemagraph.options.runtime import dtype_of
-    from text2cinemagraph.pipeline.animating import frames_of
+    from text2cinemagraph.pipeline.animating import frames_of, preview_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
+    from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
     o = options.video
     image, flow, mask = experiment.read("image", "flow", "mask")
@@ -210,11 +214,19 @@ def s6_video(options, experiment, state):
     check_dtype(state.runtime.device, kind, "video.dtype")
     network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
     own, shelf = experiment.given("image"), state.networks
+    if o.preview:
+        o, image, flow, mask = preview_of(o, image, flow, mask)
     frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
     share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
-    with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
+    line = LoopLine(mask)
+    with ClipWriter(experiment.path("video"), o.formats, o.fps, o.quality) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            video.write(lay_over(frame, image, share) if o.composite else frame)
+            pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
+            line.add(pixels)
+            video.write(pixels)
+    tqdm.write(line.text())
+    if compiled := COMPILE_TIMES.told():
+        tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
 
 # One row a stage: all that the rest of the house knows of it (pipeline/stages.py says what each column means).

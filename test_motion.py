@@ -47,7 +47,7 @@ def main():
     finished = Finished(images.parent, options)
     waiting = []
     for item in tqdm(share.of(items), share.title("flow")):
-        caption = options.prompt or captions.get(item, [""])[0]
+        caption = options.prompt or (captions.get(item) or [""])[0]
         key = finished.key(*inputs_of(options, item), caption)
         if finished.record(item, key, (images / f"{item}_flow.npz", images / f"{item}_Motion.pt")) is None:
             waiting.append((item, key, caption))
@@ -103,7 +103,7 @@ def read_item(options, model, item, caption):
     from text2cinemagraph.data.datasets import picture_of
     from text2cinemagraph.data.media import read_image
 
-    image = read_image(picture_of(options.dataroot, item))
+    image = read_image(picture_of(options.dataroot, item), animated=True)
     truth = true_flow(options.dataroot, item, image)
     mask = mask_of(options, item, image, truth)
     hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None

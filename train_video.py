@@ -78,7 +78,7 @@ def vgg_loss(options):
 
 def vgg_features(path):
     """The convolutional part of torchvision's VGG19 with the weights of a file."""
-    import torch
+    from text2cinemagraph.data.checkpoint import load_weights, read_tensors
 
     if not Path(path).is_file():
         raise FileNotFoundError(
@@ -88,7 +88,7 @@ def vgg_features(path):
     from torchvision.models import vgg19
 
     net = vgg19()
-    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    load_weights(net, read_tensors(path), path)
     return net.features
 
 

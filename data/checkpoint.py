@@ -13,7 +13,7 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
-from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.data.files import atomic, read_json, sha256
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.devices import machine_error
 from text2cinemagraph.options.places import located
@@ -129,12 +129,9 @@ def find_checkpoint(source, which="latest"):
 def _read_card(path):
     if not path.is_file():
         return None
-    try:
-        card = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise ValueError(f"the card {path} is not readable JSON ({error}); fetch it again") from error
-    if not isinstance(card, dict):
-        raise ValueError(f"the card {path} holds a {type(card).__name__}, expected named entries; fetch it again")
+    card = read_json(path, "it is the card of the weights beside it: fetch both again")
+    if not isinstance(card.get("options") or {}, dict):
+        raise ValueError(f"{path} is damaged (its options are no mapping): fetch it and the weights beside it again")
     return card
 
 

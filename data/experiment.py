@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from text2cinemagraph.data.artifacts import Artifact, Picture
-from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.data.files import atomic, read_json, sha256
 
 SUMMARY = Picture("summary", "summary.png")  # the stages side by side, written by data.summary
 
@@ -89,12 +89,10 @@ class Experiment:
     def record(self):
         """experiment.json as a dict: options, versions, and per stage the sha256 of what it read and made."""
         path = self.folder / "experiment.json"
-        try:
-            record = json.loads(path.read_text()) if path.is_file() else {}
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
-            raise ValueError(f"{path} is damaged; delete it (and give --image again, if the picture is yours)")
+        advice = "delete it (and give --image again, if the picture is yours)"
+        record = read_json(path, advice) if path.is_file() else {}
+        if not _is_record(record):
+            raise ValueError(f"{path} is damaged (not what a run writes); {advice}")
         return record
 
     def note(self, stage, needs, makes, options):
@@ -127,3 +125,19 @@ class Experiment:
                 found.append(name)
                 doubtful.update(entry["made"])
         return found
+
+
+def _is_record(record) -> bool:
+    """Whether an experiment.json has the parts that are read of it, in their types."""
+    given, stages = record.get("given", []), record.get("stages", {})
+    return (
+        isinstance(given, list)
+        and all(isinstance(name, str) for name in given)
+        and isinstance(stages, dict)
+        and all(
+            isinstance(entry, dict)
+            and all(isinstance(entry.get(part), dict) for part in ("read", "made", "options"))
+            and all(isinstance(section, dict) for section in entry["options"].values())
+            for entry in stages.values()
+        )
+    )

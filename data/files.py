@@ -1,6 +1,7 @@
 """Writing files so that an interrupted run never leaves half of one."""
 
 import hashlib
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,3 +75,17 @@ def _digest(file):
     while chunk := file.read(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def read_json(path, advice):
+    """The mapping in a small JSON file that the project wrote.
+
+    Raises ValueError in one line, which ends in `advice`, for a damaged file and for anything but a mapping.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({str(error)[:60]}); {advice}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (a {type(content).__name__}, expected a mapping); {advice}")
+    return content

@@ -19,6 +19,7 @@ ALONG_THE_SHORE = 100.0  # weight of "nothing across the shore" against the diff
 SHORE = 10 / 512  # of the short side: within this distance of a shore, the part across it fades to 0
 CROSSING = 0.25  # of the short side: how far an arrow across the shore opens the shore that faces it
 CONFLICT = 0.15  # of the short side: how far around the line where arrows contradict each other the speed fades
+TURNING = 0.04  # of the short side: how far around a place where a shore stops the flow the speed fades
 STILL = 0.012  # of the short side: the radius that stands still around an anchor (6 px at 512 px)
 SMOOTH_SHORE = 2.0  # cells: a shore of steps gets the direction of the line that they follow
 REST = 1e-12
@@ -75,6 +76,7 @@ def _region_flow(inside, samples, chosen, cells):
     direction = _directions(grid, fixed, values[:2], distance, normal, closed)
     length = np.sqrt((direction**2).sum(0))
     speed = _harmonic(grid, fixed | still, np.where(still, 0, values[2]))
+    speed = speed * np.clip(_agreement(length, grid, TURNING * short_cells) / 0.7, 1 - closed, 1)
     if len(np.unique(samples.owners[chosen])) > 1:
         speed = speed * _agreement(length, grid, CONFLICT * short_cells)
     velocity = direction / np.maximum(length, REST) * speed
@@ -208,12 +210,12 @@ def _solve(matrix, known, values):
 
 
 def _agreement(length, grid, reach):
-    """How far the arrows agree, [h,w] in [0,1]: the direction field's length against its mean nearby, which falls to 0
-    where it turns round.
+    """How far the directions nearby agree, [h,w] in [0,1]: the direction field's length against its mean within
+    `reach` cells; it falls to 0 where the field turns round.
     """
     near = ndimage.gaussian_filter(length * grid, reach, mode="nearest")
     share = ndimage.gaussian_filter(grid.astype(float), reach, mode="nearest")
-    return np.clip(length * share / np.maximum(near, REST * share), 0, 1)
+    return np.clip(length * share / np.maximum(near, REST * np.maximum(share, REST)), 0, 1)
 
 
 def _enlarged(field, grid, inside):

@@ -16,6 +16,7 @@ ENOUGH = (
 AT_MOST = 3  # times the arrows asked for, where so few do not reach that share
 LONGEST = 0.5  # of the short side: an arrow follows the flow so far ...
 STEADY = 0.2  # ... while its speed changes by less than this share
+CELLS = 6400  # of a region while arrows are looked for
 AROUND = 0.05  # of the short side: the size of the places whose badness is compared
 NARROWER = 0.7  # arrows are placed against narrower bounds than ENOUGH is counted by
 
@@ -46,7 +47,7 @@ def suggest_arrows(flow: torch.Tensor, mask: torch.Tensor, count: int) -> tuple[
         around = ndimage.gaussian_filter(bad.astype(float), AROUND * min(small), mode="constant") * bad
         y, x = np.unravel_index(np.argmax(around), small)
         arrows.append(_follow(smooth, moving, (x + 0.5, y + 0.5)))
-        found = harmonic_flow(inside, sample_arrows(DrawnMotion(tuple(arrows)), inside)).numpy()
+        found = harmonic_flow(inside, sample_arrows(DrawnMotion(tuple(arrows)), inside), CELLS).numpy()
         share = 1 - float(_differs(found, wanted)[moving].mean())
     return DrawnMotion(tuple(arrows), size=small).at_size(size), share
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from text2cinemagraph.data.files import atomic, sha256
+from text2cinemagraph.data.files import atomic, read_json, sha256
 
 # Options that do not change a result.
 IRRELEVANT = (
@@ -64,7 +64,7 @@ class Finished:
     def record(self, item, key, outputs):
         """The dict of numbers kept with an item, or None if it has to be made (again)."""
         try:
-            kept = json.loads(self._path(item).read_text())
+            kept = read_json(self._path(item), "")
         except (OSError, ValueError):
             return None
         return kept.get("numbers") if kept.get("key") == key and all(Path(path).is_file() for path in outputs) else None
@@ -89,9 +89,11 @@ class Finished:
 def numbers_of(folder, item):
     """The numbers that were kept with an item of a results folder; {} if there are none."""
     try:
-        return json.loads((Path(folder) / "finished" / f"{item}.json").read_text())["numbers"]
-    except (OSError, ValueError, KeyError):
+        numbers = read_json(Path(folder) / "finished" / f"{item}.json", "").get("numbers")
+    except (OSError, ValueError):
         return {}
+    right = isinstance(numbers, dict) and all(isinstance(n, (int, float, type(None))) for n in numbers.values())
+    return numbers if right else {}
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,12 @@ class AttentionMean:
 
 
 def attention_maps(tensors):
-    """The stored tensors -> (maps float32 [tokens,heads,tokens], grid (h, w))."""
+    """The stored tensors -> (maps float32 [tokens,heads,tokens], grid (h, w)); ValueError for tensors of another shape."""
+    maps, grid = (tensors.get(name) if isinstance(tensors, dict) else None for name in ("maps", "grid"))
+    if maps is None or grid is None or maps.ndim != 3 or grid.numel() != 2 or int(grid.prod()) != len(maps):
+        raise ValueError("attention.safetensors holds no self-attention as s1 writes it; run --stage s1 again")
+    if maps.shape[0] != maps.shape[2] or not maps.isfinite().all():
+        raise ValueError("attention.safetensors holds damaged self-attention; run --stage s1 again")
     return tensors["maps"].float(), tuple(tensors["grid"].tolist())
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.models import winograd
-from text2cinemagraph.softmax_splatting.cpu import compiled, in_slabs
+from text2cinemagraph.softmax_splatting.compiled import compiled
+from text2cinemagraph.softmax_splatting.cpu import in_slabs
 
 WORTH_IT = 0.9  # share of the whole work above which the rectangles are not worth their bookkeeping
 

@@ -10,6 +10,7 @@ from text2cinemagraph.data.flow import resize_flow
 from text2cinemagraph.data.media import resize_image
 from text2cinemagraph.data.wording import tell_cut_words
 from text2cinemagraph.models.networks import build_motion
+from text2cinemagraph.options.fields import known_part
 from text2cinemagraph.options.places import located
 from text2cinemagraph.options.train import MotionOptions
 
@@ -179,9 +180,7 @@ def options_of(kind, card, wanted=None):
 
     Entries that are no fields of `kind` (training options, for example) are left out.
     """
-    names = {field.name for field in dataclasses.fields(kind)}
-    merged = {**(wanted or {}), **((card or {}).get("options") or {})}
-    return kind(**{name: value for name, value in merged.items() if name in names})
+    return known_part(kind, {**(wanted or {}), **((card or {}).get("options") or {})})
 
 
 def _first_folder(choices, shown):

@@ -11,6 +11,7 @@ from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint, save
 from text2cinemagraph.data.files import atomic, remove_leftovers, sha256
 
 STATE = "train_state.pt"
+PARTS = ("generator", "optimizers", "discriminator", "scaler", "progress", "since", "stage", "rng", "frozen")  # of it
 
 
 @dataclass
@@ -166,12 +167,15 @@ def _lines(path):
 
 
 def _read_state(path, device):
+    advice = "remove it to go on from latest_net_G alone"
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file makes torch raise nearly anything
-        raise ValueError(
-            f"{path} is damaged ({str(error).splitlines()[0][:100]}); remove it to go on from latest_net_G alone"
-        ) from error
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:60]}); {advice}") from error
+    lacking = [name for name in PARTS if not isinstance(state, dict) or name not in state]
+    if lacking:
+        raise ValueError(f"{path} is no state of a training (it lacks {', '.join(lacking[:3])}); {advice}")
+    return state
 
 
 def _export_is_whole(folder):

@@ -22,6 +22,7 @@ from text2cinemagraph.models.store import Progress, Store, load_networks
 from text2cinemagraph.options.runtime import dtype_of, hardware
 from torch.utils.data import DataLoader
 
+READERS_PER_CORE = 4  # more only wait for each other, and each takes memory
 BROKEN = "broken_items.txt"  # items that could not be read, and why
 
 
@@ -349,8 +350,14 @@ def manner_of(options):
 
 
 def reading_processes(asked, device):
-    """How many processes read data: as asked; -1 = none beside a CPU that is busy training, 4 (as published) per GPU if there are cores."""
+    """How many processes read data: as asked, at most READERS_PER_CORE for each core.
+
+    -1 = none beside a CPU that is busy training, 4 (as published) per GPU if there are cores.
+    """
     if asked >= 0:
-        return asked
+        most = READERS_PER_CORE * (os.cpu_count() or 1)
+        if asked > most:
+            print(f"nThreads={asked}: {most} processes read, {READERS_PER_CORE} for each core", flush=True)
+        return min(asked, most)
     share = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     return 0 if torch.device(device).type == "cpu" else max(1, min(4, share))

@@ -8,7 +8,8 @@ Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVP
 
 import numpy as np
 import torch
-from text2cinemagraph.softmax_splatting.cpu import compiled, in_slabs
+from text2cinemagraph.softmax_splatting.compiled import compiled
+from text2cinemagraph.softmax_splatting.cpu import in_slabs
 
 TILE = 4  # px of the output; the input's tiles overlap by two
 CHUNK = 256  # tiles per matrix product: 36 * 256 * 128 channels in float32 are 4.7 MB, which stay in the cache

@@ -279,7 +279,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted; finished files stay, the rest is made again by the next run", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, ImportError, MemoryError, RuntimeError) as error:
+    except Exception as error:
         text = _told(error)
         if os.environ.get("T2C_DEBUG") or text is None:
             raise
@@ -289,10 +289,17 @@ def run_main(main: Callable[[], int | None]) -> None:
 
 def _told(error) -> str | None:
     """The line for an error that a user can do something about; None for one of the program's own."""
-    return machine_error(error) or (None if isinstance(error, RuntimeError) else str(error))
+    own = str(error) if isinstance(error, (ValueError, OSError, ImportError)) else None
+    return machine_error(error) or own
 
 
 def one_line(text: str) -> str:
-    """A message as one line of at most LONGEST_LINE characters with "error: "; a longer one loses its middle."""
-    text, room = " ".join(text.split()), LONGEST_LINE - len("error: ") - 1
+    """A message as one line of less than LONGEST_LINE characters with "error: ".
+
+    A longer one loses the beginnings of long paths, and then its middle.
+    """
+    words, room = text.split(), LONGEST_LINE - len("error: ") - 1
+    if len(" ".join(words)) > room:
+        words = [word if len(word) <= 60 else f"...{word[-55:]}" for word in words]
+    text = " ".join(words)
     return text if len(text) <= room else f"{text[: room - 85]} ... {text[-80:]}"

@@ -230,6 +230,12 @@ def part_of(options: Options, cls: type[Settings], without: tuple[str, ...] = ()
     return cls(**{name: getattr(options, name) for name in names})
 
 
+def known_part(cls: type[Settings], values: typing.Mapping[str, Any]) -> Settings:
+    """An instance from a mapping that another version may have written: names that are no fields are left out."""
+    names = {field.name for field in dataclasses.fields(cls)}
+    return cls(**{name: value for name, value in values.items() if name in names})
+
+
 def full_name(cls: type[Options], name: str) -> str:
     """section.key of an option; for a script's flat options the plain name."""
     return f"{cls.SECTION}.{name}" if cls.SECTION else name

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from text2cinemagraph.softmax_splatting.cpu import compiled
+from text2cinemagraph.softmax_splatting.compiled import compiled
 
 STAMP = (32, 128)  # rows across and columns along a brush stamp
 VARIANTS = 8  # stamps of one brush, so that strokes do not repeat

@@ -141,6 +141,7 @@ def settle_seed(options: InferenceOptions, chosen: tuple[str, ...], experiment: 
     o = options.twin_extraction
     if o.seed < 0:
         before = None if "s1" in chosen else experiment.options_of("s1")
-        o.seed = before["twin_extraction"]["seed"] if before else random.SystemRandom().randrange(2**31)
-        if not before:
+        seed = ((before or {}).get("twin_extraction") or {}).get("seed")
+        o.seed = seed if isinstance(seed, int) and seed >= 0 else random.SystemRandom().randrange(2**31)
+        if o.seed != seed:
             print(f"seed: {o.seed} (drawn, because twin_extraction.seed is -1)")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from text2cinemagraph.painters.looks import check_look, paint
-from tqdm import tqdm
-
 if TYPE_CHECKING:
     import torch
     from text2cinemagraph.data.experiment import Experiment
@@ -22,6 +19,8 @@ def check_style(options: InferenceOptions, chosen: tuple[str, ...], experiment: 
     style = options.painting.style
     if not style:
         return
+    from text2cinemagraph.painters.looks import check_look
+
     check_look(style)
     if "s1" in chosen and not options.inputs.image and not experiment.given("photograph"):
         raise ValueError(
@@ -33,6 +32,7 @@ def check_style(options: InferenceOptions, chosen: tuple[str, ...], experiment: 
 def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, runtime: Runtime):
     """The photograph [3,H,W] in the chosen look, in [0,1]; strokes keep to a given mask and follow a given flow."""
     import torch
+    from text2cinemagraph.painters.looks import paint
 
     o = options.painting
     known = {name: experiment.read(name).numpy() for name in ("mask", "flow") if experiment.given(name)}
@@ -53,6 +53,7 @@ def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Exp
 def find_sky(photograph: torch.Tensor, options: InferenceOptions, runtime: Runtime) -> torch.Tensor | None:
     """Where s3's segmenter sees sky, bool [1,H,W]; None where it sees none, or there is no segmenter."""
     from text2cinemagraph.img2img.segment import EmptyMask, choose_backend, segment
+    from tqdm import tqdm
 
     try:
         name, checkpoint = choose_backend(options.odise.backend, options.odise.checkpoint)

@@ -8,17 +8,9 @@ reference's work.
 import functools
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import torch
-
-
-def compiled(function):
-    """numba.njit without the GIL; compiled code is kept on disk where a cache folder can be written."""
-    try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # read-only installation: compile anew in each process
-        return numba.njit(nogil=True, error_model="numpy")(function)
+from text2cinemagraph.softmax_splatting.compiled import compiled
 
 
 @compiled
