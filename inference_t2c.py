@@ -18,7 +18,6 @@ from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_
 from tqdm import tqdm
 
 NOUNS = "dataset/nouns.json"
-SURE = 0.8  # of the mask of s3 on a photograph, see img2img.edges.refined
 UNSURE = (
     "s3: so the mask is a guess; look at mask_odise.png. Better: a few strokes (--mask_strokes, docs/painting.md), a "
     "mask of your own (--mask), or a segmenter that knows photographs (python -m data.fetch segmenter)"
@@ -33,14 +32,15 @@ def s1_artistic_image(options, experiment, state):
     from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
 
     o, own = options.twin_extraction, experiment.given("image")
-    generator = torch.Generator().manual_seed(state.runtime.seed)
+    place = state.runtime.device if options.runtime.noise == "device" else "cpu"
+    generator = torch.Generator(place).manual_seed(state.runtime.seed)
     diffusion = load_drawing_model(options, state)
     if own:  # your picture: find the noise that leads to it
         image = experiment.read("image")
         small = resize_image(image, diffusion.drawing_size(*image.shape[-2:], min(o.H, o.W)))
         noise = invert_picture(diffusion, small, o.inversion_steps, generator)
     else:
-        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=generator)
+        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=generator, device=place).cpu()
     prompt, scale = source_of(o, own)
     made = artistic(
         diffusion,
@@ -48,7 +48,7 @@ def s1_artistic_image(options, experiment, state):
         prompt,
         guidance_scale=scale,
         steps=o.ddim_steps,
-        plan=feature_plan(options),
+        plan=feature_plan(options, diffusion.unet, diffusion.spatial_factor),
         feature_memory=options.twin_generation.feature_memory_gb * 1e9 if state.keep_features else 0,
     )
     experiment.write(noise=noise, attention=made.attention.tensors(), **({} if own else {"image": made.image[0]}))
@@ -86,8 +86,9 @@ def s2_twin(options, experiment, state):
     prompt = t.prompt or twin_prompt(without_directions(o.prompt), load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
     features, state.features = state.features, None
+    diffusion = load_drawing_model(options, state)
     drawn, _ = twin(
-        load_drawing_model(options, state),
+        diffusion,
         experiment.read("noise"),
         source,
         prompt,
@@ -97,7 +98,7 @@ def s2_twin(options, experiment, state):
         steps=o.ddim_steps,
         negative_alpha=t.negative_prompt_alpha,
         negative_schedule=t.negative_prompt_schedule,
-        plan=feature_plan(options),
+        plan=feature_plan(options, diffusion.unet, diffusion.spatial_factor),
         features=features,
     )
     if own:  # drawn at a size that the model takes: back to your picture's
@@ -110,14 +111,16 @@ def s2_twin(options, experiment, state):
 def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     import torch
-    from text2cinemagraph.img2img.edges import refined_classes
-    from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, segment
+    from text2cinemagraph.img2img.edges import SURE, refined_classes
+    from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, forget_models, segment
 
     o = options.odise
     name, checkpoint = choose_backend(o.backend, o.checkpoint)
     tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
     twin = experiment.read("twin")
     found = segment(twin, o.vocab, name, checkpoint, state.runtime)
+    if not state.networks.keep_all:
+        forget_models()
     mask, classes = found.mask, found.class_masks
     if o.to_edges and (experiment.given("image") or experiment.given("photograph")):
         classes, agreement = refined_classes(twin, classes)
@@ -185,9 +188,12 @@ def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.flow import clamp_flow
+    from text2cinemagraph.data.media import to_uint8
+    from text2cinemagraph.evaluate.steadiness import LoopLine
     from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
+    from text2cinemagraph.options.devices import check_dtype, half_or_full
     from text2cinemagraph.options.runtime import dtype_of
-    from text2cinemagraph.pipeline.animating import frames_of
+    from text2cinemagraph.pipeline.animating import frames_of, preview_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -204,14 +210,21 @@ def s6_video(options, experiment, state):
         raise ValueError(
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
-    kind = ("fp32" if state.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
+    kind = half_or_full(state.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
+    check_dtype(state.runtime.device, kind, "video.dtype")
     network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
     own, shelf = experiment.given("image"), state.networks
+    if o.preview:
+        o, image, flow, mask = preview_of(o, image, flow, mask)
     frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
     share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
-    with ClipWriter(experiment.path("video"), o.formats, o.fps) as video:
+    line = LoopLine(mask)
+    with ClipWriter(experiment.path("video"), o.formats, o.fps, o.quality) as video:
         for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            video.write(lay_over(frame, image, share) if o.composite else frame)
+            pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
+            line.add(pixels)
+            video.write(pixels)
+    tqdm.write(line.text())
     if compiled := COMPILE_TIMES.told():
         tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
@@ -315,12 +328,14 @@ def main(argv=None, networks=None):
 
     from text2cinemagraph.data.files import make_folder
     from text2cinemagraph.data.summary import write_summary
+    from text2cinemagraph.options.devices import start_line
     from text2cinemagraph.options.runtime import make_runtime
     from text2cinemagraph.pipeline.estimates import check_clip
     from text2cinemagraph.pipeline.own_files import place_inputs
 
     o, r = options.twin_extraction, options.runtime
     runtime = make_runtime(r.device, r.dtype, o.seed, r.threads, r.slicing)
+    print(start_line(runtime), flush=True)
     if STAGES[0].name in chosen:
         make_folder(experiment.folder)  # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
@@ -330,10 +345,11 @@ def main(argv=None, networks=None):
     painting = bool(options.painting.style)
     inverting = bool(options.inputs.image and o.inversion_steps) and not painting
     stages = (PAINTED, *STAGES[1:]) if painting else STAGES
-    seconds = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
+    costs = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
-    times = ", ".join(f"{name} {s:.1f} s" for name, s in seconds.items())
-    print(f"time: {times}, total {sum(seconds.values()):.1f} s")
+    times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
+    print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")
+    print(f"peak memory: {', '.join(f'{name} {cost.peak / 1e9:.1f} GB' for name, cost in costs.items())}")
     for name in experiment.stale():
         print(f"note: {name} was made from files that have changed since; run --stage {name} to bring it up to date")
     print(f"video: {experiment.path('video')}" if experiment.has("video") else f"folder: {experiment.folder}")

@@ -208,7 +208,7 @@ def drawing_part(card):
         diffusion = untrained_diffusion()
     diffusion.unet.to(card.device, half)
     noise = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0))
-    plan = feature_plan(InferenceOptions())
+    plan = feature_plan(InferenceOptions(), diffusion.unet)
 
     def both():
         with torch.inference_mode():

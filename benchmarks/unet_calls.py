@@ -95,7 +95,7 @@ def of_published_shape(steps, size):
     """s1 and s2 with the published plan on 859.5 million random weights; few steps, since every step costs the same."""
     diffusion = untrained_diffusion()
     unet = diffusion.unet
-    plan, noise = feature_plan(InferenceOptions()), torch.randn(1, 4, size // 8, size // 8)
+    plan, noise = feature_plan(InferenceOptions(), unet), torch.randn(1, 4, size // 8, size // 8)
     with tempfile.TemporaryDirectory() as root, torch.inference_mode(), counted(unet) as rows:
         made = artistic(diffusion, noise, "source", 5.0, steps, plan, feature_memory=64e9)
         first = rows[0]

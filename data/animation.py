@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from text2cinemagraph.data.files import atomic
-from text2cinemagraph.data.media import VideoWriter, to_uint8
+from text2cinemagraph.data.media import QUALITY, VideoWriter, to_uint8
 from text2cinemagraph.data.notes import tell
 
-FORMATS = ("mp4", "gif", "webp", "apng")
+FORMATS = ("mp4", "webm", "gif", "webp", "apng")
+STREAMED = ("mp4", "webm")  # written frame by frame; the others need all frames at once
 GIF_MOST = 50  # frames/s: two hundredths of a second each
 DITHER = 14  # levels, peak to peak: hides the steps of 256 colours in a sky
 PALETTE_FRAMES = 4  # from which the one palette of a GIF is made
@@ -21,38 +22,44 @@ class ClipWriter:
 
     with ClipWriter("video.mp4", ["mp4", "gif"], fps=30) as clip: clip.write(frame)     # [3,H,W] in [0,1], or uint8
     [H,W,3] The mp4 is always written; the others take its name with their own ending, and those that are not asked for
-    are removed: they would show another clip. The others need all frames at once: 3 bytes per pixel and frame.   Raises
-    ValueError for an unknown format.
+    are removed: they would show another clip. All but webm need all frames at once: 3 bytes per pixel and frame.
+    quality: see VideoWriter.   Raises ValueError for an unknown format.
     """
 
-    def __init__(self, path, formats=("mp4",), fps=30):
+    def __init__(self, path, formats=("mp4",), fps=30, quality=QUALITY):
         unknown = [name for name in formats if name not in FORMATS]
         if unknown:
             raise ValueError(
                 f"video.formats: {', '.join(map(str, unknown))} is unknown; choose from {', '.join(FORMATS)}"
             )
-        self.path, self.fps, self.extra = Path(path), fps, [name for name in FORMATS[1:] if name in formats]
-        self._video, self._frames = VideoWriter(path, fps), []
+        self.path, self.fps = Path(path), fps
+        self.extra = [name for name in FORMATS if name in formats and name not in STREAMED]
+        paths = [self.path, *([self.path.with_suffix(".webm")] if "webm" in formats else [])]
+        self._videos, self._frames = [VideoWriter(path, fps, quality) for path in paths], []
+        self._wanted = {*self.extra, *(path.suffix[1:] for path in paths)}
 
     def __enter__(self):
-        self._video.__enter__()
+        for video in self._videos:
+            video.__enter__()
         return self
 
     def write(self, frame):
         """One more frame."""
         pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
-        self._video.write(pixels)
+        for video in self._videos:
+            video.write(pixels)
         if self.extra:
             self._frames.append(pixels)
 
     def __exit__(self, kind, error, trace):
-        self._video.__exit__(kind, error, trace)
+        for video in self._videos:
+            video.__exit__(kind, error, trace)
         if kind is None:
             for name in FORMATS[1:]:
                 path = self.path.with_suffix(f".{name}")
                 if name in self.extra:
                     write_animation(path, self._frames, self.fps)
-                else:
+                elif name not in self._wanted:
                     path.unlink(missing_ok=True)
 
 

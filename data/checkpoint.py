@@ -15,6 +15,7 @@ from pathlib import Path
 
 from text2cinemagraph.data.files import atomic, read_json, sha256
 from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.devices import machine_error
 from text2cinemagraph.options.places import located
 
 # A name only this network has, the most particular first.
@@ -234,6 +235,8 @@ def read_tensors(path):
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except Exception as error:  # a damaged file makes these parsers raise nearly anything
+        if machine_error(error):
+            raise
         if "it was not loaded" in str(error):
             raise
         if "GLOBAL" in str(error):

@@ -381,7 +381,10 @@ def read_captions(path: str | Path) -> dict[str, list[str]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no captions file at {path}; make one with dataset/generate_captions.py")
+        raise FileNotFoundError(
+            f"no captions file at {path}; make one with dataset/generate_captions.py, or get the authors' with "
+            "`python -m data.fetch captions`"
+        )
     captions: dict[str, list[str]] = {}
     for number, line in read_lines(path):
         try:

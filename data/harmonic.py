@@ -7,11 +7,12 @@ shore. Their product follows a river round its bends at full speed, where one sm
 speed in every bend. The picture's own border is no shore: a fluid may come in and leave there.
 """
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from text2cinemagraph.data.arrows import pixel
 
 CELLS = 160 * 160  # of the grid on which a region is solved: 0.1 to 0.4 s
@@ -19,6 +20,7 @@ ALONG_THE_SHORE = 100.0  # weight of "nothing across the shore" against the diff
 SHORE = 10 / 512  # of the short side: within this distance of a shore, the part across it fades to 0
 CROSSING = 0.25  # of the short side: how far an arrow across the shore opens the shore that faces it
 CONFLICT = 0.15  # of the short side: how far around the line where arrows contradict each other the speed fades
+TURNING = 0.04  # of the short side: how far around a place where a shore stops the flow the speed fades
 STILL = 0.012  # of the short side: the radius that stands still around an anchor (6 px at 512 px)
 SMOOTH_SHORE = 2.0  # cells: a shore of steps gets the direction of the line that they follow
 REST = 1e-12
@@ -75,6 +77,7 @@ def _region_flow(inside, samples, chosen, cells):
     direction = _directions(grid, fixed, values[:2], distance, normal, closed)
     length = np.sqrt((direction**2).sum(0))
     speed = _harmonic(grid, fixed | still, np.where(still, 0, values[2]))
+    speed = speed * np.clip(_agreement(length, grid, TURNING * short_cells) / 0.7, 1 - closed, 1)
     if len(np.unique(samples.owners[chosen])) > 1:
         speed = speed * _agreement(length, grid, CONFLICT * short_cells)
     velocity = direction / np.maximum(length, REST) * speed
@@ -91,6 +94,8 @@ def _cells_of(places, rows, grid):
     """Means of `rows` [n,k] over the samples of each cell, spread to the 3x3 cells around: (values [k,h,w], bool
     [h,w]).
     """
+    from scipy import ndimage
+
     y, x = pixel(places, grid.shape)
     total, count = np.zeros((rows.shape[1], *grid.shape)), np.zeros(grid.shape)
     np.add.at(count, (y, x), 1)
@@ -104,6 +109,8 @@ def _cells_of(places, rows, grid):
 
 def _touched(grid, fixed):
     """The parts of the grid that hold a fixed cell: a neck finer than a cell may have been lost."""
+    from scipy import ndimage
+
     parts, _ = ndimage.label(grid)
     return np.isin(parts, np.unique(parts[fixed])) & grid
 
@@ -121,6 +128,8 @@ def _shore(grid):
     """(distance to the shore in cells [h,w], normal towards the inside [2,h,w], length 1 or 0); the border of the grid
     is no shore.
     """
+    from scipy import ndimage
+
     distance = ndimage.distance_transform_edt(grid) if not grid.all() else np.full(grid.shape, np.inf)
     slope = _slope(grid.astype(float), SMOOTH_SHORE)
     return distance, slope / np.maximum(np.sqrt((slope**2).sum(0)), REST)
@@ -131,6 +140,8 @@ def _slope(values, sigma):
 
     Beyond the border nothing is made up, as padding would: a shore that reaches it keeps its direction.
     """
+    from scipy import ndimage
+
     y, x = np.mgrid[: values.shape[0], : values.shape[1]].astype(float)
 
     def mean(field):
@@ -208,18 +219,22 @@ def _solve(matrix, known, values):
 
 
 def _agreement(length, grid, reach):
-    """How far the arrows agree, [h,w] in [0,1]: the direction field's length against its mean nearby, which falls to 0
-    where it turns round.
+    """How far the directions nearby agree, [h,w] in [0,1]: the direction field's length against its mean within
+    `reach` cells; it falls to 0 where the field turns round.
     """
+    from scipy import ndimage
+
     near = ndimage.gaussian_filter(length * grid, reach, mode="nearest")
     share = ndimage.gaussian_filter(grid.astype(float), reach, mode="nearest")
-    return np.clip(length * share / np.maximum(near, REST * share), 0, 1)
+    return np.clip(length * share / np.maximum(near, REST * np.maximum(share, REST)), 0, 1)
 
 
 def _enlarged(field, grid, inside):
     """A field [2,h,w] known in `grid` (bool [h,w]) -> [2,H,W] inside `inside` (bool [H,W]): linear between the cells of
     the grid, nearest cell beyond them, 0 outside.
     """
+    from scipy import ndimage
+
     weight = grid[None, None].float()
     large, share = (
         F.interpolate(values, inside.shape, mode="bilinear", align_corners=False)[0] for values in (field[None], weight)

@@ -18,7 +18,10 @@ from text2cinemagraph.data.pictures import MAX_MEGAPIXELS, check_sides, open_pic
 # libx264: one low quantiser for every frame and no B-frames. A rate-controlled stream codes its first frame better than
 # its last, and that step shows wherever a loop of slow motion closes (seam ratio 3.2 at crf 16, 1.5 here, 1.2 before
 # encoding, on a slow lake).
-ENCODING = {"qp": "5", "bf": "0", "preset": "fast", "threads": "1"}
+ENCODING = {"bf": "0", "preset": "fast", "threads": "1"}
+QUALITY = 5
+# libvpx-vp9 counts its quantisers to 63 where x264 counts to 51; without a bit rate it holds the one it is given.
+VP9 = {"b": "0", "deadline": "good", "cpu-used": "5", "threads": "1", "lag-in-frames": "0"}
 
 
 def read_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, animated: bool = False) -> torch.Tensor:
@@ -47,7 +50,12 @@ def to_uint8(image):
 
     The small offset only undoes float32 rounding, so that a value k/255 read from a file comes back as k.
     """
-    pixels = (image.detach().float().clamp(0, 1) * 255 + 1e-3).floor().clamp(max=255).to(torch.uint8)
+    image = image.detach().float()
+    if not image.isfinite().all():
+        raise ValueError(
+            "a picture holds NaN or infinite values and is not written; use runtime.dtype=fp32, video.dtype=fp32"
+        )
+    pixels = (image.clamp(0, 1) * 255 + 1e-3).floor().clamp(max=255).to(torch.uint8)
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
@@ -98,15 +106,18 @@ class VideoWriter:
     """Writes frames as they come to an H.264 mp4 (yuv420p, plays in browsers); the file appears only when complete.
 
     with VideoWriter(path, fps=30) as video: video.write(frame)     # [3,H,W] in [0,1], or uint8 [H,W,3]
+    A path that ends in .webm becomes VP9. quality: the constant quantiser of x264, 0 (lossless) to 51.
     Odd sides gain one repeated row or column, because yuv420p needs even ones.
     """
 
-    def __init__(self, path, fps=30):
-        self.path, self.fps = Path(path), fps
+    def __init__(self, path, fps=30, quality=QUALITY):
+        self.path, self.fps, self.quality = Path(path), fps, quality
+        self._webm = self.path.suffix == ".webm"
 
     def __enter__(self):
         self._atomic = atomic(self.path)
-        self._container = av.open(str(self._atomic.__enter__()), "w", format="mp4", options={"movflags": "faststart"})
+        kind = {"format": "webm"} if self._webm else {"format": "mp4", "options": {"movflags": "faststart"}}
+        self._container = av.open(str(self._atomic.__enter__()), "w", **kind)
         self._stream = None
         return self
 
@@ -114,7 +125,11 @@ class VideoWriter:
         pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
         pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")
         if self._stream is None:
-            self._stream = self._container.add_stream("libx264", rate=self.fps, options=dict(ENCODING))
+            codec = "libvpx-vp9" if self._webm else "libx264"
+            fixed = str(round(self.quality * 63 / 51))
+            settings = {**VP9, "qmin": fixed, "qmax": fixed, "crf": fixed}
+            settings = settings if self._webm else {"qp": str(self.quality), **ENCODING}
+            self._stream = self._container.add_stream(codec, rate=self.fps, options=settings)
             self._stream.height, self._stream.width = pixels.shape[:2]
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.colorspace = BT601  # how swscale turns RGB into YUV; untagged, large videos are

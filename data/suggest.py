@@ -1,8 +1,9 @@
 """A flow as a few arrows that a hand can correct: harmonic_flow of them gives the flow again over most of the mask."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
-from scipy import ndimage
 from text2cinemagraph.data.arrow_hint import ANGLE, SPEED, leaves_arrows
 from text2cinemagraph.data.arrows import sample_arrows
 from text2cinemagraph.data.flow import resize_flow
@@ -16,6 +17,7 @@ ENOUGH = (
 AT_MOST = 3  # times the arrows asked for, where so few do not reach that share
 LONGEST = 0.5  # of the short side: an arrow follows the flow so far ...
 STEADY = 0.2  # ... while its speed changes by less than this share
+CELLS = 6400  # of a region while arrows are looked for
 AROUND = 0.05  # of the short side: the size of the places whose badness is compared
 NARROWER = 0.7  # arrows are placed against narrower bounds than ENOUGH is counted by
 
@@ -28,6 +30,8 @@ def suggest_arrows(flow: torch.Tensor, mask: torch.Tensor, count: int) -> tuple[
     would not come back within 20 degrees and 30 % of the speed.  Returns (DrawnMotion of the mask's size, the share of
     the mask's moving pixels that comes back).  Raises ValueError where nothing moves.
     """
+    from scipy import ndimage
+
     size = tuple(mask.shape[-2:])
     scale = min(1.0, SIDE / min(size))
     small = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
@@ -46,7 +50,7 @@ def suggest_arrows(flow: torch.Tensor, mask: torch.Tensor, count: int) -> tuple[
         around = ndimage.gaussian_filter(bad.astype(float), AROUND * min(small), mode="constant") * bad
         y, x = np.unravel_index(np.argmax(around), small)
         arrows.append(_follow(smooth, moving, (x + 0.5, y + 0.5)))
-        found = harmonic_flow(inside, sample_arrows(DrawnMotion(tuple(arrows)), inside)).numpy()
+        found = harmonic_flow(inside, sample_arrows(DrawnMotion(tuple(arrows)), inside), CELLS).numpy()
         share = 1 - float(_differs(found, wanted)[moving].mean())
     return DrawnMotion(tuple(arrows), size=small).at_size(size), share
 
@@ -66,6 +70,8 @@ def _differs(found, wanted, part=1.0):
 
 def _smoothed(flow, inside):
     """The mean of a flow [2,h,w] over its neighbourhood inside the mask: arrows follow its course, not its noise."""
+    from scipy import ndimage
+
     weight = np.maximum(ndimage.gaussian_filter(inside.astype(float), 1.0), 1e-6)
     return np.stack([ndimage.gaussian_filter(part * inside, 1.0) / weight for part in flow]) * inside
 

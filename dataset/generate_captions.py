@@ -17,6 +17,7 @@ from text2cinemagraph.data.datasets import caption_of, ids, picture_of
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, to_uint8
 from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.devices import start_line
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.text_files import read_text
 from tqdm import tqdm
@@ -178,7 +179,9 @@ def main():
     if args.batch < 1:
         raise ValueError(f"--batch {args.batch}: expected 1 or more")
     ids(args.dataroot)  # a wrong folder is told before a large model is loaded
-    captioner = load_captioner(args.model, make_runtime(args.device))
+    runtime = make_runtime(args.device)
+    print(start_line(runtime), flush=True)
+    captioner = load_captioner(args.model, runtime)
     written, broken = generate_captions(args.dataroot, args.output, captioner, args.batch)
     print(f"{written} captions written to {args.output}, {len(broken)} pictures skipped")
     for message in broken:

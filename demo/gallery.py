@@ -4,6 +4,8 @@
     python -m demo.gallery --seeds 1 2 3 --config configs/inference.yaml --prompts mine.txt --twin_prompts mine_twin.txt
     python -m demo.gallery --images my_pictures --prompts "" odise.vocab="water, river"
 
+A picture's motion may lie beside it: <name>.motion.json, or <name>.json of labelme (docs/motion.md).
+
 One folder per prompt and seed (or picture), and index.html. What is finished is passed over, so an interrupted run goes on; what was made
 with other options is made again. A prompt that fails is told on the page, the others go on; the exit code is then 1.
 """
@@ -85,8 +87,21 @@ def works_of_pictures(folder, seeds):
     if not found:
         raise ValueError(f"{folder} holds no pictures; expected files ending in {', '.join(SUFFIXES)}")
     return _with_different_names(
-        [Work(_slug(p.stem), p.name, ("--image", str(p), f"twin_extraction.seed={seeds[0]}")) for p in found]
+        [
+            Work(_slug(p.stem), p.name, ("--image", str(p), f"twin_extraction.seed={seeds[0]}", *_motion_beside(p)))
+            for p in found
+        ]
     )
+
+
+def _motion_beside(picture):
+    """The words for a picture's own motion: <name>.motion.json, or labelme's <name>.json."""
+    own, labelme = picture.with_name(f"{picture.stem}.motion.json"), picture.with_suffix(".json")
+    if own.is_file():
+        return ("--arrows", str(own))
+    if labelme.is_file() and '"shapes"' in labelme.read_text(encoding="utf-8", errors="ignore"):
+        return ("--arrows", str(labelme))
+    return ()
 
 
 def _slug(text):
@@ -108,7 +123,7 @@ def make(work, output, config, overrides):
     key = {
         "words": words,
         "config": sha256(config),
-        "files": [sha256(w) for w in words if Path(w).suffix.lower() in SUFFIXES],
+        "files": [sha256(w) for w in words if Path(w).suffix.lower() in (*SUFFIXES, ".json")],
     }
     record = _read(folder / RECORD)
     if record.get("key") == key and "error" not in record and (folder / FILES["video"]).is_file():

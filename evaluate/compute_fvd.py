@@ -18,6 +18,7 @@ from text2cinemagraph.evaluate.backbones import load_backbone
 from text2cinemagraph.evaluate.clips import DECODERS, FRAMES, MODES, RESIZES, digest_of, pair, read_clip
 from text2cinemagraph.evaluate.fvd import Moments, bootstrap_interval, frechet_distance, split_half_floor
 from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.devices import start_line
 from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
 
@@ -204,6 +205,7 @@ def main():
         )
     pairing = pair(options.gt_path, options.pred_path)
     runtime = make_runtime(options.device, "fp32")
+    print(start_line(runtime), flush=True)
     backbone = load_backbone(options.features, options.i3d, options.weights, runtime.device)
     batch = options.batch or (1 if runtime.device.type == "cpu" else 8)
     result = compute_fvd(

@@ -13,6 +13,7 @@ from text2cinemagraph.evaluate.clips import pictures_of, read_picture
 from text2cinemagraph.evaluate.finished import numbers_of
 from text2cinemagraph.evaluate.flow_error import flow_error
 from text2cinemagraph.evaluate.loop_error import LoopMeter
+from text2cinemagraph.evaluate.steadiness import LEAST_FRAMES, SteadinessMeter
 from text2cinemagraph.evaluate.video_quality import QualityMeter
 
 BEFORE = ("still_max", "still_mean", "seam_ratio", "seam_ratio_masked")  # what test_video.py measures before it encodes
@@ -46,6 +47,16 @@ MEASURES = {
     "seam_ratio_flow": Measure("seam of the motion seen, whole picture", "", "one"),
     "seam_ratio_masked_before": Measure("seam before encoding, inside the mask", "", "one"),
     "seam_ratio_before": Measure("seam before encoding, whole picture", "", "one"),
+    "sharpness_least": Measure("sharpness, least over the loop, as a share of frame 0's", "", "one"),
+    "sharpness_mean": Measure("sharpness, mean over the loop", "", "one"),
+    "pulse": Measure("pulse: largest less least sharpness over the mean", "", "low"),
+    "flash": Measure("flash: how much sharper frame 0 is than its neighbours", "", "low"),
+    "brightness_drift": Measure("largest drift of the brightness inside the mask", "levels", "low"),
+    "colour_drift": Measure("largest drift of a colour inside the mask", "levels", "low"),
+    "step": Measure("jump across the mask's edge, as a share of frame 0's", "", "one"),
+    "speckle": Measure("speckle and comb in the mask's rim, as a share of frame 0's", "", "one"),
+    "residual": Measure("change that the true flow does not explain (boiling)", "levels", "low"),
+    "double_image": Measure("double image: 0.5 = the plain mean of two copies", "", "low"),
     "still_max": Measure("largest change outside the mask", "levels", "low"),
     "still_mean": Measure("mean change outside the mask", "levels", "low"),
     "still_max_before": Measure("largest change outside the mask, before encoding", "levels", "low"),
@@ -97,12 +108,17 @@ def clip_row(item):
     velocity = true_velocity(item, size)
     mask = true_mask(item, size, velocity)
     loop, quality, truth = LoopMeter(mask, velocity), QualityMeter(mask), true_frames(item, size)
+    steady = SteadinessMeter(mask, velocity) if mask is None or mask.any() else None
     for frame in _chain(first, frames):
         other = next(truth, None)
         loop.add(frame, other)
+        if steady:
+            steady.add(frame)
         if other is not None:
             quality.add(frame, other)
     row = loop.result() | quality.result()
+    if steady and row["frames"] >= LEAST_FRAMES:
+        row |= {name: value for name, value in steady.result().items() if name in MEASURES}
     if velocity is not None and mask.any():
         true_speed = float(np.linalg.norm(velocity, axis=0)[mask].mean())
         row |= {"true_speed": true_speed, "motion_share": row["motion_speed"] / true_speed if true_speed else None}

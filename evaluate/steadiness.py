@@ -14,6 +14,7 @@ import numpy as np
 from text2cinemagraph.data.flow import read_flow
 from text2cinemagraph.data.media import read_mask
 from text2cinemagraph.data.videos import read_video
+from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.options.cli import Parser, run_main
 
 LUMA = np.float32([0.299, 0.587, 0.114])  # BT.601
@@ -21,21 +22,25 @@ SIGMAS = (1.5, 3.0, 6.0, 12.0)  # px: detail is what a blur of 1.5 px takes away
 RIM = 6  # px inside the mask that sharpness does not look at: the fade into what stands still is there
 BORDER = 12  # px of the rim in which combs and speckles are looked for
 STEP_FROM = 2  # frames at each end that pulse leaves out: there the frame is nearly the picture itself
+LEAST_FRAMES = 2 * STEP_FROM + 2  # of a clip that can be measured
 
 
 class SteadinessMeter:
     """Measures a clip frame by frame; keeps two frames, whatever the length."""
 
-    def __init__(self, mask=None, velocity=None):
+    def __init__(self, mask=None, velocity=None, n_frames=None):
         """mask: bool [1,H,W] or [H,W], True = may move; None = everywhere.   velocity: the flow that the clip was made
-        with, [2,H,W] in px/frame at the frames' size; None = no residual and no double image.
+        with, [2,H,W] in px/frame at the frames' size; None = no residual and no double image.   n_frames: of the whole
+        loop, where only some frames are added; None = as many as are added.
         """
         self._mask = None if mask is None else np.asarray(mask, dtype=bool).reshape(np.shape(mask)[-2:])
         self._velocity = None if velocity is None else np.asarray(velocity, np.float32)
+        self._n_frames, self._numbers = n_frames, []
         self._rows, self._first, self._last, self._kept = [], None, None, []
 
-    def add(self, frame):
-        """frame: uint8 [H,W,3], or float32 [H,W,3] in levels."""
+    def add(self, frame, number=None):
+        """frame: uint8 [H,W,3], or float32 [H,W,3] in levels.   number: in the loop; None = one more than the last."""
+        number = number if number is not None else self._numbers[-1] + 1 if self._numbers else 0
         if self._first is None:
             self._prepare(frame)
         luma = np.float32(frame) @ LUMA
@@ -46,10 +51,11 @@ class SteadinessMeter:
             "speckle": float(np.abs(luma - cv2.medianBlur(luma, 3))[self._rim].mean()) if self._rim.any() else None,
         }
         if self._velocity is not None:
-            if self._last is not None:
+            if self._last is not None and number == self._numbers[-1] + 1:
                 row["residual"] = self._residual(self._last, luma)
             self._kept.append(np.float16(luma - cv2.GaussianBlur(luma, (0, 0), SIGMAS[1])))
         self._rows.append(row)
+        self._numbers.append(number)
         self._first = luma if self._first is None else self._first
         self._last = luma
 
@@ -68,8 +74,8 @@ class SteadinessMeter:
         step: mean jump of the luminance across the mask's edge, over frame 0's.   speckle: mean distance of a pixel to
         the median of its 3x3, in the rim of the mask, over frame 0's (combs, dots).
         """
-        if len(self._rows) < 2 * STEP_FROM + 2:
-            raise ValueError(f"expected a clip of at least {2 * STEP_FROM + 2} frames, found {len(self._rows)}")
+        if len(self._rows) < LEAST_FRAMES:
+            raise ValueError(f"expected a clip of at least {LEAST_FRAMES} frames, found {len(self._rows)}")
         energies = np.array([row["bands"] for row in self._rows])
         share = energies / np.maximum(energies[0], 1e-6)
         detail, colours = share[:, 0], np.array([row["colour"] for row in self._rows])
@@ -90,8 +96,11 @@ class SteadinessMeter:
             "sharpness": [round(float(value), 4) for value in detail],
         }
         if self._velocity is not None:
-            residuals = [row["residual"] for row in self._rows[1:]]
-            result |= {"residual": float(np.mean(residuals)), "double_image": self._double_image()}
+            residuals = [row["residual"] for row in self._rows if "residual" in row]
+            result |= {
+                "residual": float(np.mean(residuals)) if residuals else None,
+                "double_image": self._double_image(),
+            }
         return result
 
     def _prepare(self, frame):
@@ -125,7 +134,7 @@ class SteadinessMeter:
     def _double_image(self):
         """Follow every pixel along the flow for the whole clip; correlate there, in the middle third."""
         count = len(self._kept)
-        apart = _carried(self._velocity, count)
+        apart = _carried(self._velocity, self._n_frames or count)
         height, width = self._mask.shape
         x, y = apart
         at = np.rint(x).astype(int).clip(0, width - 1), np.rint(y).astype(int).clip(0, height - 1)
@@ -149,6 +158,34 @@ def steadiness(frames, mask=None, velocity=None):
     for frame in frames:
         meter.add(frame)
     return meter.result()
+
+
+class LoopLine:
+    """Seam, sharpness and pulse of a clip in one line, cheaply: what a run says of its video."""
+
+    def __init__(self, mask):
+        """mask: bool [1,H,W], True = may move."""
+        self._loop, self._mask = LoopMeter(mask, flow_every=0), np.asarray(mask, bool)[0]
+        self._where, self._energies = _eroded(self._mask, RIM), []
+        self._where = self._where if self._where.any() else self._mask
+
+    def add(self, frame):
+        """frame: uint8 [H,W,3]."""
+        self._loop.add(frame)
+        luma = np.float32(frame) @ LUMA
+        self._energies.append(float(np.square(luma - cv2.GaussianBlur(luma, (0, 0), SIGMAS[0]))[self._where].mean()))
+
+    def text(self):
+        """The line; "" for a clip too short to say anything."""
+        if len(self._energies) < LEAST_FRAMES:
+            return ""
+        seam = self._loop.result()["seam_ratio_masked"]
+        share = np.array(self._energies) / max(self._energies[0], 1e-6)
+        inner = share[STEP_FROM:-STEP_FROM]
+        return (
+            f"loop: seam {'-' if seam is None else f'{seam:.2f}'} (1 = unseen), sharpness at least {share.min():.2f} "
+            f"of frame 0's, pulse {(inner.max() - inner.min()) / max(inner.mean(), 1e-6):.2f}"
+        )
 
 
 def _band_energies(luma, where):

@@ -1,6 +1,7 @@
-"""A latent diffusion model of the Stable Diffusion 1.x shape: words, latents, pictures and predicted noise."""
+"""A latent diffusion model of Stable Diffusion's kind: words, latents, pictures and predicted noise."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,25 +12,43 @@ from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import weights_of
 from text2cinemagraph.data.wording import tell_cut_words
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.img2img.families import (
+    BASE,
+    FAMILIES,
+    SecondEncoder,
+    added_conditions,
+    encode_two,
+    family_of,
+    read_family,
+)
 from text2cinemagraph.img2img.single_file import read_single_file, tokenizer_folder
+from text2cinemagraph.options.devices import machine_error
 from text2cinemagraph.options.places import located
-from transformers import CLIPTextModel, CLIPTokenizer
+from tqdm import tqdm
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
-PARTS = ("tokenizer", "text_encoder", "vae", "unet", "scheduler")
+PARTS = BASE
 PREDICTIONS = ("epsilon", "v_prediction")
 FETCH = "python -m data.fetch stable-diffusion"
 
 
 class Diffusion:
-    """The five parts of a diffusers folder, with units kept at its doors: pictures in [0,1] outside, [-1,1] inside.
+    """The parts of a diffusers folder, with units kept at its doors: pictures in [0,1] outside, [-1,1] inside.
 
     alphas_cumprod: [1000] float64.   prediction_type: "epsilon" or "v_prediction", as the scheduler's config says.
+    second: the second text encoder of Stable Diffusion XL (img2img.families.SecondEncoder).
     """
 
-    def __init__(self, tokenizer, text_encoder, vae, unet, alphas_cumprod, prediction_type="epsilon"):
+    def __init__(self, tokenizer, text_encoder, vae, unet, alphas_cumprod, prediction_type="epsilon", second=None):
         self.tokenizer, self.text_encoder, self.vae, self.unet = tokenizer, text_encoder, vae, unet
         self.alphas_cumprod, self.prediction_type = alphas_cumprod, prediction_type
+        self.second = second
+
+    @property
+    def family(self):
+        """What its U-Net's config says it is, see img2img/families.py."""
+        return family_of(dict(self.unet.config))
 
     @property
     def device(self):
@@ -57,40 +76,88 @@ class Diffusion:
         return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))
 
     def encode_text(self, prompts):
-        """list of N strings -> [N,tokens,channels], the text encoder's last hidden state; what it cuts is told."""
+        """list of N strings -> what predict_noise reads of them; what the encoder cuts is told.
+
+        The text encoder's last hidden state [N,tokens,channels], or img2img.families.Words for Stable Diffusion XL.
+        """
+        prompts = list(prompts)
         tell_cut_words(prompts, self.tokenizer)
-        tokens = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=self.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
-        return self.text_encoder(tokens.to(self.device)).last_hidden_state
+        if self.second is None:
+            return self._finite(
+                "the text encoder",
+                self.text_encoder,
+                lambda: self.text_encoder(self._tokens(self.tokenizer, prompts)).last_hidden_state,
+            )
+        return encode_two(self._states_but_one, self.second, self._tokens, prompts)
+
+    def _states_but_one(self, prompts):
+        tokens = self._tokens(self.tokenizer, prompts)
+        return self.text_encoder(tokens, output_hidden_states=True).hidden_states[-2]
+
+    def _tokens(self, tokenizer, prompts):
+        return tokenizer(
+            prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
+        ).input_ids.to(self.device)
 
     def encode(self, image, generator=None):
         """[1,3,H,W] in [0,1] -> latent, scaled as the U-Net expects it: the posterior's mode, or a draw from it with a
         generator.
         """
-        posterior = self.vae.encode(image.to(self.device, self.unet.dtype) * 2 - 1).latent_dist
-        latent = posterior.mode() if generator is None else posterior.sample(generator)
-        return latent * self.vae.config.scaling_factor
+
+        def encoded():
+            posterior = self.vae.encode(image.to(self.device, self.vae.dtype) * 2 - 1).latent_dist
+            return posterior.mode() if generator is None else posterior.sample(generator)
+
+        return self._finite("the autoencoder", self.vae, encoded) * self.vae.config.scaling_factor
 
     def decode(self, latent):
         """latent -> [1,3,H,W] float32 in [0,1]."""
-        pictures = self.vae.decode(latent.to(self.unet.dtype) / self.vae.config.scaling_factor).sample
-        return (pictures.float() / 2 + 0.5).clamp(0, 1)
+
+        def decoded():
+            return self.vae.decode(latent.to(self.vae.dtype) / self.vae.config.scaling_factor).sample
+
+        return (self._finite("the autoencoder", self.vae, decoded).float() / 2 + 0.5).clamp(0, 1)
 
     def predict_noise(self, x, t, context):
         """epsilon at timestep t (int) for x [1|N,c,h,w] (repeated to the context's N); float32, whatever the U-Net
-        computes in.
+        computes in.  context: of encode_text.
         """
         x = x.expand(len(context), -1, -1, -1)
-        made = self.unet(x.to(self.unet.dtype), t, context).sample.float()
+
+        def noise():
+            dtype, words, more = self.unet.dtype, context, {}
+            if self.second is not None:
+                words, size = context.states, (side * self.spatial_factor for side in x.shape[-2:])
+                added = {name: value.to(dtype) for name, value in added_conditions(context, *size).items()}
+                more = {"added_cond_kwargs": added}
+            return self.unet(x.to(dtype), t, words.to(dtype), **more).sample.float()
+
+        made = self._finite("the U-Net", self.unet, noise)
         if self.prediction_type == "v_prediction":  # v = sqrt(a) epsilon - sqrt(1-a) x0
             a = self.alphas_cumprod[t].item()
             made = a**0.5 * made + (1 - a) ** 0.5 * x
         return made
+
+    def _finite(self, what, network, compute):
+        """compute(), which runs `network`; once more in float32, where it then stays, if half precision overflowed.
+
+        Raises ValueError where float32 gives NaN or infinite values too: nothing of that kind is drawn on or written.
+        """
+        made = compute()
+        if made.isfinite().all():
+            return made
+        if network.dtype != torch.float32:
+            tqdm.write(
+                f"note: {what} gives NaN or infinite values in {network.dtype}; computed in float32 from here on"
+            )
+            torch.nn.Module.float(network)
+            made = compute()
+            if made.isfinite().all():
+                return made
+        raise ValueError(
+            f"{what} gives NaN or infinite values even in float32: its weights are damaged, or a latent of an "
+            "earlier run is; fetch the model again, or run from s1"
+        )
 
 
 def scheduler_alphas(scheduler):
@@ -120,6 +187,8 @@ def load_diffusion(source, runtime, ema=False, tokenizer=""):
     except FileNotFoundError:
         raise
     except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+        if machine_error(error):
+            raise
         raise ValueError(
             f"the diffusion model in {source} cannot be loaded: {str(error).splitlines()[0]}; fetch it again"
         ) from error
@@ -144,6 +213,7 @@ def _found_folder(path, source):
                 f"Diffusion v1.4 with `{FETCH}` or name another folder in twin_extraction.ckpt"
             ) from error
     missing = [part for part in PARTS if not (path / part).is_dir()]
+    missing = missing or [part for part in read_family(path).parts if not (path / part).is_dir()]
     if missing:
         raise FileNotFoundError(
             f"no diffusion model at {source} ({', '.join(missing)} missing); fetch Stable Diffusion v1.4 with "
@@ -154,13 +224,33 @@ def _found_folder(path, source):
 
 def _folder(folder, runtime):
     """The arguments of Diffusion, from a diffusers folder."""
-    return (
+    family = read_family(folder)
+    parts = (
         _tokenizer(folder / "tokenizer"),
         _part(CLIPTextModel, folder / "text_encoder", runtime, "dtype"),
-        _part(_autoencoder_class(folder / "vae"), folder / "vae", runtime),
+        _autoencoder(folder / "vae", runtime, family),
         _part(UNet2DConditionModel, folder / "unet", runtime),
         *scheduler_alphas(DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)),
     )
+    if "text_encoder_2" not in family.parts:
+        return parts
+    index = json.loads((folder / "model_index.json").read_text()) if (folder / "model_index.json").is_file() else {}
+    return (
+        *parts,
+        SecondEncoder(
+            _tokenizer(folder / "tokenizer_2"),
+            _part(CLIPTextModelWithProjection, folder / "text_encoder_2", runtime, "dtype"),
+            bool(index.get("force_zeros_for_empty_prompt", True)),
+        ),
+    )
+
+
+def _autoencoder(folder, runtime, family):
+    """The autoencoder; that of Stable Diffusion XL overflows in fp16, as its config says, and computes in float32."""
+    config = json.loads((folder / "config.json").read_text())
+    if family is FAMILIES["sdxl"] and runtime.dtype == torch.float16 and config.get("force_upcast", True):
+        runtime = replace(runtime, dtype=torch.float32)
+    return _part(_autoencoder_class(folder), folder, runtime)
 
 
 def _single_file(path, ema, tokenizer, runtime):

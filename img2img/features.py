@@ -1,7 +1,8 @@
 """Reading and replacing what a U-Net computes inside, by forward hooks that undo themselves.
 
 Layers are names: an attention layer such as "up_blocks.1.attentions.1" stands for the queries and keys of its
-self-attention, a ResNet such as "up_blocks.1.resnets.1" for the output of its second convolution, before the shortcut
+(first) self-attention, one of its blocks such as "up_blocks.0.attentions.1.transformer_blocks.3" for that block's; a
+ResNet such as "up_blocks.1.resnets.1" for the output of its second convolution, before the shortcut
 is added.
 """
 
@@ -47,10 +48,11 @@ class Features:
 def self_attention(unet, layer):
     """The self-attention module of an attention layer; ValueError naming the layer if there is none."""
     try:
-        return unet.get_submodule(layer).transformer_blocks[0].attn1
+        found = unet.get_submodule(layer)
+        return found.attn1 if hasattr(found, "attn1") else found.transformer_blocks[0].attn1
     except AttributeError as error:
         raise ValueError(
-            f"this U-Net has no attention layer {layer!r}; name one such as up_blocks.1.attentions.1"
+            f"this U-Net has no attention layer {layer!r}; empty lists of layers take those of its family"
         ) from error
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import is_whole, read_tensors, weights_of
 from text2cinemagraph.img2img.diffusion import PARTS, load_diffusion
 from text2cinemagraph.img2img.odise_decoder import OdiseSizes, TrainedParts
+from text2cinemagraph.options.devices import machine_error
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -355,6 +356,8 @@ def _load_clip(folder, runtime):
             raise ValueError(f"{len(wrong)} weights are missing or of another shape, such as {wrong[0]}")
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, KeyError, RuntimeError, ValueError, SafetensorError) as error:
+        if machine_error(error):
+            raise
         raise ValueError(
             f"the CLIP model in {folder} cannot be loaded: {str(error).splitlines()[0]}; fetch openai/{CLIP} again"
         ) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
+import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +143,19 @@ def _backend_of(checkpoint):
     if path.is_file() or any(path.glob("odise*")):
         return "odise"
     return {"clipseg": "clipseg", "sam3": "sam3", "sam3_video": "sam3"}.get(kind_of(path), "transformers")
+
+
+def forget_models():
+    """Free what the backends keep for the next picture."""
+    for room, name in (("odise", "load_odise"), ("segmenters", "load_segmenter")):
+        module = sys.modules.get(f"{__package__}.{room}")
+        if module:
+            getattr(module, name).cache_clear()
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def segment(image, vocabulary, backend, checkpoint, runtime):

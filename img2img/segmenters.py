@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import weights_of
+from text2cinemagraph.options.devices import machine_error
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -102,7 +103,7 @@ def kind_of(checkpoint):
 
 
 @lru_cache(maxsize=1)
-def _load(checkpoint, runtime, kind, processor_kind):
+def load_segmenter(checkpoint, runtime, kind, processor_kind):
     """(model, processor) from a folder or the local hub cache; ValueError in a line for anything that does not load whole.
 
     kind: class with from_pretrained, or None = semantic or universal, as the config says.
@@ -116,6 +117,8 @@ def _load(checkpoint, runtime, kind, processor_kind):
             raise ValueError(f"weights are missing, such as {sorted(report['missing_keys'])[0]}")
         processor = processor_kind.from_pretrained(checkpoint, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if machine_error(error):
+            raise
         raise ValueError(
             f"the segmentation model {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}"
         ) from error
@@ -141,7 +144,7 @@ def _bytes(image):
 def transformers_labels(image, classes, checkpoint, runtime):
     """A semantic or universal segmentation model with a fixed list of labels (SegFormer, Mask2Former, EoMT, OneFormer, ...)."""
     checkpoint = model_folder(checkpoint, SUGGESTED)
-    model, processor = _load(
+    model, processor = load_segmenter(
         checkpoint, runtime, None, AutoProcessor if kind_of(checkpoint) == "oneformer" else AutoImageProcessor
     )
     scores = label_scores(model, processor, image, runtime.device)
@@ -198,7 +201,7 @@ def _scores_of_patches(processor, outputs, size):
 
 def clipseg(image, classes, checkpoint, runtime):
     """CLIPSeg: a probability map for every word (352 px inside, so its edges are soft); a class is where one of its words is likely."""
-    model, processor = _load(
+    model, processor = load_segmenter(
         model_folder(checkpoint, "CIDAS/clipseg-rd64-refined"), runtime, CLIPSegForImageSegmentation, AutoProcessor
     )
     words = [word for synonyms in classes for word in synonyms]
@@ -215,7 +218,7 @@ def clipseg(image, classes, checkpoint, runtime):
 
 def sam3(image, classes, checkpoint, runtime):
     """SAM 3: all objects that a phrase names, as masks with scores; a class is the union over its words."""
-    model, processor = _load(model_folder(checkpoint, "facebook/sam3"), runtime, AutoModel, AutoProcessor)
+    model, processor = load_segmenter(model_folder(checkpoint, "facebook/sam3"), runtime, AutoModel, AutoProcessor)
     size, maps = tuple(image.shape[-2:]), []
     for word in (word for synonyms in classes for word in synonyms):
         inputs = processor(images=_bytes(image), text=word, return_tensors="pt").to(runtime.device)

@@ -124,7 +124,8 @@ def samples_and_twins(bench):
     (image_called_natural).
     """
     o, t, diffusion = bench.options.twin_extraction, bench.options.twin_generation, diffusion_of(bench)
-    plan, classify = feature_plan(bench.options), look_classifier(bench, diffusion)
+    plan = feature_plan(bench.options, diffusion.unet, diffusion.spatial_factor)
+    classify = look_classifier(bench, diffusion)
     bare, nouns = FeaturePlan((), (), (), plan.resnet_threshold), load_nouns(NOUNS)
     rows, made = [], {"image": [], "twin": [], "without": []}
     for i in range(bench.n):
@@ -242,12 +243,8 @@ def masks(bench):
     s4 uses the YAML's attn_mask options; the pictures are inverted in INVERSION_STEPS steps to have attention to
     cluster.
     """
-    o, m, diffusion, plan = (
-        bench.options.twin_extraction,
-        bench.options.attn_mask,
-        diffusion_of(bench),
-        feature_plan(bench.options),
-    )
+    o, m, diffusion = bench.options.twin_extraction, bench.options.attn_mask, diffusion_of(bench)
+    plan = feature_plan(bench.options, diffusion.unet, diffusion.spatial_factor)
     found = defaultdict(lambda: {"usual": [], "s3": [], "s4": []})
     known = bench.scenes("train", count=CLASSIFIER_SCENES, styles=2)
     usual = {

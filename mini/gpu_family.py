@@ -166,6 +166,8 @@ class Family:
             if self.stream.over:
                 raise RuntimeError("the renderers ended before there were scenes to learn from; see the log")
             self.feed(wait=True)
+            if not self.clock.left("gather") and self.pages[self.sizes[0]].scenes >= 8:
+                return  # slow renderers: what there is, is enough to begin with
 
     def filled(self):
         """Pages that have pictures."""
@@ -259,12 +261,14 @@ class Family:
                 )
 
         def save():
+            loss = round(training.loss, 4) if training.losses else None
             self.notes["unet"] = training.notes(
-                batch=plan.batch, rate=plan.rate, loss=round(training.loss, 4), latents_of=latents_digest(self.vae)
+                batch=plan.batch, rate=plan.rate, loss=loss, latents_of=latents_digest(self.vae)
             )
             with training.averaged():
                 self.write_unet()
 
+        save()  # what cannot be written is known before minutes are spent on it
         plan = self.plan_of("unet")
         learn_unet(training, draw, plan, save=save, save_seconds=60, watch=watch, layout=layout)
         training.put(training.average)
@@ -506,7 +510,6 @@ def main(arguments=None):
     device = make_runtime(options.device, threads=1).device
     torch.manual_seed(options.seed)
     np.random.seed(options.seed)
-    torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     family = Family(stream, clock, options, device)
     family.notes["command"] = "python -m mini.gpu_family " + " ".join(sys.argv[1:] if arguments is None else arguments)

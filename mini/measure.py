@@ -16,6 +16,7 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.mini import drawings, motions
 from text2cinemagraph.mini.held_out import examples
+from text2cinemagraph.mini.photographs import photographs
 from text2cinemagraph.options.cli import Parser, load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
@@ -25,6 +26,7 @@ PARTS = {
     "autoencoder": drawings.autoencoder,
     "samples": drawings.samples_and_twins,
     "masks": drawings.masks,
+    "photographs": photographs,
     "flow": motions.flow,
     "directions": motions.directions,
     "video": motions.video,
@@ -49,6 +51,7 @@ def cards_of(options):
         "autoencoder": [drawing],
         "samples": [drawing],
         "masks": [Path(options.odise.checkpoint) / "card.json"],
+        "photographs": [Path(options.odise.checkpoint) / "card.json"],
         "flow": [told, hinted],
         "directions": [hinted],
         "video": [frames],

@@ -18,6 +18,7 @@ from text2cinemagraph.models.blend import smooth
 from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
 from text2cinemagraph.models.video import composite, load_video_model
+from text2cinemagraph.options.devices import half_or_full
 from text2cinemagraph.options.runtime import dtype_of
 from text2cinemagraph.pipeline.animating import frames_of
 
@@ -99,7 +100,7 @@ def video(bench):
     still_max: levels outside the mask, before encoding.   frame_0: PSNR of the first frame against the picture.
     """
     o = dataclasses.replace(bench.options.video, n_frames=60)
-    kind = ("fp32" if bench.runtime.device.type == "cpu" else "bf16") if o.dtype == "auto" else o.dtype
+    kind = half_or_full(bench.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
     model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=dtype_of(kind))
     rows = defaultdict(list)
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):

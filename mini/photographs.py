@@ -1,89 +1,74 @@
-"""Makes rendered pictures differ as photographs do: colours, contrast, haze, blur, noise, compression.
+"""The segmenter on photographs: pictures inside the wheels of scikit-learn and scikit-image, with masks made by hand.
 
-Pictures are tensors [N,3,H,W] in [-1,1] on any device; every picture is changed in its own way.
+One of them shows water; the others show how often water is seen where none is.
 """
 
-import math
-
+import cv2
+import numpy as np
 import torch
-import torch.nn.functional as F
+from text2cinemagraph.img2img.edges import refined
+from text2cinemagraph.img2img.segment import EmptyMask, segment
 
-# Quantisation of a JPEG's brightness at quality 50 (ITU-T T.81, table K.1).
-JPEG_TABLE = (
-    (16, 11, 10, 16, 24, 40, 51, 61),
-    (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77),
-    (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101),
-    (72, 92, 95, 98, 112, 100, 103, 99),
+WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
+# Corners (x, y) in px, drawn by hand, of water and sky in sklearn's china.jpg (640x427) and skimage's camera (512x512).
+CHINA_LAKE = (
+    "330,233 370,232 425,240 500,240 500,219 548,221 552,270 548,275 530,272 515,285 490,297 470,293 450,305 420,315 "
+    "395,322 378,330 352,325 350,300 340,290 338,270 350,255 330,243",
+    "0,278 30,277 62,268 80,272 82,305 72,320 60,322 20,320 8,295 0,295",
+)
+CHINA_SKY = (
+    "0,0 640,0 640,150 625,135 612,135 590,148 575,175 572,195 560,207 330,203 328,178 300,160 296,130 318,122 262,95 "
+    "216,60 216,30 198,30 196,60 150,95 98,107 97,130 118,160 85,170 85,185 95,200 50,205 45,205 20,185 5,165 0,150",
+)
+CAMERA_SKY = (
+    "0,0 512,0 512,175 440,165 430,120 412,120 410,190 390,190 350,170 330,185 322,140 262,135 265,105 240,75 200,65 "
+    "165,95 110,115 70,150 45,180 0,180",
 )
 
 
-def as_photographs(pictures):
-    """The pictures as cameras might have taken them; one in four keeps its colours, one in three its sharpness."""
-    n, device = len(pictures), pictures.device
-
-    def some(share):
-        return (torch.rand(n, 1, 1, 1, device=device) < share).float()
-
-    x = pictures / 2 + 0.5
-    x = x + 0.75 * some(0.5) * torch.rand(n, 1, 1, 1, device=device) * (with_colours_of(x, x.roll(1, 0)) - x)
-    x = (1 + 0.15 * some(0.75) * torch.randn(n, 3, 1, 1, device=device)) * x
-    x = x.clamp(1e-3, 1) ** torch.exp(0.3 * some(0.6) * torch.randn(n, 1, 1, 1, device=device))
-    gray = x.mean(1, keepdim=True)
-    x = gray + (x - gray) * (1 + 0.5 * some(0.5) * (2 * torch.rand(n, 1, 1, 1, device=device) - 1))
-    x = x + 0.4 * some(0.25) * torch.rand(n, 1, 1, 1, device=device) * (0.8 - x)  # haze
-    x = blurred(x, 0.3 + 1.7 * torch.rand(n, device=device) * some(0.5).view(n))
-    x = x + 0.06 * some(0.6) * torch.rand(n, 1, 1, 1, device=device) * torch.randn_like(x)
-    packed = some(0.5)
-    x = packed * compressed(x, 0.3 + 2.5 * torch.rand(n, 1, 1, 1, device=device) ** 2) + (1 - packed) * x
-    return x.clamp(0, 1) * 2 - 1
+def filled(polygons, size):
+    """Polygons as texts "x,y x,y ..." -> bool [H,W]."""
+    mask = np.zeros(size, np.uint8)
+    for text in polygons:
+        corners = np.array([[float(v) for v in pair.split(",")] for pair in text.split()])
+        cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], 1)
+    return mask > 0
 
 
-def with_colours_of(pictures, others):
-    """Each colour channel with the mean and the deviation of the other picture's."""
-    mean, spread = (f(pictures, (2, 3), keepdim=True) for f in (torch.mean, torch.std))
-    target, wide = (f(others, (2, 3), keepdim=True) for f in (torch.mean, torch.std))
-    return (pictures - mean) * (wide / (spread + 0.02)).clamp(0.4, 2.5) + target
-
-
-def blurred(pictures, sigma):
-    """Gaussian blur, each picture by its own sigma [N] in px (at most 2)."""
-    n, c, h, w = pictures.shape
-    taps = torch.arange(-5, 6, device=pictures.device).float()
-    kernel = torch.exp(-0.5 * (taps / sigma.view(n, 1)) ** 2)
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(c, 0)
-    x = F.pad(pictures.reshape(1, n * c, h, w), (5, 5, 5, 5), mode="reflect")
-    x = F.conv2d(x, kernel.view(-1, 1, 1, 11), groups=n * c)
-    return F.conv2d(x, kernel.view(-1, 1, 11, 1), groups=n * c).view(n, c, h, w)
-
-
-def compressed(pictures, coarseness):
-    """Blocks of 8 px with rounded cosine coefficients, as JPEG stores them.
-
-    pictures: in [0,1], both sides multiples of 8.   coarseness [N,1,1,1]: of the rounding; 1 = quality 50, 0.2 = 90.
+def photographs(bench):
+    """IoU of what s3 sees on photographs, before and after its mask is moved to the edges, and the share of pictures
+    without water that it calls water.
     """
-    n, c, h, w = pictures.shape
-    k = torch.arange(8, device=pictures.device).float()
-    basis = torch.cos(math.pi / 8 * (k[:, None] * (k[None] + 0.5))) * 0.5
-    basis[0] /= math.sqrt(2)
-    table = torch.tensor(JPEG_TABLE, device=pictures.device).float() / 255 * coarseness.view(n, 1, 1, 1, 1, 1)
-    blocks = pictures.reshape(n, c, h // 8, 8, w // 8, 8).permute(0, 1, 2, 4, 3, 5)
-    found = basis @ blocks @ basis.T
-    stored = (found / table).round() * table
-    return (basis.T @ stored @ basis).permute(0, 1, 2, 4, 3, 5).reshape(n, c, h, w)
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    china, camera = load_sample_image("china.jpg"), np.repeat(data.camera()[..., None], 3, 2)
+    result = {}
+    for name, pixels, words, polygons in (
+        ("lake", china, WATER, CHINA_LAKE),
+        ("sky", china, SKY, CHINA_SKY),
+        ("gray_sky", camera, SKY, CAMERA_SKY),
+    ):
+        image, true = _tensor(pixels), filled(polygons, pixels.shape[:2])
+        seen = _seen(image, words, bench)
+        moved = refined(image, seen)[0]
+        result[name] = {"s3": _iou(seen[0].numpy(), true), "to_edges": _iou(moved[0].numpy(), true)}
+    dry = (data.astronaut(), data.coffee(), data.chelsea(), load_sample_image("flower.jpg"), camera)
+    shares = [_seen(_tensor(pixels), WATER, bench).float().mean().item() for pixels in dry]
+    return result | {"water_where_none_is": {"mean_share": float(np.mean(shares)), "most": float(max(shares))}}
 
 
-def enlarged(pictures, labels, least=0.55):
-    """A window of each picture and of its labels [N,H,W] at full size.  least: of the window's side, as a share."""
-    n, device = len(pictures), pictures.device
-    side = least + (1 - least) * torch.rand(n, device=device)
-    middle = (1 - side) * (2 * torch.rand(2, n, device=device) - 1)
-    theta = torch.zeros(n, 2, 3, device=device)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, 0, 2], theta[:, 1, 2] = side, side, *middle
-    grid = F.affine_grid(theta, pictures.shape, align_corners=False)
-    seen = F.grid_sample(pictures, grid, "bilinear", "reflection", align_corners=False)
-    named = F.grid_sample(labels[:, None].float(), grid, "nearest", "reflection", align_corners=False)
-    return seen, named[:, 0].round().long()
+def _tensor(pixels):
+    return torch.from_numpy(np.float32(pixels) / 255).permute(2, 0, 1)
+
+
+def _seen(image, words, bench):
+    o = bench.options.odise
+    try:
+        return segment(image, words, o.backend, o.checkpoint, bench.runtime).mask
+    except EmptyMask:
+        return torch.zeros(1, *image.shape[-2:], dtype=torch.bool)
+
+
+def _iou(found, true):
+    return float((found & true).sum() / (found | true).sum())

@@ -90,6 +90,11 @@ class MotionModel:
                 self.net(batch, self._context([cases[i][2] for i in these]))[..., : size[0], : size[1]].float()
                 * self.options.motion_norm
             )
+            if not made.isfinite().all():
+                raise ValueError(
+                    "the flow network gives NaN or infinite values: its weights or the picture are damaged; "
+                    "fetch the network again"
+                )
             for i, flow in zip(these, made):
                 image, mask = cases[i][:2]
                 flows[i] = resize_flow(flow, image.shape[-2:]).to(image.device) * mask.to(image.device)

@@ -1,5 +1,7 @@
 """s6: from one picture and its flow to a looping clip, by symmetric splatting."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
@@ -65,9 +67,31 @@ class VideoModel:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
         if holes not in HOLES:
             raise ValueError(f"video.holes={holes!r} is unknown; choose one of {', '.join(HOLES)}")
-        return self._frames(
-            image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, holes == "still" or keep_detail
+        fill = holes == "still" or keep_detail
+        return self._finite(
+            lambda: self._frames(image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, fill)
         )
+
+    def _finite(self, start):
+        """The frames of start(); where half precision overflows, float32 computes that frame and all after it.
+
+        Raises ValueError where float32 gives NaN or infinite values too.
+        """
+        frames, done = start(), 0
+        while (frame := next(frames, None)) is not None:
+            if not frame.isfinite().all():
+                dtype = next(self.net.parameters()).dtype
+                if dtype == torch.float32:
+                    raise ValueError(
+                        f"frame {done} holds NaN or infinite values even in float32: the video network, the picture "
+                        "or the flow is damaged; run s5 again, or fetch the network again"
+                    )
+                print(f"note: frame {done} holds NaN or infinite values in {dtype}; computed in float32 from here on")
+                self.net.float()
+                frames = itertools.islice(start(), done, None)
+                continue
+            yield frame
+            done += 1
 
     def reading(self, keep_detail, engine="torch"):
         """What traced_frames has to know to move this network's features in place of the picture's colours."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from text2cinemagraph.options.compat import ALIASES, Idle
+from text2cinemagraph.options.devices import machine_error
 from text2cinemagraph.options.fields import (
     Kind,
     Options,
@@ -288,13 +289,8 @@ def run_main(main: Callable[[], int | None]) -> None:
 
 def _told(error) -> str | None:
     """The line for an error that a user can do something about; None for one of the program's own."""
-    if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
-        return f"not enough memory ({shown(error, 90)}); take a smaller size, fewer frames or a smaller batch"
-    return str(error) if isinstance(error, (ValueError, OSError, ImportError)) else None
-
-
-# How torch's allocators, numpy and OpenCV say that there is no memory left.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "Insufficient memory", "OutOfMemory")
+    own = str(error) if isinstance(error, (ValueError, OSError, ImportError)) else None
+    return machine_error(error) or own
 
 
 def one_line(text: str) -> str:

@@ -239,8 +239,11 @@ class Video(Options):
     )
     composite: bool = option(True, "pixels outside the mask are the input picture's, exactly")
     fps: int = option(30, "frames per second", least=1, most=240)
+    seconds: float = option(0.0, "length of the loop, in place of n_frames; 0: n_frames counts", least=0, most=600)
+    preview: bool = option(False, "a quick look: short side 384 px, every second frame, at half the rate")
+    quality: int = option(5, "constant quantiser of the video file: 0 is lossless, 18 small and good", least=0, most=51)
     formats: list[str] = option(
-        ["mp4"], "files besides video.mp4, which is always written", choices=("mp4", "gif", "webp", "apng")
+        ["mp4"], "files besides video.mp4, which is always written", choices=("mp4", "webm", "gif", "webp", "apng")
     )
     engine: str = option(
         "torch",
@@ -254,6 +257,8 @@ class Video(Options):
     def __post_init__(self):
         super().__post_init__()
         check_speed("video.speed", self.speed)
+        if self.seconds:
+            self.n_frames = max(2, round(self.seconds * self.fps))
         if self.motion == "splat" and (self.blend == "variance" or self.light == "rests"):
             found = "blend=variance" if self.blend == "variance" else "light=rests"
             raise ValueError(f"video.{found} needs video.motion=pixels or features; found motion=splat")
@@ -321,6 +326,11 @@ class RuntimeOptions(Options):
     dtype: str = option("auto", "auto: fp16 on a GPU, else fp32", choices=("auto", "fp32", "fp16", "bf16"))
     threads: int = option(0, "CPU threads; 0: torch decides", least=0, most=512)
     slicing: bool = option(False, "attention and autoencoder in slices: slower, for GPUs of less than 6 GB")
+    noise: str = option(
+        "cpu",
+        "where s1's noise is drawn: cpu: one picture on every device | device: as the authors do on their GPU",
+        choices=("cpu", "device"),
+    )
 
 
 @dataclass

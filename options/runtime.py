@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from text2cinemagraph.options.devices import best_device, check_dtype, half_or_full, start_line
+
 if TYPE_CHECKING:
     import torch
 
@@ -44,8 +46,8 @@ def make_runtime(
 ) -> Runtime:
     """Runtime from option strings.
 
-    device: auto (a GPU if there is one) | cpu | cuda | cuda:1 | mps.
-    dtype: auto (fp16 on a GPU, else fp32) | fp32 | fp16 | bf16.
+    device: auto (a GPU if there is one: cuda, else mps) | cpu | cuda | cuda:1 | mps.
+    dtype: auto (fp16 on a GPU that has it, else fp32) | fp32 | fp16 | bf16.
     threads: CPU threads of torch, 0 = torch's choice; at most THREADS_PER_CORE per core are started.
     slicing: see Runtime.
     Raises ValueError for a device that this machine does not have.
@@ -57,7 +59,7 @@ def make_runtime(
     import torch
 
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = best_device()
     device = torch.device(device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"runtime.device={device} asked for, but torch sees no GPU; use runtime.device=cpu")
@@ -66,8 +68,9 @@ def make_runtime(
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("runtime.device=mps asked for, but this machine has no such device; use runtime.device=cpu")
     if dtype == "auto":
-        dtype = "fp16" if device.type == "cuda" else "fp32"
+        dtype = half_or_full(device, "fp16")
     runtime = Runtime(device, dtype_of(dtype), seed, slicing)
+    check_dtype(device, dtype, "runtime.dtype")
     if threads:
         most = THREADS_PER_CORE * (os.cpu_count() or 1)
         if threads > most:
@@ -77,7 +80,7 @@ def make_runtime(
 
 
 def runtime_of(gpu_ids: str, seed: int = 0, threads: int = 0) -> Runtime:
-    """Runtime of training and test scripts, in float32.
+    """Runtime of training and test scripts, in float32; the first process says what it is (start_line).
 
     gpu_ids: "0,1": the first of them if this machine has a GPU, else the CPU; "-1": the CPU.
     """
@@ -85,7 +88,10 @@ def runtime_of(gpu_ids: str, seed: int = 0, threads: int = 0) -> Runtime:
 
     first = str(gpu_ids).split(",")[0].strip()
     device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
-    return make_runtime(device, "fp32", seed, threads)
+    runtime = make_runtime(device, "fp32", seed, threads)
+    if os.environ.get("RANK", "0") == "0":
+        print(start_line(runtime), flush=True)
+    return runtime
 
 
 def hardware(device: str | torch.device = "cpu") -> str:

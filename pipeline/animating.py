@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,24 @@ if TYPE_CHECKING:
     import torch
     from text2cinemagraph.models.video import VideoModel
     from text2cinemagraph.options.inference import Video
+
+
+PREVIEW = 384  # px of the short side
+SKIPPED = 2  # of so many frames a preview shows one
+
+
+def preview_of(o: Video, image: torch.Tensor, flow: torch.Tensor, mask: torch.Tensor):
+    """Options, picture, flow and mask of a quick look: small, and every second frame at half the rate."""
+    from text2cinemagraph.data.flow import resize_flow
+    from text2cinemagraph.data.media import resize_image
+
+    scale = min(1, PREVIEW / min(image.shape[-2:]))
+    size = tuple(max(1, round(side * scale)) for side in image.shape[-2:])
+    o = dataclasses.replace(
+        o, seconds=0.0, n_frames=max(2, round(o.n_frames / SKIPPED)), fps=max(1, round(o.fps / SKIPPED))
+    )
+    mask = resize_image(mask.float(), size) > 0.5
+    return o, resize_image(image, size).clamp(0, 1), SKIPPED * resize_flow(flow, size) * mask, mask
 
 
 def frames_of(

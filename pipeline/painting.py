@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 if TYPE_CHECKING:
     import torch
     from text2cinemagraph.data.experiment import Experiment
@@ -55,6 +53,7 @@ def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Exp
 def find_sky(photograph: torch.Tensor, options: InferenceOptions, runtime: Runtime) -> torch.Tensor | None:
     """Where s3's segmenter sees sky, bool [1,H,W]; None where it sees none, or there is no segmenter."""
     from text2cinemagraph.img2img.segment import EmptyMask, choose_backend, segment
+    from tqdm import tqdm
 
     try:
         name, checkpoint = choose_backend(options.odise.backend, options.odise.checkpoint)

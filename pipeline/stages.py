@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.artifacts import Artifact, Panel
 from text2cinemagraph.data.experiment import Experiment
+from text2cinemagraph.options.devices import peak_memory, reset_peak
 
 if TYPE_CHECKING:
     from text2cinemagraph.options.inference import InferenceOptions
@@ -60,6 +61,14 @@ class Stage:
         return tuple(artifact.name for artifact in self.makes)
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took.  seconds: by the wall clock.   peak: bytes of memory, see options.devices.peak_memory."""
+
+    seconds: float
+    peak: int
+
+
 def artifacts_of(stages: tuple[Stage, ...]) -> tuple[Artifact, ...]:
     """All that an experiment folder may hold, in the order of the table."""
     return tuple(artifact for stage in stages for artifact in (*stage.makes, *stage.also))
@@ -74,27 +83,27 @@ def run_stages(
     *,
     given: frozenset[str] = frozenset(),
     inverting: bool = False,
-) -> dict[str, float]:
-    """Run the chosen rows of the table in order.  Returns {stage: seconds}.
+) -> dict[str, Cost]:
+    """Run the chosen rows of the table in order.  Returns {stage: Cost}.
 
     given: artifacts that the user laid there.   inverting: s1 will find the noise behind the user's own picture.
     Raises FileNotFoundError that names the stage to run first.
     """
     rows = [stage for stage in stages if stage.name in chosen]
     running = _to_run(rows, experiment, given, inverting)
-    seconds = {}
+    costs = {}
     for stage in rows:
         if stage not in running:
             print(f"{stage.name} skipped: {_reason(stage, experiment, given, inverting)}")
             continue
-        seconds[stage.name] = _run_stage(stage, stages, options, experiment, state)
+        costs[stage.name] = _run_stage(stage, stages, options, experiment, state)
         later = running[running.index(stage) + 1 :]
         state.networks.keep({name for other in later for name in other.networks})
-    return seconds
+    return costs
 
 
 def _run_stage(stage, stages, options, experiment, state):
-    """Check what it needs, run it, check what it makes, write it down.  Returns seconds."""
+    """Check what it needs, run it, check what it makes, write it down.  Returns its Cost."""
     import torch
 
     needs = _needs(stage, experiment)
@@ -104,6 +113,7 @@ def _run_stage(stage, stages, options, experiment, state):
             raise FileNotFoundError(f"{stage.name} needs {experiment.path(artifact)}; run --stage {maker} first")
     print(f"{stage.name}: {stage.run.__doc__.strip()}", flush=True)
     start = time.perf_counter()
+    reset_peak(state.runtime.device)
     with torch.inference_mode():
         stage.run(options, experiment, state)
     missing = [artifact for artifact in stage.made if not experiment.has(artifact)]
@@ -111,7 +121,7 @@ def _run_stage(stage, stages, options, experiment, state):
     own = stage.made[:1] if stage.inverts and experiment.given(stage.made[0]) else ()  # read, not made
     read = (*needs, *own, *(artifact for artifact in stage.reads if experiment.given(artifact)))
     experiment.note(stage.name, read, tuple(a for a in stage.made if a not in own), recorded(options))
-    return time.perf_counter() - start
+    return Cost(time.perf_counter() - start, peak_memory(state.runtime.device))
 
 
 def recorded(options: InferenceOptions) -> dict:

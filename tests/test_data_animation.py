@@ -63,7 +63,7 @@ def test_the_writer_keeps_only_what_is_asked_for(tmp_path):
                 writer.write(frame)
         assert {p.name for p in tmp_path.iterdir()} == {"video.mp4"} | {f"video.{name}" for name in formats}
     assert len(list(read_video(tmp_path / "video.mp4"))) == 12
-    with pytest.raises(ValueError, match="avi is unknown; choose from mp4, gif, webp, apng"):
+    with pytest.raises(ValueError, match="avi is unknown; choose from mp4, webm, gif, webp, apng"):
         ClipWriter(tmp_path / "video.mp4", ["avi"])
 
 
@@ -93,3 +93,18 @@ def test_the_summary_shows_what_is_there(tmp_path):
     sheet = np.asarray(Image.open(tmp_path / "one" / "summary.png"))
     assert sheet.dtype == np.uint8 and sheet.shape[1] == 4 * 384 + 3 * 6 and sheet.shape[0] == 2 * small.shape[0]
     assert (sheet == summary(experiment, PANELS)).all()
+
+
+def test_webm_is_written_beside_the_mp4_and_quality_counts(tmp_path):
+    frames = [np.random.default_rng(n).integers(0, 256, (32, 48, 3), np.uint8) for n in range(4)]
+    sizes = []
+    for quality in (5, 40):
+        with ClipWriter(tmp_path / "video.mp4", ["mp4", "webm"], 30, quality) as writer:
+            for frame in frames:
+                writer.write(frame)
+        assert len(list(read_video(tmp_path / "video.webm"))) == 4
+        sizes.append([(tmp_path / name).stat().st_size for name in ("video.mp4", "video.webm")])
+    assert all(small < large for large, small in zip(*sizes))
+    with ClipWriter(tmp_path / "video.mp4") as writer:
+        writer.write(frames[0])
+    assert not (tmp_path / "video.webm").exists()

@@ -31,6 +31,16 @@ def test_works_have_different_names_and_follow_directions():
         gallery.works_of_prompts(["a", "b", "c"], ["d"], [1])
 
 
+def test_a_picture_brings_its_own_motion(tmp_path):
+    for name in ("a.png", "b.jpg", "c.png", "d.png"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "a.motion.json").write_text("{}")
+    (tmp_path / "b.json").write_text('{"shapes": []}')
+    (tmp_path / "c.json").write_text('{"camera": "none of ours"}')
+    words = [work.words[3:] for work in gallery.works_of_pictures(tmp_path, [1])]
+    assert words == [("--arrows", str(tmp_path / "a.motion.json")), ("--arrows", str(tmp_path / "b.json")), (), ()]
+
+
 def test_a_gallery_is_made_and_goes_on(monkeypatch, tmp_path):
     runs = []
     original = gallery.inference_t2c.main

@@ -82,7 +82,7 @@ def red_is_sky(monkeypatch):
         )
 
     model.config = SimpleNamespace(id2label=LABELS, model_type="any")
-    monkeypatch.setattr(segmenters, "_load", lambda *_: (model, processor))
+    monkeypatch.setattr(segmenters, "load_segmenter", lambda *_: (model, processor))
 
 
 def test_segmentation_of_planted_colours(red_is_sky):
@@ -222,7 +222,7 @@ def test_models_with_labels(make, tmp_path):
     assert together.shape == (1, 50, 90) and (together == 1).all()
     assert all(0 <= score <= 1 for score in scores.values()) and max(scores.values()) > 0
     (tmp_path / "model.safetensors").unlink()
-    segmenters._load.cache_clear()
+    segmenters.load_segmenter.cache_clear()
     with pytest.raises(ValueError, match="cannot be loaded"):
         segment(image, "sea", "transformers", tmp_path, RUNTIME)
 

@@ -8,6 +8,8 @@ from text2cinemagraph.models.blend import LEVELS, bands, cells, contrasts, joine
 from text2cinemagraph.models.continuation import continue_under
 from text2cinemagraph.models.trace import Paths, grid_step, traced, traced_reversed
 from text2cinemagraph.models.traced import TracedClip, receptive_radius, traced_frames
+from text2cinemagraph.options.inference import Video
+from text2cinemagraph.pipeline.animating import preview_of
 from text2cinemagraph.softmax_splatting import backward_warp
 from text2cinemagraph.softmax_splatting.backward_warp import warp_blend
 
@@ -229,3 +231,19 @@ def test_only_what_may_move_is_made():
     clip = TracedClip(image, 0.5 * mask * torch.ones(2, 1, 1), mask, 10, None, 1, True, "torch")
     assert clip.tiles == [(192, 238, 32, 98)]
     assert np.isclose(clip.flow[:, 205, 50], 0.5).all()
+
+
+def test_a_preview_is_small_and_shows_every_second_frame():
+    image, flow = noise(600, 800), constant(600, 800, 1.5, 0.0)
+    o, small, slow, mask = preview_of(Video(n_frames=60, fps=30), image, flow, everywhere(image))
+    assert (o.n_frames, o.fps) == (30, 15) and small.shape == (3, 384, 512) and mask.shape == (1, 384, 512)
+    torch.testing.assert_close(slow, constant(384, 512, 1.5 * 384 / 600 * 2, 0.0))
+
+
+def test_motion_and_blend_follow_the_picture_unless_told():
+    assert (Video().motion_of(False), Video().motion_of(True)) == ("splat", "pixels")
+    assert (Video().blend_of("splat"), Video().blend_of("pixels")) == ("linear", "variance")
+    assert Video(blend="variance").motion_of(False) == "pixels" and Video(motion="splat").motion_of(True) == "splat"
+    assert Video(seconds=1.5, fps=20).n_frames == 30
+    with pytest.raises(ValueError, match="video.motion"):
+        Video(motion="splat", blend="variance")

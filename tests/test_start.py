@@ -65,7 +65,7 @@ def test_help_answers_without_the_libraries(script):
         ("inference_t2c.py", "video.sped=1"),
         ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "video.n_frames=1"),
         ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "--prompt", ""),
-        ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "video.model_name=nowhere"),
+        ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "optical_flow.model_name=nowhere"),
         ("train_motion.py", "--batchSize", "0"),
         ("train_video.py", "--no_such_flag"),
         ("test_motion.py", "--seed", "-1"),

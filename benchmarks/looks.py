@@ -1,10 +1,11 @@
-"""A sheet of all looks: every row a picture, every column a look, each with its name.
+"""A sheet of all looks, every row a picture, every column a look; and what each look costs.
 
-python -m demo.looks                                   # docs/assets/looks.jpg, from pictures that may be shown
-python -m demo.looks my_folder --output looks.jpg --cell 512
+python -m benchmarks.looks                                   # docs/assets/looks.jpg, from pictures that may be shown
+python -m benchmarks.looks my_folder --output looks.jpg --cell 512
 """
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,18 @@ def sheet(pictures: list[tuple[np.ndarray, dict]], cell: int) -> Image.Image:
     pen, font = ImageDraw.Draw(made), ImageFont.load_default(LABEL - 8)
     for column, name in enumerate(names):
         pen.text((column * cell + cell / 2, LABEL / 2), name, "black", font, anchor="mm")
+        started = time.process_time()
         for row, (picture, labels) in enumerate(tqdm(pictures, name)):
             painted = picture if column == 0 else paint(picture, name, labels=labels)
             made.paste(Image.fromarray(cut(painted, cell)), (column * cell, LABEL + row * cell))
+        if column:
+            print(f"{name}: {(time.process_time() - started) / len(pictures):.2f} CPU seconds a picture")
     return made
 
 
 def main():
     """The command line."""
-    parser = Parser(prog="python -m demo.looks", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.looks", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="your pictures; left out: those of installed packages")
     parser.add_argument("--output", type=Path, default=Path(SHEET), help="JPEG file (default: %(default)s)")
     parser.add_argument("--cell", type=int, default=216, help="px of one picture on the sheet (default: %(default)s)")
