@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from text2cinemagraph.options.runtime import Runtime
 
 GB = 1e9
-# Bytes: beside what the imports took, and per pixel of the picture. The network's are measured with the weights in this
-# repository (1.3 GB with the imports + 2.1 GB per megapixel; larger networks take more); frames without it are tiled.
-START = 0.8 * GB
-PER_PIXEL = {"splat": 2100, "features": 2100, "pixels": 150}
+# Bytes: beside what the imports took, and per pixel of the picture. Measured with the weights in this repository on
+# pictures of 512 and 1024 px (splat: on up to 12 megapixels); a larger network takes more in splat.
+START = 0.6 * GB
+PER_PIXEL = {"splat": 2100, "features": 350, "pixels": 250}
 HELD = 3  # bytes per pixel and frame that the formats beside mp4 hold until the last frame
 ON_DISK = {"mp4": 0.1, "gif": 0.5, "webp": 0.3, "apng": 1.5}  # bytes per pixel and frame, generous
 SECONDS = 0.2e-6  # per pixel and frame on a CPU, the fastest way on a fast one

@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -390,7 +391,8 @@ def test_damaged_cards(refused, network, tmp_path, options):
     ids=str,
 )
 def test_what_no_machine_holds_is_told_with_the_estimate(refused, monkeypatch, words, said):
-    monkeypatch.setattr("text2cinemagraph.pipeline.estimates.free_memory", lambda device: 100 * 10**9)
+    monkeypatch.setattr("text2cinemagraph.pipeline.estimates.free_memory", lambda device: 10 * 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=50 * 10**9))
     monkeypatch.setattr("text2cinemagraph.pipeline.estimates.DAY", 3600)
     formats = () if "formats" in " ".join(words) else ("video.formats=[mp4]",)
     assert said in refused(*PIPELINE[:3], "runtime.device=cpu", *formats, *words)

@@ -26,7 +26,7 @@ SCRIPTS = (
 # What takes seconds to load, or belongs to one stage.
 LIBRARIES = ("torch", "numpy", "cv2", "PIL", "av", "numba", "scipy", "sklearn", "skimage", "transformers", "diffusers")
 ONE_STAGE = ("diffusers", "transformers", "sklearn", "skimage", "torch._dynamo", "torchvision", "accelerate")
-OF_SCIPY = ("scipy.ndimage", "scipy.sparse", "scipy.spatial")  # numba takes scipy.linalg where it compiles
+OF_SCIPY = ("scipy.sparse", "scipy.spatial")  # numba takes scipy.linalg where it compiles, a hint scipy.ndimage
 REPORT = """
 import json, runpy, sys
 sys.path.insert(0, sys.argv[1])
