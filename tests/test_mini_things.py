@@ -1,4 +1,4 @@
-"""The second edition of the landscapes: the layouts of the first with things in them, rivers from the side, drifting skies."""
+"""The second edition of the landscapes: things in the layouts of the first, rivers from the side, drifting skies."""
 
 import numpy as np
 import pytest
