@@ -18,7 +18,6 @@ from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_
 from tqdm import tqdm
 
 NOUNS = "dataset/nouns.json"
-SURE = 0.8  # of the mask of s3 on a photograph, see img2img.edges.refined
 UNSURE = (
     "s3: so the mask is a guess; look at mask_odise.png. Better: a few strokes (--mask_strokes, docs/painting.md), a "
     "mask of your own (--mask), or a segmenter that knows photographs (python -m data.fetch segmenter)"
@@ -112,7 +111,7 @@ def s2_twin(options, experiment, state):
 def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     import torch
-    from text2cinemagraph.img2img.edges import refined_classes
+    from text2cinemagraph.img2img.edges import SURE, refined_classes
     from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, forget_models, segment
 
     o = options.odise

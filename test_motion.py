@@ -103,7 +103,7 @@ def read_item(options, model, item, caption):
     from text2cinemagraph.data.datasets import picture_of
     from text2cinemagraph.data.media import read_image
 
-    image = read_image(picture_of(options.dataroot, item))
+    image = read_image(picture_of(options.dataroot, item), animated=True)
     truth = true_flow(options.dataroot, item, image)
     mask = mask_of(options, item, image, truth)
     hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None

@@ -56,7 +56,7 @@ def make_clip(options, model, item, path):
     from text2cinemagraph.evaluate.loop_error import LoopMeter
     from text2cinemagraph.models.video import composite
 
-    image = sized(read_image(picture_of(options.dataroot, item)), options.fineSize)
+    image = sized(read_image(picture_of(options.dataroot, item), animated=True), options.fineSize)
     flow = match_flow(flow_of(options, item), image)
     flow = clamp_flow(flow, options.clamp, limit=min(image.shape[1:]) / 512) * options.speed
     mask = (flow != 0).any(0, keepdim=True)

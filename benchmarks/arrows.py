@@ -6,8 +6,8 @@ Each folder of --samples holds image.jpg, mask.png and motion.npz (px/frame); or
 sample_0.png, mask_self_attn_erosion.png and the flow as the picture synthesized_flow.jpg, which is read back from its
 colours (relative speeds). The arrows lie where the mask's pixels, row by row, reach 1/6, 1/2 and 5/6 of their number,
 in the middle of that row; direction and speed are the true flow's mean over 9x9 px there. The phrase is the one nearest
-to the mean true direction, as the direction network and the constant method follow it; each flow is also given the single
-factor on their speed that fits best, because the true flows were clamped and scaled. Written to docs/results/arrows.json.
+to the mean true direction, as the direction network and the constant method follow it. "best_scale" is a flow times the
+one factor that fits best, because the true flows were clamped and scaled. Written to docs/results/arrows.json.
 """
 
 import argparse

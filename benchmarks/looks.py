@@ -4,7 +4,6 @@ python -m benchmarks.looks                                   # docs/assets/looks
 python -m benchmarks.looks my_folder --output looks.jpg --cell 512
 """
 
-import argparse
 import io
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.painters.looks import LOOKS, paint
 from tqdm import tqdm
 
@@ -64,7 +63,7 @@ def sheet(pictures: list[tuple[np.ndarray, dict]], cell: int) -> Image.Image:
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.looks", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m benchmarks.looks", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="your pictures; left out: those of installed packages")
     parser.add_argument("--output", type=Path, default=Path(SHEET), help="JPEG file (default: %(default)s)")
     parser.add_argument("--cell", type=int, default=216, help="px of one picture on the sheet (default: %(default)s)")

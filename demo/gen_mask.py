@@ -79,7 +79,7 @@ def gen_mask(source, target, find_mask, with_overlay=False, share=None):
                 write_image(overlay_path, overlay(read_image(path), read_mask(mask_path)))
             continue
         try:
-            image = read_image(path)
+            image = read_image(path, animated=True)
         except (ValueError, OSError) as error:
             outcome.broken.append(str(error))
             continue

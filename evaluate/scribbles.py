@@ -7,7 +7,6 @@ A folder is read as one sample a sub-folder with the picture (image.jpg, or samp
 mask (mask.png, or mask_self_attn_erosion.png). The strokes follow from the mask by a fixed rule, see `strokes_of`.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.img2img.edges import from_strokes
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 
 PICTURES, MASKS = ("image.jpg", "image.png", "sample_0.png"), ("mask.png", "mask_self_attn_erosion.png")
 STROKES = 5  # on what moves, and as many on what does not
@@ -81,7 +80,7 @@ def _segmented(image, checkpoint):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m evaluate.scribbles", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m evaluate.scribbles", description=__doc__.splitlines()[0])
     parser.add_argument("samples", type=Path, help="folder of samples")
     parser.add_argument("--segmenter", default="", help="checkpoint folder of a segmenter to measure beside it")
     parser.add_argument("--output", type=Path, help="JSON file to write")

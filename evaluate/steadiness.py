@@ -7,7 +7,6 @@ python -m evaluate.steadiness outputs/river/video.mp4 --mask outputs/river/mask_
     --flow outputs/river/flow.npz
 """
 
-import argparse
 import json
 
 import cv2
@@ -16,7 +15,7 @@ from text2cinemagraph.data.flow import read_flow
 from text2cinemagraph.data.media import read_mask
 from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.loop_error import LoopMeter
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 
 LUMA = np.float32([0.299, 0.587, 0.114])  # BT.601
 SIGMAS = (1.5, 3.0, 6.0, 12.0)  # px: detail is what a blur of 1.5 px takes away; bands lie between the blurs
@@ -235,7 +234,7 @@ def _over_first(values):
 
 def main():
     """The command line: one video, one JSON object on the standard output."""
-    parser = argparse.ArgumentParser(prog="python -m evaluate.steadiness", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m evaluate.steadiness", description=__doc__.splitlines()[0])
     parser.add_argument("video", help="the clip, one full loop")
     parser.add_argument("--mask", help="picture, bright where the clip may move")
     parser.add_argument("--flow", help="the flow it was made with, px/frame at its size, the speed factor included")

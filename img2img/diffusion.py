@@ -43,7 +43,12 @@ class Diffusion:
     def __init__(self, tokenizer, text_encoder, vae, unet, alphas_cumprod, prediction_type="epsilon", second=None):
         self.tokenizer, self.text_encoder, self.vae, self.unet = tokenizer, text_encoder, vae, unet
         self.alphas_cumprod, self.prediction_type = alphas_cumprod, prediction_type
-        self.family, self.second = family_of(dict(unet.config)), second
+        self.second = second
+
+    @property
+    def family(self):
+        """What its U-Net's config says it is, see img2img/families.py."""
+        return family_of(dict(self.unet.config))
 
     @property
     def device(self):
@@ -120,11 +125,12 @@ class Diffusion:
         x = x.expand(len(context), -1, -1, -1)
 
         def noise():
-            dtype, words, added = self.unet.dtype, context, None
+            dtype, words, more = self.unet.dtype, context, {}
             if self.second is not None:
                 words, size = context.states, (side * self.spatial_factor for side in x.shape[-2:])
                 added = {name: value.to(dtype) for name, value in added_conditions(context, *size).items()}
-            return self.unet(x.to(dtype), t, words.to(dtype), added_cond_kwargs=added).sample.float()
+                more = {"added_cond_kwargs": added}
+            return self.unet(x.to(dtype), t, words.to(dtype), **more).sample.float()
 
         made = self._finite("the U-Net", self.unet, noise)
         if self.prediction_type == "v_prediction":  # v = sqrt(a) epsilon - sqrt(1-a) x0

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 SMALL = 320  # px, geometric mean of the sides: GrabCut runs on a copy of this size, the guided filter brings it back
+SURE = 0.8  # agreement from which a mask is kept: above, GrabCut made five of five masks of photographs worse (by .006
+# to .08 IoU), below, it took lakes from .52 to .99 and .47 to .80 and lost .08 in one of five
 SUPERPIXELS = 1500  # of the random walk: about 13 px a side at 512 px
 BAND = 1 / 64  # of the geometric mean of the sides: how far from its line a rough mask may be wrong
 
@@ -17,8 +19,8 @@ def refined(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, floa
     leaves.
 
     image: [3,H,W] in [0,1].   mask: bool [1,H,W]; its inner part stays.
-    Returns the new mask, bool [1,H,W] (the old one where it is empty or full), and how far the old one agrees with it:
-    intersection over union, near 1 for a mask that already followed the picture.
+    Returns the new mask, bool [1,H,W] (the old one where it is empty or full), and how far the old one agrees with what
+    GrabCut found: intersection over union. From SURE on, only the edge is moved, by the guided filter.
     """
     if not mask.any() or mask.all():
         return mask, 1.0
@@ -29,7 +31,8 @@ def refined(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, floa
     trimap = np.where(rough, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     trimap[sure] = cv2.GC_FGD
     found = _at_full(image, _grabcut(small, trimap))
-    return found, float((found & mask).sum() / (found | mask).sum())
+    agreement = float((found & mask).sum() / (found | mask).sum())
+    return (found if agreement < SURE else _at_full(image, rough)), agreement
 
 
 def refined_classes(image: torch.Tensor, classes: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], float]:

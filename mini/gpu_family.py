@@ -13,7 +13,6 @@ that the whole never takes longer, and is written as soon as it is there, the U-
     DIR/samples.jpg       a picture per prompt, 256 px; the last row 384 px
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -66,7 +65,7 @@ from text2cinemagraph.mini.train_unet import (
     velocity_loss,
 )
 from text2cinemagraph.mini.training import Plan, read_json, write_json
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import hardware, make_runtime
 from transformers import CLIPTokenizer
 
@@ -262,12 +261,14 @@ class Family:
                 )
 
         def save():
+            loss = round(training.loss, 4) if training.losses else None
             self.notes["unet"] = training.notes(
-                batch=plan.batch, rate=plan.rate, loss=round(training.loss, 4), latents_of=latents_digest(self.vae)
+                batch=plan.batch, rate=plan.rate, loss=loss, latents_of=latents_digest(self.vae)
             )
             with training.averaged():
                 self.write_unet()
 
+        save()  # what cannot be written is known before minutes are spent on it
         plan = self.plan_of("unet")
         learn_unet(training, draw, plan, save=save, save_seconds=60, watch=watch, layout=layout)
         training.put(training.average)
@@ -470,9 +471,7 @@ def install(folder, into):
 
 def main(arguments=None):
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m mini.gpu_family", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m mini.gpu_family", description=__doc__)
     parser.add_argument("--output", default="outputs/gpu_family", help="folder for what is trained (%(default)s)")
     parser.add_argument("--minutes", type=float, default=7.5, help="for everything (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=15, help="processes that render (default: %(default)s)")
@@ -511,7 +510,6 @@ def main(arguments=None):
     device = make_runtime(options.device, threads=1).device
     torch.manual_seed(options.seed)
     np.random.seed(options.seed)
-    torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     family = Family(stream, clock, options, device)
     family.notes["command"] = "python -m mini.gpu_family " + " ".join(sys.argv[1:] if arguments is None else arguments)

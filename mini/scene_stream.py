@@ -102,6 +102,7 @@ class SceneStream:
 def _start_worker(tokenize):
     global _words
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.nice(10)  # whoever trains comes first: its GPU waits for every launch
     cv2.setNumThreads(1)  # one process per core already
     _words = tokenize
 

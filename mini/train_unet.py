@@ -116,7 +116,7 @@ def latents_digest(vae):
     digest = hashlib.sha256()
     for name, tensor in sorted(vae.state_dict().items()):
         if not name.startswith(("decoder.", "linear_out.")):
-            digest.update(name.encode() + tensor.detach().half().contiguous().numpy().tobytes())
+            digest.update(name.encode() + tensor.detach().cpu().half().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -26,7 +26,7 @@ def lower_half(image):
 @pytest.fixture
 def folder(tmp_path):
     for name in ("1_input.jpg", "2_input.png", "river.PNG"):
-        write_image(tmp_path / "in" / name, torch.rand(3, 8, 10))
+        write_image(tmp_path / "in" / name, torch.rand(3, 32, 40))
     (tmp_path / "in" / "1_motion.pth").write_bytes(b"x")
     (tmp_path / "in" / "1_gt").mkdir()
     return tmp_path
@@ -38,7 +38,7 @@ def test_pictures_are_found_by_id(folder):
         "2": "2_input.png",
         "river": "river.PNG",
     }
-    write_image(folder / "in" / "1.png", torch.rand(3, 8, 10))
+    write_image(folder / "in" / "1.png", torch.rand(3, 32, 40))
     with pytest.raises(ValueError, match="1.png and 1_input.jpg .* 1_mask.png"):
         pictures(folder / "in")
     with pytest.raises(FileNotFoundError, match="no pictures"):
@@ -52,7 +52,7 @@ def test_masks_are_written_once_and_broken_pictures_skipped(folder):
     outcome = gen_mask(folder / "in", folder / "out", lower_half)
     assert (outcome.written, outcome.kept) == (3, 0) and len(outcome.broken) == 1 and "0_input.jpg" in outcome.broken[0]
     assert sorted(p.name for p in (folder / "out").iterdir()) == ["1_mask.png", "2_mask.png", "river_mask.png"]
-    assert torch.equal(read_mask(folder / "out" / "1_mask.png"), lower_half(torch.zeros(3, 8, 10)))
+    assert torch.equal(read_mask(folder / "out" / "1_mask.png"), lower_half(torch.zeros(3, 32, 40)))
     (folder / "out" / "2_mask.png").unlink()
     outcome = gen_mask(folder / "in", folder / "out", lower_half)
     assert (outcome.written, outcome.kept) == (1, 2)
@@ -60,10 +60,10 @@ def test_masks_are_written_once_and_broken_pictures_skipped(folder):
 
 def test_overlay_tints_the_mask_only(folder):
     assert gen_mask(folder / "in", folder / "out", lower_half, with_overlay=True).written == 3
-    assert read_image(folder / "out" / "1_overlay.jpg").shape == (3, 8, 10)
-    image = torch.rand(3, 8, 10)
+    assert read_image(folder / "out" / "1_overlay.jpg").shape == (3, 32, 40)
+    image = torch.rand(3, 32, 40)
     tinted = overlay(image, lower_half(image))
-    assert torch.equal(tinted[:, :4], image[:, :4]) and (tinted[:, 4:] != image[:, 4:]).all()
+    assert torch.equal(tinted[:, :16], image[:, :16]) and (tinted[:, 16:] != image[:, 16:]).all()
 
 
 def test_pictures_without_anything_get_no_mask_and_are_named(folder, capsys):

@@ -133,7 +133,11 @@ def test_a_renderer_that_fails_ends_the_stream_alone():
     stream.close()
 
 
-def test_a_whole_run_in_small(tmp_path, monkeypatch, capsys):
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_a_whole_run_in_small(tmp_path, monkeypatch, capsys, device):
     monkeypatch.setattr(train_unet, "UNET", train_unet.UNET | {"block_out_channels": (16, 16, 16, 16)})
     monkeypatch.setattr(gpu_family, "EDITION", 1)  # the second edition paints for seconds
     monkeypatch.setattr(gpu_family, "LARGE_EVERY", 2)
@@ -143,7 +147,7 @@ def test_a_whole_run_in_small(tmp_path, monkeypatch, capsys):
     gpu_family.main(
         [
             *("--output", str(out), "--minutes", "0.1", "--workers", "1", "--scenes", "10", "--held", "1"),
-            *("--batch", "2", "--sampler_steps", "2", "--sizes", "64", "128", "--device", "cpu", "--fresh"),
+            *("--batch", "2", "--sampler_steps", "2", "--sizes", "64", "128", "--device", device, "--fresh"),
         ]
     )
     assert "failed: nothing" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The package as it is installed elsewhere: a wheel, in a folder of its own, among packages of the same plain names."""
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -23,7 +24,9 @@ def installed(tmp_path_factory):
     """bin/ of a fresh environment that holds our wheel; what the wheel needs is the tests' own."""
     folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", ROOT)
+    apart = shutil.ignore_patterns(".*", "outputs", "results", "build", "tests", "__pycache__", "*_data", "docs")
+    shutil.copytree(ROOT, folder / "source", ignore=apart)  # a build leaves its own folders behind
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", folder / "source")
     venv.create(folder / "env", with_pip=False)
     run(*pip, "--python", folder / "env" / "bin" / "python", "install", "--no-deps", *(folder / "dist").iterdir())
     site = next((folder / "env" / "lib").glob("python*/site-packages"))
