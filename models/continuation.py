@@ -3,25 +3,26 @@
 import numpy as np
 import torch
 
-# Of the short side: the fluid's outermost pixels are mixed with the shore's colour and are not mirrored, 2 px at 512.
-# Small pictures keep them: one pixel of 256 costs 0.6 dB against the true clips of the procedural landscapes.
-SHORE, SMALL = 1 / 256, 256
+# Of the short side: the fluid's outermost pixels are mixed with the shore's colour, 2 px at 512.
+SHORE, SMALL = 1 / 256, 256  # a picture of 256 px has none to spare
+LIP = 1 / 64  # of the short side: so deep at most reaches what has the colour of the shore
+LIKE = 0.25  # its squared distance to the shore's colour, as a share of that to the colour of the fluid further in
 
 
-def continue_under(image, flow, mask, reach):
+def continue_under(image, flow, mask, reach, shore=True):
     """The picture and the flow of what moves, continued under what stands still: mirrored at the mask's edge.
 
-    image: [3,H,W].   flow: [2,H,W] in px/frame, 0 outside the mask.   mask: bool [1,H,W].   reach: px, how far.
-    Returns the picture [3,H,W], the flow [2,H,W] and where the fluid now is, bool [1,H,W]. The flow is that of the
+    image: [3,H,W].   flow: [2,H,W] in px/frame, 0 outside the mask.   mask: bool [1,H,W].   reach: px, how far.   shore:
+    leave out of the fluid what near its edge has the colour of the still side; False where the mask is exact.
+    Returns the picture [3,H,W], the flow [2,H,W], where the fluid now is, bool [1,H,W], and its own part of the mask,
+    bool [1,H,W]: without what has the colour of the shore, which stands still. The flow is that of the
     nearest pixel of the fluid. Outside the reach, picture and flow stay as they are.
     """
-    import cv2
     from scipy.ndimage import distance_transform_edt
 
     fluid = mask[0].cpu().numpy().astype(np.uint8)
     height, width = fluid.shape
-    shore = round(SHORE * min(height, width)) if min(height, width) > SMALL else 0
-    core = cv2.erode(fluid, np.ones((2 * shore + 1,) * 2), borderValue=1) > 0 if shore else fluid > 0
+    core = _core(image.permute(1, 2, 0).cpu().numpy(), fluid) if shore else fluid > 0
     if not core.any():  # nowhere wide enough
         core = fluid > 0
     distance, (near_y, near_x) = distance_transform_edt(~core, return_indices=True)
@@ -30,12 +31,37 @@ def continue_under(image, flow, mask, reach):
     mirror_y, mirror_x = _mirrored(2 * near_y - y, height), _mirrored(2 * near_x - x, width)
     inside = core[mirror_y, mirror_x]  # else the fluid is too narrow there for its whole mirror image
     from_y, from_x = np.where(inside, mirror_y, near_y), np.where(inside, mirror_x, near_x)
-    image, flow, where = image.clone(), flow.clone(), torch.from_numpy(core.copy())[None]
+    image, flow, own = image.clone(), flow.clone(), torch.from_numpy(core)[None]
+    where = own.clone()
     y, x, from_y, from_x, near_y, near_x = map(torch.from_numpy, (y, x, from_y, from_x, near_y, near_x))
     image[:, y, x] = image[:, from_y, from_x]
     flow[:, y, x] = flow[:, near_y, near_x]
     where[:, y, x] = True
-    return image, flow, where.to(mask.device)
+    return image, flow, where.to(mask.device), own.to(mask.device)
+
+
+def _core(image, fluid):
+    """bool [H,W]: the fluid without its shore, which would travel with it as a dark or bright lip.
+
+    Its outermost pixels in pictures that have pixels to spare, and what near the edge has the colour of the still side
+    rather than the fluid's own.   image: float32 [H,W,3].   fluid: uint8 [H,W].
+    """
+    import cv2
+
+    short = min(fluid.shape)
+    rim = round(SHORE * short) if short > SMALL else 0
+    depth = max(2, round(LIP * short))
+    core, inner = (cv2.erode(fluid, np.ones((2 * by + 1,) * 2), borderValue=1) for by in (rim, depth))
+    blurs = []
+    for part in (1 - fluid, inner):
+        share = cv2.GaussianBlur(np.float32(part), (0, 0), depth)
+        blurs.append(
+            (cv2.GaussianBlur(image * part[..., None], (0, 0), depth) / np.maximum(share, 1e-6)[..., None], share)
+        )
+    (still, near_still), (own, near_own) = blurs
+    lip = np.square(image - still).sum(2) < LIKE * np.square(image - own).sum(2)
+    lip &= (near_still > 1e-3) & (near_own > 1e-3) & (inner == 0)
+    return (core > 0) & ~lip
 
 
 def _mirrored(index, size):

@@ -33,6 +33,7 @@ def traced_frames(
     *,
     blend: str = "variance",
     light: str = "travels",
+    shore: bool = True,
     network: torch.nn.Module | None = None,
     multiple: int = 1,
     keep_detail: bool = True,
@@ -45,6 +46,7 @@ def traced_frames(
     Outside the mask the frames show the fluid continued under what stands still: models.video.composite hides it.
     blend: one of BLENDS; "variance" keeps the contrast that a mean of two copies loses.   light: "travels", or "rests":
     what is coarser than about 32 px (shadows, reflections) stays where it is while the detail moves.
+    shore: what near the mask's edge has the colour of the still side stands still; False where the mask is exact.
     network: of a VideoModel, with `multiple` of its sides; None = the picture's colours are moved themselves.
     keep_detail: add what the network loses of the picture.   engine: models.engines.ENGINES.
     numbers: which frames to make, in rising order; None = all.   Raises ValueError for what does not fit.
@@ -61,7 +63,7 @@ def traced_frames(
         raise ValueError(f"video.blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
     if light not in LIGHTS:
         raise ValueError(f"video.light={light!r} is unknown; choose one of {', '.join(LIGHTS)}")
-    clip = TracedClip(image, flow, mask, n_frames, network, multiple, keep_detail, engine)
+    clip = TracedClip(image, flow, mask, n_frames, shore, network, multiple, keep_detail, engine)
     return clip.frames(blend, light == "rests", range(n_frames) if numbers is None else set(numbers))
 
 
@@ -69,7 +71,7 @@ class TracedClip:
     """One clip: the continued picture or its features, kept once, and the tiles in which something may move."""
 
     @torch.inference_mode()
-    def __init__(self, image, flow, mask, n_frames, network, multiple, keep_detail, engine):
+    def __init__(self, image, flow, mask, n_frames, shore, network, multiple, keep_detail, engine):
         """As for traced_frames, but all of them checked."""
         self.network, self.multiple, self.engine, self.n_frames = network, multiple, engine, n_frames
         self.size = tuple(image.shape[-2:])
@@ -78,7 +80,10 @@ class TracedClip:
         flow, mask = F.pad(flow, margin), F.pad(mask, margin)
         reach = float(flow.norm(dim=0).max()) * n_frames * REACHED
         reach = min(max(reach, LEAST_REACH), max(min(self.size) // 3, 1))
-        self.picture, self.flow, fluid = continue_under(self.image, flow, mask, reach)
+        self.picture, self.flow, fluid, own = continue_under(self.image, flow, mask, reach, shore)
+        # What has the colour of the shore stands still; beyond the mask the fluid goes on, under the picture.
+        self.moving = F.avg_pool2d((own | ~mask)[None].float(), 3, 1, 1, count_include_pad=False)[0]
+        self.moving = self.moving * (own | ~mask)
         self.contrasts = contrasts(bands(self.picture)[0], cells(self.picture.shape[-2:]))
         self.light = bands(self.picture)[1]
         self.step = grid_step(*self.size)
@@ -108,7 +113,8 @@ class TracedClip:
             if blend == "variance" or light_rests:
                 wanted = self._wanted_contrasts(fields, (1 - share, share)) if blend == "variance" else None
                 frame = joined(frame, wanted, self.light if light_rests else None)
-            yield frame.clamp(0, 1)[:, :height, :width]
+            frame = torch.lerp(self.image, frame.clamp(0, 1), self.moving)
+            yield frame[:, :height, :width]
 
     def _mean(self, fields, shares):
         """[3,H,W]: the mean of the two copies, decoded if there is a network, tile by tile."""

@@ -225,6 +225,9 @@ class Video(Options):
         "rests: shadows and reflections stay while ripples move (lakes, pools; not clouds; not for splat)",
         choices=("travels", "rests"),
     )
+    shore: bool = option(
+        True, "what near the mask's edge has the shore's colour stands still (not for splat); false: the mask is exact"
+    )
     feather: float = option(
         0.0, "fade at the mask's edge, as a share of the short side; at least 2 px", least=0, most=0.1
     )

@@ -51,4 +51,4 @@ def frames_of(
     if motion == "splat":
         return load().frames(image, flow, o.n_frames, blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
     network = load().reading(o.keep_detail, o.engine) if motion == "features" else {}
-    return traced_frames(image, flow, mask, o.n_frames, blend=blend, light=o.light, **network)
+    return traced_frames(image, flow, mask, o.n_frames, blend=blend, light=o.light, shore=o.shore, **network)

@@ -125,13 +125,23 @@ def test_fluid_is_mirrored_under_what_stands_still():
     mask = torch.zeros(1, 40, 40, dtype=torch.bool)
     mask[:, :, :20] = True
     flow[0, :, :20] = 1.5
-    made, moving, where = continue_under(image, flow, mask, reach=6)
+    made, moving, where, own = continue_under(image, flow, mask, reach=6, shore=False)
     assert torch.equal(made[:, :, :20], image[:, :, :20])  # a small picture keeps its outermost pixels
     for i in range(6):  # mirrored at the last column of the fluid
         assert torch.equal(made[:, :, 20 + i], image[:, :, 18 - i])
     assert torch.equal(made[:, :, 26:], image[:, :, 26:])
     assert (moving[0, :, :26] == 1.5).all() and (moving[:, :, 26:] == 0).all()
     assert where[0, :, :26].all() and not where[0, :, 26:].any()
+
+
+def test_a_dark_lip_at_the_edge_stands_still_and_does_not_travel():
+    image, mask = torch.full((3, 128, 128), 0.1), torch.zeros(1, 128, 128, dtype=torch.bool)
+    mask[:, 30:] = True
+    image[:, 32:] = 0.8 + 0.1 * noise(96, 128)  # the mask begins two rows too early: dark rows of the fluid
+    flow = mask * constant(128, 128, 0.0, 1.0)
+    kept, dropped = (list(traced_frames(image, flow, mask, 40, shore=shore, numbers=[6]))[0] for shore in (False, True))
+    assert kept[:, 36:38].mean() < 0.3 and dropped[:, 34:].min() > 0.6
+    assert dropped[:, 30:32].max() < 0.3
 
 
 # ---------------------------------------------------------------- contrast
@@ -228,7 +238,7 @@ def test_only_what_may_move_is_made():
     image = noise(300, 300)
     mask = torch.zeros(1, 300, 300, dtype=torch.bool)
     mask[:, 200:230, 40:90] = True
-    clip = TracedClip(image, 0.5 * mask * torch.ones(2, 1, 1), mask, 10, None, 1, True, "torch")
+    clip = TracedClip(image, 0.5 * mask * torch.ones(2, 1, 1), mask, 10, False, None, 1, True, "torch")
     assert clip.tiles == [(192, 238, 32, 98)]
     assert np.isclose(clip.flow[:, 205, 50], 0.5).all()
 
