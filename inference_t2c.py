@@ -330,6 +330,7 @@ def main(argv=None, networks=None):
     from text2cinemagraph.data.summary import write_summary
     from text2cinemagraph.options.devices import start_line
     from text2cinemagraph.options.runtime import make_runtime
+    from text2cinemagraph.pipeline.estimates import check_clip
     from text2cinemagraph.pipeline.own_files import place_inputs
 
     o, r = options.twin_extraction, options.runtime
@@ -338,6 +339,8 @@ def main(argv=None, networks=None):
     if STAGES[0].name in chosen:
         make_folder(experiment.folder)  # told now, not after minutes of drawing
     given = place_inputs(options, chosen, experiment)
+    if STAGES[-1].name in chosen:
+        check_clip(options, experiment, runtime, drawn=STAGES[0].name in chosen and not experiment.given("image"))
     state = RunState(runtime, networks or Networks(), keep_features="s2" in chosen)
     painting = bool(options.painting.style)
     inverting = bool(options.inputs.image and o.inversion_steps) and not painting

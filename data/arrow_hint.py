@@ -3,11 +3,12 @@
 What the network makes of arrows is held to them: keep_arrows.
 """
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from text2cinemagraph.data.arrows import ArrowSamples, pixel
 
 GRID = 160  # px of the short side on which a blend is computed; it is far smoother than that
@@ -48,6 +49,8 @@ def _regions(mask):
 
 def _blended(places, velocities, weights, sigma, size):
     """The Gaussian blend [2,H,W] of `velocities` [n,2] at `places` [n,2] (x, y), computed on a grid."""
+    from scipy import ndimage
+
     scale = min(1.0, GRID / min(size))
     height, width = round(size[0] * scale), round(size[1] * scale)
     y, x = np.mgrid[:height, :width]
@@ -76,6 +79,8 @@ def fade_at_shores(flow: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     Over 20 px at 512 px, in a narrow part of the mask over half of the way to its middle, so that a brook still flows.
     mask: bool [1,H,W].
     """
+    from scipy import ndimage
+
     inside = mask[0].cpu().numpy()
     if inside.all():
         return flow
@@ -118,4 +123,6 @@ def leaves_arrows(found: np.ndarray, said: np.ndarray, angle: float = ANGLE, spe
 
 def _distances(places, size):
     """px from each pixel to the nearest of `places` [n,2] (x, y): float32 [H,W]."""
+    from scipy import ndimage
+
     return torch.from_numpy(ndimage.distance_transform_edt(_unmarked(places, size, size))).float()

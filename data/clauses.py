@@ -4,11 +4,12 @@
 belongs to the nearest noun before it (and after the clause before it) that the vocabulary knows.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 
 import torch
-from scipy import ndimage
 from text2cinemagraph.data.hint import direction_hint, find_directions, sample_angle
 
 # What a word directly before a clause, or before the verb that leads to it, does to the clause's speed.
@@ -83,6 +84,8 @@ def share_out(mask: torch.Tensor, regions: dict) -> dict:
     mask: bool [1,H,W].  regions: {class: bool [1,H,W]}; where two overlap, the first counts.  Returns {class: bool
     [1,H,W]}, together the mask; all empty where no class has a pixel.
     """
+    from scipy import ndimage
+
     numbers = torch.zeros(mask.shape[-2:], dtype=torch.int64)
     for number, region in reversed(list(enumerate(regions.values(), 1))):
         numbers[region[0].cpu()] = number

@@ -7,11 +7,12 @@ shore. Their product follows a river round its bends at full speed, where one sm
 speed in every bend. The picture's own border is no shore: a fluid may come in and leave there.
 """
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from text2cinemagraph.data.arrows import pixel
 
 CELLS = 160 * 160  # of the grid on which a region is solved: 0.1 to 0.4 s
@@ -93,6 +94,8 @@ def _cells_of(places, rows, grid):
     """Means of `rows` [n,k] over the samples of each cell, spread to the 3x3 cells around: (values [k,h,w], bool
     [h,w]).
     """
+    from scipy import ndimage
+
     y, x = pixel(places, grid.shape)
     total, count = np.zeros((rows.shape[1], *grid.shape)), np.zeros(grid.shape)
     np.add.at(count, (y, x), 1)
@@ -106,6 +109,8 @@ def _cells_of(places, rows, grid):
 
 def _touched(grid, fixed):
     """The parts of the grid that hold a fixed cell: a neck finer than a cell may have been lost."""
+    from scipy import ndimage
+
     parts, _ = ndimage.label(grid)
     return np.isin(parts, np.unique(parts[fixed])) & grid
 
@@ -123,6 +128,8 @@ def _shore(grid):
     """(distance to the shore in cells [h,w], normal towards the inside [2,h,w], length 1 or 0); the border of the grid
     is no shore.
     """
+    from scipy import ndimage
+
     distance = ndimage.distance_transform_edt(grid) if not grid.all() else np.full(grid.shape, np.inf)
     slope = _slope(grid.astype(float), SMOOTH_SHORE)
     return distance, slope / np.maximum(np.sqrt((slope**2).sum(0)), REST)
@@ -133,6 +140,8 @@ def _slope(values, sigma):
 
     Beyond the border nothing is made up, as padding would: a shore that reaches it keeps its direction.
     """
+    from scipy import ndimage
+
     y, x = np.mgrid[: values.shape[0], : values.shape[1]].astype(float)
 
     def mean(field):
@@ -213,6 +222,8 @@ def _agreement(length, grid, reach):
     """How far the directions nearby agree, [h,w] in [0,1]: the direction field's length against its mean within
     `reach` cells; it falls to 0 where the field turns round.
     """
+    from scipy import ndimage
+
     near = ndimage.gaussian_filter(length * grid, reach, mode="nearest")
     share = ndimage.gaussian_filter(grid.astype(float), reach, mode="nearest")
     return np.clip(length * share / np.maximum(near, REST * np.maximum(share, REST)), 0, 1)
@@ -222,6 +233,8 @@ def _enlarged(field, grid, inside):
     """A field [2,h,w] known in `grid` (bool [h,w]) -> [2,H,W] inside `inside` (bool [H,W]): linear between the cells of
     the grid, nearest cell beyond them, 0 outside.
     """
+    from scipy import ndimage
+
     weight = grid[None, None].float()
     large, share = (
         F.interpolate(values, inside.shape, mode="bilinear", align_corners=False)[0] for values in (field[None], weight)

@@ -1,8 +1,9 @@
 """A flow as a few arrows that a hand can correct: harmonic_flow of them gives the flow again over most of the mask."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
-from scipy import ndimage
 from text2cinemagraph.data.arrow_hint import ANGLE, SPEED, leaves_arrows
 from text2cinemagraph.data.arrows import sample_arrows
 from text2cinemagraph.data.flow import resize_flow
@@ -29,6 +30,8 @@ def suggest_arrows(flow: torch.Tensor, mask: torch.Tensor, count: int) -> tuple[
     would not come back within 20 degrees and 30 % of the speed.  Returns (DrawnMotion of the mask's size, the share of
     the mask's moving pixels that comes back).  Raises ValueError where nothing moves.
     """
+    from scipy import ndimage
+
     size = tuple(mask.shape[-2:])
     scale = min(1.0, SIDE / min(size))
     small = (max(round(size[0] * scale), 1), max(round(size[1] * scale), 1))
@@ -67,6 +70,8 @@ def _differs(found, wanted, part=1.0):
 
 def _smoothed(flow, inside):
     """The mean of a flow [2,h,w] over its neighbourhood inside the mask: arrows follow its course, not its noise."""
+    from scipy import ndimage
+
     weight = np.maximum(ndimage.gaussian_filter(inside.astype(float), 1.0), 1e-6)
     return np.stack([ndimage.gaussian_filter(part * inside, 1.0) / weight for part in flow]) * inside
 

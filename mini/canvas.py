@@ -1,5 +1,7 @@
 """The canvas a procedural scene is painted on: coordinates, layers with labels, one moving fluid and its video."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from text2cinemagraph.painters.noise import UNIT, mix, smoothstep
@@ -9,6 +11,15 @@ LABELS = (
     *("house", "boat", "bridge"),  # in the second edition alone
 )
 N_FRAMES = 60  # of a video, as in the Eulerian dataset
+
+
+@dataclass
+class Fluid:
+    """What moves: colour [H,W,3] and velocity [H,W,2] (units/frame), defined beyond the shore of alpha [H,W] too."""
+
+    color: np.ndarray
+    alpha: np.ndarray
+    velocity: np.ndarray
 
 
 class Canvas:
@@ -28,24 +39,31 @@ class Canvas:
         self.soft = 0.8 * max(1, UNIT / size)  # half width of a clean edge
         self.labels, self.label_names = np.zeros((size, size), np.uint8), LABELS
         self._drawing = np.zeros((size, size, 3), np.float32)
-        self._fluid, self._alpha = self._drawing, np.zeros((size, size), np.float32)
-        self._velocity = np.zeros((size, size, 2), np.float32)  # units/frame, defined outside the mask too
+        self._fluids = []
 
     # ------------------------------------------------------------ layers
     def _over(self, color, alpha, label=None, window=np.s_[:, :]):
         """Paint a colour over everything there is, the fluid too; where alpha > 1/2 the label changes."""
         alpha = np.float32(alpha)
         self._drawing[window] = mix(self._drawing[window], np.float32(color), alpha)
-        self._alpha[window] *= 1 - alpha
+        for fluid in self._fluids:
+            fluid.alpha[window] *= 1 - alpha
         if label is not None:
             self.labels[window][np.broadcast_to(alpha, self.labels[window].shape) > 0.5] = LABELS.index(label)
 
     def _pour(self, color, alpha, velocity, label):
-        """Paint the fluid: colour [H,W,3] and velocity [H,W,2] (units/frame) are defined beyond alpha's shore too."""
-        self._fluid, self._alpha = np.float32(color), np.array(np.broadcast_to(alpha, self.labels.shape), np.float32)
-        self._velocity = np.float32(velocity)
-        self._drawing = mix(self._drawing, self._fluid, self._alpha)
-        self.labels[self._alpha > 0.5] = LABELS.index(label)
+        """Paint a fluid over everything there is: see Fluid."""
+        alpha = np.array(np.broadcast_to(alpha, self.labels.shape), np.float32)
+        for fluid in self._fluids:
+            fluid.alpha *= 1 - alpha
+        self._fluids.append(Fluid(np.float32(color), alpha, np.float32(velocity)))
+        self._drawing = mix(self._drawing, self._fluids[-1].color, alpha)
+        self.labels[alpha > 0.5] = LABELS.index(label)
+
+    def _velocity(self):
+        """[H,W,2] units/frame: of the fluid that is seen most, defined outside the mask too."""
+        most = np.argmax([fluid.alpha for fluid in self._fluids], 0)
+        return np.choose(most[..., None], [fluid.velocity for fluid in self._fluids])
 
     def _window(self, left, top, right, bottom):
         """Slices of a box in units, cut at the picture; None if nothing is left."""
@@ -68,8 +86,12 @@ class Canvas:
 
     def _line(self, beta=2.0):
         """A random curve over the picture's columns, 0..1, rough for small beta."""
+        return self._line_of(self.rng, beta)
+
+    def _line_of(self, rng, beta):
+        """The same, drawn from another generator."""
         k = np.arange(1, UNIT)
-        real, imaginary = self.rng.standard_normal((2, UNIT - 1)) * k ** (-beta / 2)
+        real, imaginary = rng.standard_normal((2, UNIT - 1)) * k ** (-beta / 2)
         curve = np.fft.irfft(np.r_[0, real + 1j * imaginary], 2 * UNIT)[:UNIT]
         curve = (curve - curve.min()) / (np.ptp(curve) + 1e-6)
         return np.interp(self.column, np.arange(UNIT) + 0.5, curve).astype(np.float32)
@@ -106,28 +128,33 @@ class Canvas:
         that arrives backward from frame n (weights 1 - n/N and n/N; what comes from outside the picture counts little,
         as nobody can know it). Detail keeps its contrast while the two overlap.
         """
-        behind, ahead = self._paths(n_frames, -1), self._paths(n_frames, 1)
-        smooth = self._blur(self._fluid, 6)
-        detail = self._fluid - smooth
         yield np.uint8(self._grade(self._drawing) * 255)
+        changes = [self._changes(fluid, n_frames) for fluid in self._fluids]
+        for now in zip(*changes):
+            yield np.uint8(self._grade(sum(now, start=self._drawing)) * 255)
+
+    def _changes(self, fluid, n_frames):
+        """What a fluid's motion adds to the drawing, for frames 1..n-1."""
+        behind, ahead = (self._paths(fluid.velocity, n_frames, sign) for sign in (-1, 1))
+        smooth = self._blur(fluid.color, 6)
+        detail = fluid.color - smooth
         for n in range(1, n_frames):
             past, future = behind[n], ahead[n_frames - n]
             old, new = (1 - n / n_frames) * self._known(*past), n / n_frames * self._known(*future)
             old, new = old / (old + new), new / (old + new)
             base = mix(self.sample(smooth, *past), self.sample(smooth, *future), new)
             moved = mix(self.sample(detail, *past), self.sample(detail, *future), new)
-            fluid = base + moved / np.hypot(old, new)[..., None]
-            yield np.uint8(self._grade(self._drawing + self._alpha[..., None] * (fluid - self._fluid)) * 255)
+            yield fluid.alpha[..., None] * (base + moved / np.hypot(old, new)[..., None] - fluid.color)
 
     def _known(self, x, y):
         """1 inside the picture, falling to nearly 0 at 16 units outside."""
         return smoothstep(-16, 0, np.minimum.reduce([x, y, UNIT - x, UNIT - y])) + 1e-3
 
-    def _paths(self, n_frames, sign):
+    def _paths(self, velocity, n_frames, sign):
         """Where every pixel came from (sign -1) or goes to (+1) after 0..n frames: list of (x, y) in units."""
         x, y, paths = self.x, self.y, [(self.x, self.y)]
         for _ in range(n_frames - 1):
-            move = self.sample(self._velocity, x, y, cv2.BORDER_REPLICATE)
+            move = self.sample(velocity, x, y, cv2.BORDER_REPLICATE)
             x, y = x + sign * move[..., 0], y + sign * move[..., 1]
             paths.append((x, y))
         return paths

@@ -41,13 +41,21 @@ STYLES = {
 PHOTO = ("nature", "bright", "realistic", "photography", "4k", "8k")
 
 
+def without_directions(caption):
+    """The caption without its clauses of direction, which a still picture does not show."""
+    phrase = True
+    while phrase:
+        phrase, caption = find_direction(caption)
+    return caption
+
+
 def wordings(scene, style, rng, count):
     """`count` captions of a picture: a third as mini/procedural.py wrote it, the others put together anew, shorter or
     longer.
 
     scene: a line of the metadata.   style: None = the natural picture.   rng: numpy Generator.
     """
-    own = find_direction(scene["captions"][style or "natural"])[1]
+    own = without_directions(scene["captions"][style or "natural"])
     things = scene.get("things", ())
     return [own if i % 3 == 0 else _wording(scene["kind"], scene["light"], style, rng, things) for i in range(count)]
 

@@ -62,7 +62,6 @@ from text2cinemagraph.mini.train_unet import (
     learn_unet,
     tokenize,
     unet_training,
-    velocity_loss,
 )
 from text2cinemagraph.mini.training import Plan, read_json, write_json
 from text2cinemagraph.options.cli import Parser, run_main
@@ -245,11 +244,7 @@ class Family:
 
         draw(plan.batch)
         self.clock.say(f"encoded {self.scenes()} scenes")
-        layout = quicker_layout(unet, text_encoder, draw, plan.batch) if self.device.type == "cuda" else None
         training = unet_training(unet, text_encoder, Path("unet"), plan)
-        if layout is not None:
-            unet.to(memory_format=layout)
-            self.clock.say(f"the U-Net computes in {layout}")
         told = [time.monotonic()]
 
         def watch(training):
@@ -270,7 +265,7 @@ class Family:
 
         save()  # what cannot be written is known before minutes are spent on it
         plan = self.plan_of("unet")
-        learn_unet(training, draw, plan, save=save, save_seconds=60, watch=watch, layout=layout)
+        learn_unet(training, draw, plan, save=save, save_seconds=60, watch=watch)
         training.put(training.average)
 
     def sharpen(self):
@@ -398,24 +393,6 @@ class _Packed:
                     archive.add(item, item.name)
             self.done()
         self.folder.cleanup()
-
-
-def quicker_layout(unet, text_encoder, draw, batch, steps=8):
-    """torch.channels_last or torch.contiguous_format, whichever makes training steps quicker on this GPU."""
-    alphas, seconds = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(unet.device), {}
-    latents, tokens = draw(batch)
-    for layout in (torch.channels_last, torch.contiguous_format):
-        unet.to(memory_format=layout)
-        for i in range(steps + 3):
-            if i == 3:
-                torch.cuda.synchronize()
-                started = time.monotonic()
-            velocity_loss(unet, text_encoder, latents, tokens, alphas, layout).backward()
-            unet.zero_grad(), text_encoder.zero_grad()
-        torch.cuda.synchronize()
-        seconds[layout] = time.monotonic() - started
-    print("seconds for", steps, "steps:", {str(k): round(v, 3) for k, v in seconds.items()}, flush=True)
-    return min(seconds, key=seconds.get)
 
 
 def train_family(family):

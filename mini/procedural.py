@@ -110,9 +110,10 @@ def caption(scene, style=None):
 
     noun = pick(NOUNS[scene.kind])
     clause = f"{pick(VERBS[scene.kind])} in {scene.direction} direction" if scene.directed else ""
+    above = f"under clouds drifting in {scene.sky_direction} direction" if clause and scene.sky_direction else ""
     if style is None and rng.random() < 0.6:
         tag = pick(TAGS[scene.light]) if rng.random() < 0.7 else ""
-        return ", ".join(part for part in (f"{noun} {clause}".strip(), tag, PHOTO) if part)
+        return ", ".join(part for part in (f"{noun} {clause} {above}".strip(), tag, PHOTO) if part)
     article = "" if noun == "clouds" else "the" if scene.kind == "sea" and rng.random() < 0.5 else "a"
     adjective = "" if article == "the" or rng.random() < 0.2 else pick(ADJECTIVES[scene.kind])
     if article == "a" and f"{adjective} {noun}".strip()[0] in "aeiou":
@@ -124,7 +125,9 @@ def caption(scene, style=None):
     if place.startswith("from") and not verb:
         verb = "falling"
     end = f"in the style of {_style_name(rng, style)}" if style else ""
-    words = " ".join(part for part in (article, adjective, noun, verb, place, pick(TIMES[scene.light]), end) if part)
+    words = " ".join(
+        part for part in (article, adjective, noun, verb, place, pick(TIMES[scene.light]), above, end) if part
+    )
     return words if style else words + pick((", photograph", ", realistic photograph", ", photography, 4k"))
 
 

@@ -26,6 +26,7 @@ FLUIDS = {
 }
 KINDS = tuple(FLUIDS)
 LIGHTS = tuple(PALETTES)
+DRIFTING, CROSSING = 0.3, 0.4  # shares of the second edition: water under moving clouds; rivers seen from the side
 DIRECTED = 0.5  # share of the scenes whose captions say where the fluid moves
 
 
@@ -66,7 +67,9 @@ class Scene(Landscape):
     flow     float32 [2,H,W]              px/frame, zero outside the mask
     directed bool                         captions name the direction; if not, lake and clouds move left to right,
                                           rivers and seas towards the viewer
-    direction str                         phrase of data.hint.DIRECTIONS for the mean flow
+                                          (a river seen from the side: left to right)
+    direction str                         phrase of data.hint.DIRECTIONS for the mean flow of the kind's own fluid
+    sky_direction str or None             the same of a sky that drifts above moving water (second edition)
     Raises ValueError for an unknown kind or light or a size below 32.
     """
 
@@ -79,24 +82,35 @@ class Scene(Landscape):
         drawn = KINDS[self.rng.integers(len(KINDS))], LIGHTS[self.rng.integers(len(LIGHTS))]
         self.kind, self.light = kind or drawn[0], light or drawn[1]
         self.directed = bool(self.rng.random() < DIRECTED)
+        more = np.random.default_rng([self.seed, 51])  # of the second edition alone
+        self.drifts = edition > 1 and self.kind != "clouds" and bool(more.random() < DRIFTING)
+        self.crosses = edition > 1 and self.kind == "river" and bool(more.random() < CROSSING)
+        self.bed = None  # of a river that comes towards the viewer or goes away
         self._choose_colours()
-        self._compose()
+        self._compose(more)
         self.things = draw_things(self) if edition > 1 else ()
         self.image = self._grade(self._drawing)
-        self.mask = np.isin(self.labels, [LABELS.index(name) for name in FLUIDS[self.kind]])
-        flow = self._velocity * self.mask[..., None] * self.scale
+        own = np.isin(self.labels, [LABELS.index(name) for name in FLUIDS[self.kind]])
+        sky = self.drifts & (self.labels == LABELS.index("sky"))
+        self.mask = own | sky
+        flow = self._velocity() * self.mask[..., None] * self.scale
         self.flow = np.ascontiguousarray(flow.transpose(2, 0, 1), np.float32)
-        self.mean_flow = self.flow[:, self.mask].mean(1) if self.mask.any() else np.zeros(2, np.float32)
+        self.mean_flow, sky_flow = (
+            self.flow[:, where].mean(1) if where.any() else np.zeros(2, np.float32) for where in (own, sky)
+        )
         self.direction = direction_phrase(self.mean_flow)
+        self.sky_direction = direction_phrase(sky_flow) if sky.any() else None
 
-    def _compose(self):
+    def _compose(self, more):
         """From back to front: sky, ridges, then what belongs to the kind."""
         rng, kind = self.rng, self.kind
         self.horizon_y = y = UNIT * (rng.uniform(0.55, 0.75) if kind == "clouds" else rng.uniform(0.34, 0.5))
         self.cloud_cover = (-0.1, 0.6) if kind == "clouds" else (0.15, 1.3)  # low: many clouds
-        self._draw_sky(y + 8, disc=kind != "clouds")  # a sun would drift with the clouds
+        self._draw_sky(y + 8, disc=kind != "clouds" and not self.drifts)  # a sun would drift with the clouds
         if kind == "clouds":
-            self._set_sky_in_motion(y + 8)
+            self._set_sky_in_motion(y + 8, rng)
+        elif self.drifts:
+            self._set_sky_in_motion(y + 8, more)
         self.backdrop = str(rng.choice(["mountain", "hill", "forest"], p=[0.6, 0.2, 0.2]))
         if kind == "sea":
             self.backdrop = "sky"
@@ -110,7 +124,7 @@ class Scene(Landscape):
             if rng.random() < 0.6:
                 self._draw_ridge(y + 5, UNIT * rng.uniform(0.03, 0.08), 0.3, "forest")
         draw = {
-            "river": self._draw_river,
+            "river": self._draw_crossing_river if self.crosses else self._draw_river,
             "waterfall": self._draw_waterfall,
             "lake": self._draw_lake,
             "sea": self._draw_sea,
@@ -119,9 +133,8 @@ class Scene(Landscape):
         draw(y)
 
     # ------------------------------------------------------------ clouds
-    def _set_sky_in_motion(self, bottom):
+    def _set_sky_in_motion(self, bottom, rng):
         """The whole sky drifts, faster overhead than at the horizon."""
-        rng = self.rng
         speed, sign, tilt = rng.uniform(0.7, 1.6), 1, rng.uniform(-0.06, 0.0)
         if self.directed:
             sign, tilt = rng.choice([-1, 1]), rng.uniform(-0.6, 0.35)
@@ -205,6 +218,47 @@ class Scene(Landscape):
             y = horizon + near * (UNIT - horizon)
             x = self._at(center, y) + rng.choice([-1, 1]) * self._at(half, y) * rng.uniform(0.92, 1.15)
             rocks.append((x, y, UNIT * 0.055 * near * rng.uniform(0.6, 1.5)))
+        self._draw_rocks(rocks)
+        self._draw_trees(trees)
+
+    def _draw_crossing_river(self, horizon):
+        """A river seen from its bank: it crosses the picture from side to side."""
+        rng, x, y = self.rng, self.x, self.y
+        self._draw_ground(horizon)
+        depth = UNIT - horizon
+        middle = horizon + depth * rng.uniform(0.34, 0.6) + rng.uniform(-0.2, 0.2) * (self.column - UNIT / 2)
+        middle = middle + UNIT * 0.10 * (self._line(3.0) - 0.5)
+        half = depth * rng.uniform(0.11, 0.24) * (0.8 + 0.4 * self._line(2.8))
+        far, near = np.maximum(middle - 0.8 * half, horizon + 5), middle + 1.2 * half + 4 * (self._line(2.2) - 0.5)
+        behind = [
+            (tx, self._at(far, tx) + rng.uniform(-6, 0), UNIT * rng.uniform(0.07, 0.16))
+            for tx in rng.uniform(0, UNIT, int(rng.integers(3, 16)))
+        ]
+        self._draw_trees(behind)
+        across = (y - middle) / half
+        close = np.clip((y - horizon) / depth, 0.05, 1)
+        sign = rng.choice([-1, 1]) if self.directed else 1
+        speed = rng.uniform(1.0, 2.2) * sign * (0.35 + 0.65 * close) * (1 - 0.5 * np.clip(np.abs(across), 0, 1) ** 2)
+        slope = np.gradient(middle)[None] * self.scale
+        velocity = np.stack([speed, speed * slope], -1)
+        grain = noise(rng, 1.4, x * 0.55 / (close + 0.15), (y - middle) * 1.5 / (close + 0.15))
+        texture = self._streaks(grain + 0.35 * noise(rng, 0.9, x * 0.8, y * 2), velocity, 7)
+        mirror = np.clip(2 * far - y + texture * 1.5 * close, 0, UNIT)
+        bank = self.sample(self._blur(self._drawing, 1.5), x + texture * 0.6, mirror, cv2.BORDER_REPLICATE)
+        deep = np.array((0.08, 0.28, 0.38), np.float32) * self.land
+        base = mix(bank * 0.85, deep, np.clip(0.25 + 0.6 * smoothstep(-0.8, 1.2, across), 0, 1))
+        foam = rng.choice([0.0, 0.3]) * close + 0.35 * smoothstep(0.8, 1.0, np.abs(across)) * close
+        alpha = smoothstep(-self.soft, self.soft, y - far) * smoothstep(-1, 1, near - y)
+        mud = np.array((0.55, 0.56, 0.60) if self.snow else (0.36, 0.29, 0.20), np.float32) * self.land
+        self._over(mud, 0.6 * smoothstep(7, 2, np.maximum(far - y, y - near)))
+        self._pour(self._water(base, texture, 0.04 + 0.07 * close, foam), alpha, velocity, "river")
+        rocks, trees = [], []
+        for tx in rng.uniform(0, UNIT, int(rng.integers(3, 14))):
+            shore = near if rng.random() < 0.7 else far
+            rocks.append((tx, self._at(shore, tx) + rng.uniform(-5, 3), UNIT * 0.04 * rng.uniform(0.4, 1.5)))
+        for _ in range(int(rng.integers(0, 6))):
+            tx = rng.uniform(0, UNIT)
+            trees.append((tx, self._at(near, tx) + rng.uniform(6, 50), UNIT * rng.uniform(0.12, 0.3)))
         self._draw_rocks(rocks)
         self._draw_trees(trees)
 

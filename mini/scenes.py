@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from text2cinemagraph.data.hint import find_direction
+from text2cinemagraph.mini.captions import without_directions
 
 LABELS = (
     "sky",
@@ -54,7 +54,7 @@ class Scenes:
 
     def caption(self, index, style=None):
         """What was asked for, without the direction of motion, which a still picture does not show."""
-        return find_direction(self.scenes[index]["captions"][style or "natural"])[1]
+        return without_directions(self.scenes[index]["captions"][style or "natural"])
 
     def variants(self):
         """All pictures as (scene index, style or None)."""

@@ -1,4 +1,4 @@
-"""Things that stand in a landscape of the second edition: great trees, houses, boats, bridges.
+"""Things that stand in a landscape of the second edition: cliffs, great trees, houses, boats, bridges.
 
 They are drawn from a random generator of their own, so that the landscape around them is the first edition's.
 """
@@ -6,7 +6,7 @@ They are drawn from a random generator of their own, so that the landscape aroun
 import numpy as np
 from text2cinemagraph.painters.noise import UNIT, mix, noise, smoothstep
 
-CHANCES = {"tree": 0.4, "house": 0.35, "boat": 0.4, "bridge": 0.3}
+CHANCES = {"cliff": 0.35, "tree": 0.4, "house": 0.35, "boat": 0.4, "bridge": 0.3}
 WALLS = ((0.92, 0.88, 0.80), (0.80, 0.42, 0.32), (0.66, 0.52, 0.38), (0.86, 0.78, 0.52), (0.75, 0.78, 0.80))
 ROOFS = ((0.62, 0.24, 0.16), (0.36, 0.30, 0.28), (0.50, 0.34, 0.22), (0.30, 0.36, 0.42))
 SAILS = ((0.97, 0.95, 0.90), (0.93, 0.84, 0.66), (0.80, 0.30, 0.22))
@@ -21,10 +21,13 @@ def draw_things(scene):
     rng = np.random.default_rng([scene.seed, 50])
     wanted = {name: rng.random() < chance for name, chance in CHANCES.items()}
     found = []
+    if wanted["cliff"] and scene.kind in ("sea", "lake"):
+        _cliff(scene, rng)
+        found.append("cliff")
     if wanted["house"] and scene.kind in ("river", "lake", "clouds"):
         for _ in range(int(rng.integers(1, 4))):
             found += ["house"] * _try_house(scene, rng)
-    if wanted["bridge"] and scene.kind == "river":
+    if wanted["bridge"] and scene.bed is not None:
         _bridge(scene, rng)
         found.append("bridge")
     if wanted["boat"] and scene.kind in ("lake", "sea"):
@@ -57,6 +60,48 @@ def _spot(scene, rng, allowed, top, width, tries=30):
 
 def _near(scene, y):
     return np.clip((y - scene.horizon_y) / (UNIT - scene.horizon_y), 0, 1)
+
+
+# ---------------------------------------------------------------- cliffs
+def _cliff(scene, rng):
+    """A wall of rock that falls into the water at one side, sometimes with a stack before it; grass on its top."""
+    side = rng.choice([-1, 1])
+    foot = scene.horizon_y + UNIT * rng.uniform(0.05, 0.2)
+    height = UNIT * rng.uniform(0.22, 0.42)
+    reach = UNIT * rng.uniform(0.22, 0.42)
+    parts = [(0.0, reach, height)]
+    if rng.random() < 0.6:
+        parts.append((reach * rng.uniform(1.12, 1.35), UNIT * rng.uniform(0.03, 0.07), height * rng.uniform(0.4, 0.75)))
+    inward = scene.x if side < 0 else UNIT - scene.x  # distance from the side where the wall begins
+    rough = noise(rng, 2.0, scene.x * 1.2, scene.y * 1.2)
+    strata = noise(rng, 1.5, scene.x * 0.5 + 3 * rough, scene.y * 2.6)
+    folds = noise(rng, 2.2, scene.x * 2.2, scene.y * 0.55 + 3 * rough)
+    light = scene._slope(folds + 0.4 * strata)
+    line = scene._line_of(rng, 2.0)
+    for start, wide, tall in parts:
+        level = tall * (0.86 + 0.14 * line) * (1 - 0.25 * np.clip((inward - start) / (wide + 1), 0, 1))
+        up = (foot - scene.y) / level  # 0 at the water, 1 on the top
+        end = wide * (1.0 + 0.16 * (1 - np.clip(up, 0, 1)) ** 2) + 3.0 * rough
+        inside = smoothstep(-scene.soft, scene.soft, end - (inward - start))
+        if start:
+            inside = inside * smoothstep(-scene.soft, scene.soft, inward - start + wide * 0.7 + 2.0 * rough)
+        wall = (
+            inside
+            * smoothstep(-scene.soft, scene.soft, (1 - up) * level)
+            * smoothstep(-1.5, 1.0, foot + 1.5 * rough - scene.y)
+        )
+        shade = np.clip(0.66 + 0.5 * light + 0.09 * strata + 0.12 * np.clip(up, 0, 1), 0.2, 1.2)
+        color = scene.stone * 1.1 * shade[..., None]
+        wet = smoothstep(0.12, 0.0, up)
+        color = color * (1 - 0.4 * wet)[..., None]
+        top = smoothstep(9, 3, (1 - up) * level + 2.5 * rough)
+        turf = (np.float32((0.94, 0.96, 1.0)) if scene.snow else scene.grass * 0.85) * np.clip(
+            0.85 + 0.2 * rough, 0.4, 1.15
+        )[..., None]
+        color = mix(color, turf, top)
+        scene._over(mix(color * scene.land, scene.haze, 0.15), wall, "rock")
+        surf = smoothstep(2.5, 0.5, np.abs(scene.y - foot - 1.5 * rough)) * inside
+        scene._over(scene.lit, 0.5 * surf)
 
 
 # ---------------------------------------------------------------- houses

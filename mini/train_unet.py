@@ -210,16 +210,15 @@ def unet_training(unet, text_encoder, path, plan):
     return Training(modules, path, plan.rate or RATE, (0.9, 0.98), 1e-4, plan.average or 0.999)
 
 
-def learn_unet(training, draw, plan, *, save=None, save_seconds=240, watch=None, layout=None):
+def learn_unet(training, draw, plan, *, save=None, save_seconds=240, watch=None):
     """Step the training until the plan is fulfilled.
 
     draw(count): (latents [n,C,h,w], tokens [n,WORDS]) on the modules' device; n < count where the latents are larger.
-    layout: memory format to compute in, by default channels last.
     """
     unet, text_encoder = training.modules["unet"], training.modules["text_encoder"]
     alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(training.parameters[0].device)
     training.run(
-        lambda count: velocity_loss(unet, text_encoder, *draw(count), alphas, layout),
+        lambda count: velocity_loss(unet, text_encoder, *draw(count), alphas),
         plan.batch or BATCH,
         plan.minutes,
         late_decay,
@@ -236,11 +235,11 @@ def tokenize(tokenizer, captions):
     return torch.tensor(tokenizer(captions, padding="max_length", max_length=WORDS, truncation=True)["input_ids"])
 
 
-def velocity_loss(unet, text_encoder, latents, tokens, alphas, layout=None):
+def velocity_loss(unet, text_encoder, latents, tokens, alphas):
     """Mean squared error of v = sqrt(a) noise - sqrt(1-a) latents at random timesteps (Salimans & Ho, ICLR 2022)."""
     t = torch.randint(0, len(alphas), (len(latents),), device=latents.device)
     a, noise = alphas[t].view(-1, 1, 1, 1), torch.randn_like(latents)
-    noisy = (a.sqrt() * latents + (1 - a).sqrt() * noise).contiguous(memory_format=layout or torch.channels_last)
+    noisy = (a.sqrt() * latents + (1 - a).sqrt() * noise).contiguous(memory_format=torch.channels_last)
     with half_precision(latents.device):
         made = unet(noisy, t, text_encoder(tokens).last_hidden_state).sample.float()
     return F.mse_loss(made, a.sqrt() * noise - (1 - a).sqrt() * latents)

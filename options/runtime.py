@@ -106,3 +106,25 @@ def hardware(device: str | torch.device = "cpu") -> str:
     threads = torch.get_num_threads()
     cpu = f"{model}, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)}"
     return f"{torch.cuda.get_device_name(device)}, {cpu}" if torch.device(device).type == "cuda" else f"{cpu}, no GPU"
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that may still be taken on a GPU, or of main memory (the least of the machine's and the container's).
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    found = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        lines = [line.split() for line in meminfo.read_text().splitlines()]
+        found += [int(line[1]) * 1024 for line in lines if line[0] == "MemAvailable:"]
+    limit, used, parts = (Path("/sys/fs/cgroup") / f"memory.{name}" for name in ("max", "current", "stat"))
+    if limit.is_file() and used.is_file() and parts.is_file() and limit.read_text().strip().isdigit():
+        sizes = dict(line.split() for line in parts.read_text().splitlines())
+        files = sum(int(sizes.get(name, 0)) for name in ("active_file", "inactive_file"))  # given back when asked for
+        found.append(int(limit.read_text()) - int(used.read_text()) + files)
+    return min(found, default=None)

@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -377,6 +378,24 @@ def test_damaged_cards(refused, network, tmp_path, options):
     (tmp_path / "data").mkdir()
     write_image(tmp_path / "data" / "00000_input.jpg", torch.rand(3, 64, 64))
     refused("test_video.py", "--name", "v", "--dataroot", "data", "--gpu_ids", "-1")
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("twin_extraction.W=8192", "twin_extraction.H=8192", "video.motion=features"), "GB of memory for 60 frames"),
+        (("video.n_frames=100000", "twin_extraction.W=4096", "twin_extraction.H=4096"), "GB are free"),
+        (("video.n_frames=100000", "video.formats=[mp4,gif]", "twin_extraction.W=2048"), "GB are free"),
+        (("video.n_frames=100000", "video.motion=pixels", "twin_extraction.W=4096"), "on a CPU"),
+    ],
+    ids=str,
+)
+def test_what_no_machine_holds_is_told_with_the_estimate(refused, monkeypatch, words, said):
+    monkeypatch.setattr("text2cinemagraph.pipeline.estimates.free_memory", lambda device: 10 * 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=50 * 10**9))
+    monkeypatch.setattr("text2cinemagraph.pipeline.estimates.DAY", 3600)
+    formats = () if "formats" in " ".join(words) else ("video.formats=[mp4]",)
+    assert said in refused(*PIPELINE[:3], "runtime.device=cpu", *formats, *words)
 
 
 def test_memory_is_one_line(refused, scripts, monkeypatch):

@@ -316,5 +316,5 @@ def test_an_own_picture_does_not_stick(photo, tmp_path):
 
 def test_missing_networks_are_told_before_anything_is_drawn(tmp_path):
     with pytest.raises(FileNotFoundError, match="checkpoints/none"):
-        run(tmp_path, "video.model_name=none")
+        run(tmp_path, "video.motion=features", "video.model_name=none")
     assert not (tmp_path / "e" / "image.png").exists()

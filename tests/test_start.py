@@ -26,7 +26,7 @@ SCRIPTS = (
 # What takes seconds to load, or belongs to one stage.
 LIBRARIES = ("torch", "numpy", "cv2", "PIL", "av", "numba", "scipy", "sklearn", "skimage", "transformers", "diffusers")
 ONE_STAGE = ("diffusers", "transformers", "sklearn", "skimage", "torch._dynamo", "torchvision", "accelerate")
-OF_SCIPY = ("scipy.ndimage", "scipy.sparse", "scipy.spatial")  # numba takes scipy.linalg where it compiles
+OF_SCIPY = ("scipy.sparse", "scipy.spatial")  # numba takes scipy.linalg where it compiles, a hint scipy.ndimage
 REPORT = """
 import json, runpy, sys
 sys.path.insert(0, sys.argv[1])
@@ -65,7 +65,7 @@ def test_help_answers_without_the_libraries(script):
         ("inference_t2c.py", "video.sped=1"),
         ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "video.n_frames=1"),
         ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "--prompt", ""),
-        ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "video.model_name=nowhere"),
+        ("inference_t2c.py", "--config", "configs/inference_mini.yaml", "optical_flow.model_name=nowhere"),
         ("train_motion.py", "--batchSize", "0"),
         ("train_video.py", "--no_such_flag"),
         ("test_motion.py", "--seed", "-1"),
