@@ -6,7 +6,7 @@ import torch
 # Of the short side: the fluid's outermost pixels are mixed with the shore's colour, 2 px at 512.
 SHORE, SMALL = 1 / 256, 256  # a picture of 256 px has none to spare
 LIP = 1 / 64  # of the short side: so deep at most reaches what has the colour of the shore
-LIKE = 0.25  # its squared distance to the shore's colour, as a share of that to the colour of the fluid further in
+LIKE = 0.25  # its squared distance to the colour of the shore, as a share of that to the fluid further in
 
 
 def continue_under(image, flow, mask, reach, shore=True):
