@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from text2cinemagraph import inference_t2c
 from text2cinemagraph.data import animation
-from text2cinemagraph.data.media import read_image, read_mask, to_uint8, write_image, write_mask
+from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
 from text2cinemagraph.data.videos import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,7 +139,7 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
 
     class Kept(animation.ClipWriter):  # what goes to the encoder, before it loses anything
         def write(self, frame):
-            frames.append(to_uint8(frame))
+            frames.append(frame)
             super().write(frame)
 
     original, animation.ClipWriter = animation.ClipWriter, Kept
