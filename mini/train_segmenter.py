@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.mini.album import page_of
-from text2cinemagraph.mini.photographs import as_photographs, enlarged
 from text2cinemagraph.mini.scenes import LABELS, to_tensor
 from text2cinemagraph.mini.training import Training, half_precision, late_decay, write_json
+from text2cinemagraph.mini.weathering import as_photographs, enlarged
 from tqdm import tqdm
 from transformers import ConvNextConfig, DPTImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
 

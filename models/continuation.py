@@ -12,8 +12,8 @@ LIKE = 0.25  # its squared distance to the colour of the shore, as a share of th
 def continue_under(image, flow, mask, reach, shore=True):
     """The picture and the flow of what moves, continued under what stands still: mirrored at the mask's edge.
 
-    image: [3,H,W].   flow: [2,H,W] in px/frame, 0 outside the mask.   mask: bool [1,H,W].   reach: px, how far.   shore:
-    leave out of the fluid what near its edge has the colour of the still side; False where the mask is exact.
+    image: [3,H,W].   flow: [2,H,W] in px/frame, 0 outside the mask.   mask: bool [1,H,W].   reach: px, how far.
+    shore: leave out of the fluid what near its edge has the colour of the still side; False where the mask is exact.
     Returns the picture [3,H,W], the flow [2,H,W], where the fluid now is, bool [1,H,W], and its own part of the mask,
     bool [1,H,W]: without what has the colour of the shore, which stands still. The flow is that of the
     nearest pixel of the fluid. Outside the reach, picture and flow stay as they are.

@@ -106,7 +106,7 @@ def test_a_changed_file_or_card_is_noticed(saved):
     weights.write_bytes(data)
     refused(lambda: read_checkpoint(folder), "sha256")
     (folder / "latest_net_G.json").write_text("{")
-    refused(lambda: read_checkpoint(folder), "latest_net_G.json", "JSON")
+    refused(lambda: read_checkpoint(folder), "latest_net_G.json", "damaged")
 
 
 class Exploit:

@@ -9,9 +9,9 @@ import torch
 from text2cinemagraph.img2img.diffusion import load_diffusion
 from text2cinemagraph.mini import gpu_family, train_segmenter, train_unet
 from text2cinemagraph.mini.album import Page, deck_of, power_above, shares_of_looks, to_range
-from text2cinemagraph.mini.photographs import as_photographs, blurred, compressed, enlarged, with_colours_of
 from text2cinemagraph.mini.procedural import Job
 from text2cinemagraph.mini.scene_stream import SceneStream, render_scene
+from text2cinemagraph.mini.weathering import as_photographs, blurred, compressed, enlarged, with_colours_of
 from text2cinemagraph.options.runtime import make_runtime
 
 

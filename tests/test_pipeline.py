@@ -139,7 +139,7 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
 
     class Kept(animation.ClipWriter):  # what goes to the encoder, before it loses anything
         def write(self, frame):
-            frames.append(frame)
+            frames.append(np.asarray(frame))
             super().write(frame)
 
     original, animation.ClipWriter = animation.ClipWriter, Kept
