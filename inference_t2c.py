@@ -231,7 +231,8 @@ def s6_video(options, experiment, state):
             pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
             line.add(pixels)
             video.write(pixels)
-    tqdm.write(line.text())
+    if line.text():
+        tqdm.write(line.text())
     if compiled := COMPILE_TIMES.told():
         tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
