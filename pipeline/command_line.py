@@ -77,9 +77,9 @@ def read_command_line(
 
 def drawn_motion(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment) -> DrawnMotion | None:
     """The arrows that will count: those of --arrows, else those of an earlier run on the same picture; or None."""
-    from text2cinemagraph.data.motion_file import read_motion_file
-
     if options.inputs.arrows:
+        from text2cinemagraph.data.motion_file import read_motion_file
+
         return read_motion_file(options.inputs.arrows)
     kept = "s1" not in chosen and not options.inputs.image and experiment.given("motion")
     return experiment.read("motion") if kept and experiment.has("motion") else None
