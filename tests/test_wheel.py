@@ -44,4 +44,4 @@ def test_the_wheel_makes_a_cinemagraph_anywhere(installed, tmp_path):
     assert "video: outputs" in said
     assert next((tmp_path / "outputs").glob("*/video.mp4")).stat().st_size > 1000
     where = [installed / "python", "-c", "import text2cinemagraph; print(text2cinemagraph.__file__)"]
-    assert str(installed.parent) in run(*where, cwd=tmp_path)
+    assert str(installed.parent) in run(*where, cwd=tmp_path, env=env)
