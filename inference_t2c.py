@@ -11,7 +11,14 @@ A stage reads artifacts of the experiment folder and writes others; `state` hold
 from text2cinemagraph.data.artifacts import Classes, Clip, Flow, Mask, Motion, Panel, Picture, Tensors
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.options.cli import run_main
-from text2cinemagraph.pipeline.command_line import check_networks, check_prompt, read_command_line, settle_seed
+from text2cinemagraph.pipeline.command_line import (
+    check_networks,
+    check_prompt,
+    drawn_motion,
+    follow_motion_file,
+    read_command_line,
+    settle_seed,
+)
 from text2cinemagraph.pipeline.networks import Networks
 from text2cinemagraph.pipeline.painting import check_style
 from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
@@ -213,7 +220,7 @@ def s6_video(options, experiment, state):
     kind = half_or_full(state.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
     check_dtype(state.runtime.device, kind, "video.dtype")
     network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
-    own, shelf = experiment.given("image"), state.networks
+    own, shelf = experiment.given("image") or experiment.given("photograph"), state.networks
     if o.preview:
         o, image, flow, mask = preview_of(o, image, flow, mask)
     frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
@@ -224,7 +231,8 @@ def s6_video(options, experiment, state):
             pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
             line.add(pixels)
             video.write(pixels)
-    tqdm.write(line.text())
+    if line.text():
+        tqdm.write(line.text())
     if compiled := COMPILE_TIMES.told():
         tqdm.write(f"s6: {compiled}, which the next run finds on disk")
 
@@ -319,12 +327,15 @@ def main(argv=None, networks=None):
 
     networks: a shelf (pipeline.networks.Networks) to share with other runs of this process; None = one of its own.
     """
-    options, chosen = read_command_line(argv, __doc__, STAGES)
+    options, chosen, said = read_command_line(argv, __doc__, STAGES)
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name, ARTIFACTS)
     settle_seed(options, chosen, experiment)
-    check_prompt(options, chosen)
+    motion = drawn_motion(options, chosen, experiment)
+    follow_motion_file(options, motion, said)
+    drawn = motion is not None and bool(motion.arrows)
+    check_prompt(options, chosen, drawn)
     check_style(options, chosen, experiment)
-    check_networks(options, chosen)
+    check_networks(options, chosen, experiment, drawn)
 
     from text2cinemagraph.data.files import make_folder
     from text2cinemagraph.data.summary import write_summary

@@ -87,8 +87,9 @@ def vgg_features(path):
         )
     from torchvision.models import vgg19
 
+    weights = read_tensors(path)  # before the large network is built
     net = vgg19()
-    load_weights(net, read_tensors(path), path)
+    load_weights(net, weights, path)
     return net.features
 
 

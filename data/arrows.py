@@ -82,4 +82,6 @@ def _along(path, spacing, reach):
         np.linalg.norm(chords, axis=1) < 1e-9
     )  # a path that comes back on itself: the step alone says where it goes
     chords[turning] = chord(spacing / 4)[turning]
+    turning = np.linalg.norm(chords, axis=1) < 1e-9  # the very point of return: where it came from
+    chords[turning] = (at(way) - at(np.maximum(way - spacing, 0)))[turning]
     return at(way), chords / np.maximum(np.linalg.norm(chords, axis=1, keepdims=True), 1e-12)

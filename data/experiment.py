@@ -51,7 +51,7 @@ class Experiment:
 
     def give(self, **artifacts):
         """Lay the user's own files in the place of a stage's. What belonged to another picture is removed with it."""
-        if "photograph" in artifacts or "image" in artifacts and not self._holds(artifacts["image"]):
+        if "photograph" in artifacts or "image" in artifacts and not self.holds(artifacts["image"]):
             for artifact in ("noise", "attention"):
                 self.path(artifact).unlink(missing_ok=True)
         self.write(**artifacts)
@@ -60,11 +60,11 @@ class Experiment:
             record["given"] = sorted({*record.get("given", ()), *artifacts})
             self._save(record)
 
-    def _holds(self, image):
-        """Whether this very picture lies there already, given by the user."""
-        if not (self.given("image") and self.has("image")):
+    def holds(self, image, artifact: str = "image") -> bool:
+        """Whether this very picture [3,H,W] lies there already as that artifact, given by the user."""
+        if not (self.given(artifact) and self.has(artifact)):
             return False
-        there = self.read("image")
+        there = self.read(artifact)
         return there.shape == image.shape and bool(
             ((there - image).abs() < 1.5 / 255).all()
         )  # pictures are stored by truncation

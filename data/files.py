@@ -85,7 +85,7 @@ def read_json(path, advice):
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({str(error)[:60]}); {advice}") from error
+        raise ValueError(f"{path} is damaged JSON ({str(error)[:60]}); {advice}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged (a {type(content).__name__}, expected a mapping); {advice}")
     return content

@@ -14,10 +14,7 @@ I3D_CALL = {
     "return_features": True,
 }  # of StyleGAN-V's i3d_torchscript.pt: 400 logits
 TORCHVISION = ("r3d_18", "mc3_18", "r2plus1d_18")  # 112 px, last layer "fc"
-GET_I3D = (
-    "run `python -m data.fetch i3d` (StyleGAN-V's i3d_torchscript.pt), or give --i3d its path, "
-    "or use --features torchvision:r3d_18"
-)
+GET_I3D = "run python -m data.fetch i3d, or give --i3d FILE, or --features torchvision:r3d_18"
 
 
 class Backbone:
@@ -69,8 +66,8 @@ def load_backbone(features, i3d, weights, device):
         network = _torchscript(i3d, device)
         if not _takes(network, I3D_CALL):
             raise ValueError(
-                f"{i3d} is another TorchScript network: it does not take {', '.join(I3D_CALL)}; {GET_I3D}, "
-                f"or use it as it is: --features {i3d}"
+                f"{i3d} does not take {', '.join(I3D_CALL)}, as I3D does; run python -m data.fetch i3d, or use it "
+                "as it is: --features FILE"
             )
         return Backbone("i3d", f"i3d-{sha256(i3d)[:16]}", network, _call_i3d, device)
     if features.startswith("torchvision:"):

@@ -205,7 +205,7 @@ def main():
         )
     pairing = pair(options.gt_path, options.pred_path)
     runtime = make_runtime(options.device, "fp32")
-    print(start_line(runtime), flush=True)
+    print(start_line(runtime), file=sys.stderr, flush=True)  # standard output is the JSON
     backbone = load_backbone(options.features, options.i3d, options.weights, runtime.device)
     batch = options.batch or (1 if runtime.device.type == "cpu" else 8)
     result = compute_fvd(

@@ -4,7 +4,7 @@ A loop that joins two moved copies of a picture can be crisp where it closes and
 middle, with a seam ratio of 1 all the while. These measures see that.
 
 python -m evaluate.steadiness outputs/river/video.mp4 --mask outputs/river/mask_self_attn_erosion.png \\
-    --flow outputs/river/flow.npz
+    --flow flow_as_it_runs.npz
 """
 
 import json

@@ -74,6 +74,10 @@ class TracedClip:
     def __init__(self, image, flow, mask, n_frames, shore, network, multiple, keep_detail, engine):
         """As for traced_frames, but all of them checked."""
         self.network, self.multiple, self.engine, self.n_frames = network, multiple, engine, n_frames
+        self.asked = image.device
+        if network:  # it says where all of the clip is computed
+            device = next(network.parameters()).device
+            image, flow, mask = image.to(device), flow.to(device), mask.to(device)
         self.size = tuple(image.shape[-2:])
         margin = (0, -self.size[1] % multiple, 0, -self.size[0] % multiple)
         self.image = F.pad(image[None], margin, mode="replicate")[0]
@@ -106,7 +110,7 @@ class TracedClip:
             if n not in numbers:
                 continue
             if n == 0:
-                yield self.image[:, :height, :width].clone()
+                yield self.image[:, :height, :width].to(self.asked, copy=True)
                 continue
             share = BLENDS[blend](n / self.n_frames)
             frame = self._mean(fields, (1 - share, share))
@@ -114,7 +118,7 @@ class TracedClip:
                 wanted = self._wanted_contrasts(fields, (1 - share, share)) if blend == "variance" else None
                 frame = joined(frame, wanted, self.light if light_rests else None)
             frame = torch.lerp(self.image, frame.clamp(0, 1), self.moving)
-            yield frame[:, :height, :width]
+            yield frame[:, :height, :width].to(self.asked)
 
     def _mean(self, fields, shares):
         """[3,H,W]: the mean of the two copies, decoded if there is a network, tile by tile."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from text2cinemagraph.options import compat
-from text2cinemagraph.options.fields import SEEDS, SIDE, Options, option, section
+from text2cinemagraph.options.fields import SEEDS, SIDE, Options, check, option, section
 from text2cinemagraph.options.train import MotionOptions, VideoOptions, check_speed
 
 INVERSIONS = (0, 1, 3, 9, 27, 37, 111, 333, 999)  # 0 and the divisors of 999
@@ -262,6 +262,7 @@ class Video(Options):
         check_speed("video.speed", self.speed)
         if self.seconds:
             self.n_frames = max(2, round(self.seconds * self.fps))
+            check(self)
         if self.motion == "splat" and (self.blend == "variance" or self.light == "rests"):
             found = "blend=variance" if self.blend == "variance" else "light=rests"
             raise ValueError(f"video.{found} needs video.motion=pixels or features; found motion=splat")

@@ -80,6 +80,8 @@ class Easel:
 
     def at(self, field, x, y):
         """Look a map of the study up at positions in units (any shape), bilinear."""
+        if not np.size(x):  # a coat that wants no strokes
+            return np.zeros((0, *field.shape[2:]), np.float32)
         scale = np.float32(self.study_scale)
         x, y = (np.float32(v).reshape(1, -1) * scale - np.float32(0.5) for v in (x, y))
         # cv2.remap takes at most 32767 columns

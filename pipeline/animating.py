@@ -48,6 +48,10 @@ def frames_of(
 
     motion = o.motion_of(own_picture)
     blend = o.blend_of(motion)
+    if motion != "splat" and not o.composite:
+        raise ValueError(
+            f"video.composite=false needs video.motion=splat, found {motion}: beyond the mask it continues the fluid"
+        )
     if motion == "splat":
         return load().frames(image, flow, o.n_frames, blend, o.keep_detail, o.engine, o.static_reuse, o.holes)
     network = load().reading(o.keep_detail, o.engine) if motion == "features" else {}

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from text2cinemagraph.data.wording import PHRASES, nearest_phrase
 from text2cinemagraph.options.cli import Parser, all_options, load_options
+from text2cinemagraph.options.fields import check
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.pipeline.early import check_words_and_sizes
 
 if TYPE_CHECKING:
     from text2cinemagraph.data.experiment import Experiment
+    from text2cinemagraph.data.motion_file import DrawnMotion
     from text2cinemagraph.pipeline.stages import Stage
 
 DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear words, such as "flowing to the left"'
@@ -19,8 +21,11 @@ DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear wor
 
 def read_command_line(
     argv: list[str] | None, description: str, stages: tuple[Stage, ...]
-) -> tuple[InferenceOptions, tuple[str, ...]]:
-    """The options and the names of the chosen stages.  argv: None = the process's own."""
+) -> tuple[InferenceOptions, tuple[str, ...], frozenset[str]]:
+    """The options, the names of the chosen stages, and the keys that the command line sets.
+
+    argv: None = the process's own.
+    """
     parser = Parser(
         usage="python inference_t2c.py [--config YAML] [--stage s1-s6] [section.key=value ...]; --help shows all flags",
         description=description,
@@ -66,21 +71,27 @@ def read_command_line(
         )  # the YAML's belongs to the YAML's prompt: take the nouns of this one
     options = load_options(InferenceOptions, flags.config, overrides)
     options.inputs.image = options.inputs.image or options.twin_extraction.init_img
-    follow_motion_file(options, overrides)
-    return options, chosen_stages(flags.stage, stages)
+    said = frozenset(text.partition("=")[0].strip() for text in overrides)
+    return options, chosen_stages(flags.stage, stages), said
 
 
-def follow_motion_file(options: InferenceOptions, overrides: list[str]) -> None:
-    """The speed and the seconds that a motion file names count, unless the command line says otherwise."""
-    if not options.inputs.arrows:
-        return
+def drawn_motion(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment) -> DrawnMotion | None:
+    """The arrows that will count: those of --arrows, else those of an earlier run on the same picture; or None."""
     from text2cinemagraph.data.motion_file import read_motion_file
 
-    motion, said = read_motion_file(options.inputs.arrows), {text.partition("=")[0].strip() for text in overrides}
-    if motion.speed and "video.speed" not in said:
+    if options.inputs.arrows:
+        return read_motion_file(options.inputs.arrows)
+    kept = "s1" not in chosen and not options.inputs.image and experiment.given("motion")
+    return experiment.read("motion") if kept and experiment.has("motion") else None
+
+
+def follow_motion_file(options: InferenceOptions, motion: DrawnMotion | None, said: frozenset[str]) -> None:
+    """The speed and the seconds that a motion file names count, unless the command line says otherwise (`said`)."""
+    if motion is not None and motion.speed and "video.speed" not in said:
         options.video.speed = motion.speed
-    if motion.seconds and "video.n_frames" not in said:
+    if motion is not None and motion.seconds and not said & {"video.n_frames", "video.seconds"}:
         options.video.n_frames = max(round(motion.seconds * options.video.fps), 2)
+    check(options.video)
 
 
 def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
@@ -93,15 +104,15 @@ def chosen_stages(text: str, stages: tuple[Stage, ...]) -> tuple[str, ...]:
     return names[names.index(first) : names.index(last) + 1]
 
 
-def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
-    """Mistakes in the prompt are told before anything is computed."""
+def check_prompt(options: InferenceOptions, chosen: tuple[str, ...], drawn: bool) -> None:
+    """Mistakes in the prompt are told before anything is computed.  drawn: arrows say how it moves."""
     from text2cinemagraph.data.hint import find_directions
 
     prompt, o = options.twin_extraction.prompt, options.optical_flow
     clauses = find_directions(prompt)
     if "s1" in chosen and not options.inputs.image and not prompt.strip():
         raise ValueError('the prompt is empty; give --prompt "a river …" or twin_extraction.prompt in the YAML')
-    listens = "s5" in chosen and not options.inputs.flow and not options.inputs.arrows
+    listens = "s5" in chosen and not options.inputs.flow and not drawn
     if listens and (o.use_hint or o.method == "constant") and not clauses:
         flag = "--use_hint" if o.use_hint else "optical_flow.method=constant"
         raise ValueError(
@@ -124,15 +135,20 @@ def check_prompt(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
     check_words_and_sizes(options, chosen, clauses[0].phrase if listens and clauses else None)
 
 
-def check_networks(options: InferenceOptions, chosen: tuple[str, ...]) -> None:
-    """The networks of the last stages are looked for before the first one has drawn for minutes."""
+def check_networks(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment, drawn: bool) -> None:
+    """The networks of the last stages are looked for before the first one has drawn for minutes.
+
+    drawn: arrows say how it moves.
+    """
     from text2cinemagraph.data.checkpoint import find_checkpoint
 
-    o, drawn = options.optical_flow, bool(options.inputs.arrows)
+    o = options.optical_flow
+    kept = "s1" not in chosen and (experiment.given("image") or experiment.given("photograph"))
+    own = bool(options.inputs.image) or kept or bool(options.painting.style)
     without_network = o.method in ("constant", "arrows") or (o.method == "auto" and drawn)
     if "s5" in chosen and not options.inputs.flow and not without_network:
         find_checkpoint(o.folder_for(o.use_hint or drawn))
-    if "s6" in chosen and options.video.motion_of(bool(options.inputs.image)) != "pixels":
+    if "s6" in chosen and options.video.motion_of(own) != "pixels":
         find_checkpoint(options.video.folder)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 GB = 1e9
 # Bytes: beside what the imports took, and per pixel of the picture. Measured with the weights in this repository on
-# pictures of 512 and 1024 px (splat: on up to 12 megapixels); a larger network takes more in splat.
+# pictures of 512 and 1024 px (splat: as reported, not measured here); a larger network takes more in splat.
 START = 0.6 * GB
 PER_PIXEL = {"splat": 2100, "features": 350, "pixels": 250}
 HELD = 3  # bytes per pixel and frame that the formats beside mp4 hold until the last frame

@@ -143,8 +143,6 @@ def leave_pictures(options: InferenceOptions, experiment: Experiment, told: Told
     """
     motion, suggest = told.motion, options.optical_flow.suggest
     if suggest:
-        if experiment.given("motion"):
-            raise ValueError("--suggest_arrows would write over the motion.json of --arrows; leave one of them out")
         motion, share = suggest_arrows(flow, mask, suggest)
         experiment.write(motion=motion)
         print(f"s5: {len(motion.arrows)} arrows in {experiment.path('motion')} give {share:.0%} of the flow again")
@@ -153,6 +151,8 @@ def leave_pictures(options: InferenceOptions, experiment: Experiment, told: Told
     experiment.write(flow_color=finish(flow_to_color(flow)))
     if hint is not None:
         experiment.write(hint=finish(flow_to_color(hint)))
+    else:
+        experiment.path("hint").unlink(missing_ok=True)  # of an earlier run
     if shown:
         picture = experiment.read("image" if experiment.has("image") else "twin")
         experiment.write(motion_picture=motion_picture(picture, mask, flow, motion))

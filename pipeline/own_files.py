@@ -27,6 +27,9 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     if (o.invert_mask or o.mask_labels) and not o.mask:
         flag = "--invert_mask" if o.invert_mask else "--mask_labels"
         raise ValueError(f"{flag} says how to read --mask, but no mask is given")
+    if o.flow and (o.arrows or options.optical_flow.suggest):
+        flag = "--arrows" if o.arrows else "--suggest_arrows"
+        raise ValueError(f"--flow is the motion itself, so s5 and {flag} have nothing to do; leave one of them out")
     if o.mask and o.mask_strokes:
         raise ValueError("--mask and --mask_strokes both say what may move; give one of them")
     limit = {"max_megapixels": o.max_megapixels}
@@ -35,6 +38,12 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
         if not o.image:
             experiment.forget("image", "twin")  # an earlier run's own picture: this one is drawn
     image = read_image(o.image, **limit, animated=True) if o.image else None
+    if image is not None and options.painting.style and not painting:
+        if not experiment.holds(image, "photograph"):
+            raise ValueError("--style paints in s1, which is not among the stages; run s1 too, or leave --style out")
+        image = None  # it lies there, painted
+    if image is not None and not any(experiment.holds(image, name) for name in ("image", "photograph")):
+        experiment.forget("mask", "flow")  # those of another picture
     if image is None and painting:
         image = experiment.read("photograph")  # the one that lies there in another look
     drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
@@ -44,6 +53,8 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     motion = read_own_motion(o.arrows, size) if o.arrows else None
     if motion is None and ("s1" in chosen or o.image):
         experiment.forget("motion")  # arrows of an earlier run
+    if options.optical_flow.suggest and "s5" in chosen and (motion or experiment.given("motion")):
+        raise ValueError("--suggest_arrows would write over the motion.json that was given; leave one of them out")
     labels = tuple(label.strip() for label in o.mask_labels.split(",") if label.strip())
     mask = read_mask(o.mask, size, o.invert_mask, labels=labels, **limit) if o.mask else None
     if o.mask_strokes:
@@ -53,8 +64,8 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
         mask = (flow != 0).any(0, keepdim=True)  # s6 needs to know what may move: whatever your flow moves
     if mask is not None and not mask.any():
         raise ValueError(
-            f"{o.mask or o.flow or o.arrows} marks nothing to move (one value everywhere); paint white what may move, "
-            "on black"
+            f"{o.mask or o.mask_strokes or o.flow or o.arrows} marks nothing to move (one value everywhere); "
+            "paint white what may move, on black"
         )
     if o.mask and mask.all():
         print(f"note: {o.mask} marks the whole picture; if black was meant to move, add --invert_mask")

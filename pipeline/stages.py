@@ -109,8 +109,9 @@ def _run_stage(stage, stages, options, experiment, state):
     needs = _needs(stage, experiment)
     for artifact in needs:
         if not experiment.has(artifact):
-            maker = next(s.name for s in stages if artifact in s.made)
-            raise FileNotFoundError(f"{stage.name} needs {experiment.path(artifact)}; run --stage {maker} first")
+            maker = next((s.name for s in stages if artifact in s.made), None)
+            advice = f"run --stage {maker} first" if maker else "a painted photograph (--style) has none"
+            raise FileNotFoundError(f"{stage.name} needs {experiment.path(artifact)}; {advice}")
     print(f"{stage.name}: {stage.run.__doc__.strip()}", flush=True)
     start = time.perf_counter()
     reset_peak(state.runtime.device)

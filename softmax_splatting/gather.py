@@ -1,4 +1,4 @@
-"""The splat as a sparse matrix in plain torch operations: for a GPU without cupy. Deterministic; inference only.
+"""The splat as a sparse matrix in plain torch operations: for a GPU without cupy. Inference only.
 
 Row d of the matrix lists what lands on pixel d, in the order of the sources, as kernels.py does; the product with the
 pictures' rows is the vendor library's.

@@ -6,6 +6,7 @@ The rows come from 916 tries over all scripts. Limits of numbers are not listed 
 import dataclasses
 import importlib.util
 import json
+import os
 import re
 import shutil
 import sys
@@ -16,9 +17,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from text2cinemagraph.data.media import write_image, write_mask
+from text2cinemagraph.models.store import _read_state
+from text2cinemagraph.models.training import reading_processes
 from text2cinemagraph.options.cli import LONGEST_LINE, run_main
 from text2cinemagraph.options.fields import full_name, kind_of
 from text2cinemagraph.options.inference import InferenceOptions
+from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import MotionApply, MotionTrain, VideoApply, VideoTrain
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -378,6 +382,36 @@ def test_damaged_cards(refused, network, tmp_path, options):
     (tmp_path / "data").mkdir()
     write_image(tmp_path / "data" / "00000_input.jpg", torch.rand(3, 64, 64))
     refused("test_video.py", "--name", "v", "--dataroot", "data", "--gpu_ids", "-1")
+
+
+@pytest.mark.parametrize("state", [[], {}, {"generator": {}}, torch.ones(2, 3, 4), None], ids=str)
+def test_states_of_no_training(tmp_path, state):
+    path = tmp_path / "train_state.pt"
+    torch.save(state, path) if state is not None else path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="train_state.pt .*; remove it to go on from latest_net_G alone") as error:
+        _read_state(path, "cpu")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG", [], {"a": 3}], ids=str)
+def test_weights_of_no_vgg(scripts, tmp_path, content):
+    path = tmp_path / "vgg.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(ValueError, match="vgg.pth") as error:
+        scripts("train_video.py").vgg_features(path)
+    assert "\n" not in str(error.value)
+
+
+def test_readers_of_data_and_threads_keep_to_the_machine(capsys):
+    assert reading_processes(1, "cpu") == 1 and capsys.readouterr().out == ""
+    assert reading_processes(10_000, "cpu") == 4 * os.cpu_count()
+    before = torch.get_num_threads()
+    try:
+        make_runtime("cpu", threads=10_000)
+        assert torch.get_num_threads() <= 8 * os.cpu_count() < 10_000
+        assert "threads=10000" in capsys.readouterr().out
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(

@@ -912,7 +912,7 @@ def _(desk):
 def stages(*words, names=("s1", "s2", "s3", "s5")):
     """What inference_t2c.py checks before it loads anything."""
     options = load_options(InferenceOptions, ROOT / "configs" / "inference_mini_directional.yaml", words)
-    check_prompt(options, names)
+    check_prompt(options, names, drawn=False)
 
 
 @row('"flowing from left to right", "to the left", "rising upwards"')

@@ -45,6 +45,15 @@ def test_the_same_look_at_two_sizes(look):
     assert error < 0.5 * other, "strokes must lie where they lay at the other size, not where another seed puts them"
 
 
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("level", [(0, 0), (1, 1), (0.02, 0.05), (0.2, 0.8)])
+def test_pictures_with_nothing_to_see_are_painted_too(look, level):
+    """Black, white, a dim night and a plain gradient: some coats then have no stroke to lay."""
+    shade = np.linspace(*level, 96, dtype=np.float32)[None, :, None]
+    painted = paint(np.broadcast_to(shade, (72, 96, 3)).copy(), look, seed=1)
+    assert painted.shape == (72, 96, 3) and np.isfinite(painted).all()
+
+
 def test_strength_leads_from_the_picture_to_the_paint(picture):
     assert np.array_equal(paint(picture, "oil", strength=0), picture)
     away = [np.abs(paint(picture, "oil", strength=s) - picture).mean() for s in (0.2, 0.5, 1)]

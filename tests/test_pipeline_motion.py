@@ -11,12 +11,13 @@ from text2cinemagraph import inference_t2c
 from text2cinemagraph.data.arrow_hint import leaves_arrows
 from text2cinemagraph.data.arrows import pixel, sample_arrows
 from text2cinemagraph.data.class_masks import read_classes, write_classes
+from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.data.hint import sample_angle
 from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
 from text2cinemagraph.data.motion_file import read_motion_file
 from text2cinemagraph.data.suggest import given_again
 from text2cinemagraph.img2img.attention_mask import vote_classes
-from text2cinemagraph.pipeline.command_line import read_command_line
+from text2cinemagraph.pipeline.command_line import drawn_motion, follow_motion_file, read_command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = (120, 160)
@@ -164,13 +165,42 @@ def test_mistakes_are_one_line(photo, words, said):
     assert "\n" not in str(caught.value)
 
 
-def test_speed_and_seconds_of_the_file_count_unless_the_command_line_says(tmp_path):
+@pytest.mark.parametrize(
+    "words, speed, n_frames",
+    [
+        ((), 2, 90),
+        (("video.speed=0.3", "video.n_frames=7"), 0.3, 7),
+        (("video.seconds=4",), 2, 120),
+    ],
+)
+def test_speed_and_seconds_of_the_file_count_unless_the_command_line_says(tmp_path, words, speed, n_frames):
     (tmp_path / "m.json").write_text('{"arrows": [{"path": [[1, 1], [9, 1]]}], "speed": 2, "seconds": 3}')
-    config = ["--config", "configs/inference_mini.yaml", "--arrows", str(tmp_path / "m.json")]
-    options, _ = read_command_line(config, "", inference_t2c.STAGES)
-    assert options.video.speed == 2 and options.video.n_frames == 90
-    options, _ = read_command_line([*config, "video.speed=0.3", "video.n_frames=7"], "", inference_t2c.STAGES)
-    assert options.video.speed == 0.3 and options.video.n_frames == 7
+    config = ["--config", "configs/inference_mini.yaml", "--arrows", str(tmp_path / "m.json"), *words]
+    options, chosen, said = read_command_line(config, "", inference_t2c.STAGES)
+    experiment = Experiment(tmp_path, "e", inference_t2c.ARTIFACTS)
+    follow_motion_file(options, drawn_motion(options, chosen, experiment), said)
+    assert (options.video.speed, options.video.n_frames) == (speed, n_frames)
+    # The arrows that stay in the folder count for a later run of the last stages too.
+    experiment.give(motion=drawn_motion(options, chosen, experiment))
+    later = ["--config", "configs/inference_mini.yaml", "--stage", "s5-s6", *words]
+    options, chosen, said = read_command_line(later, "", inference_t2c.STAGES)
+    follow_motion_file(options, drawn_motion(options, chosen, experiment), said)
+    assert (options.video.speed, options.video.n_frames) == (speed, n_frames)
+
+
+def test_an_arrow_that_comes_back_on_itself(photo):
+    folder = run(
+        photo,
+        *("--image", photo / "photo.png", "--mask", photo / "mask.png", "--arrows", "20,60>50,60>20,60"),
+        *("--stage", "s5"),
+    )
+    assert np.isfinite(np.load(folder / "flow.npz")["flow"]).all()
+
+
+@pytest.mark.parametrize("flag", [("--arrows", "20,60>50,60"), ("--suggest_arrows", "3")])
+def test_a_flow_of_ones_own_leaves_nothing_for_arrows(photo, flag):
+    with pytest.raises(ValueError, match=f"{flag[0]} have nothing to do"):
+        run(photo, "--image", photo / "photo.png", "--flow", photo / "photo.png", *flag)
 
 
 # ---------------------------------------------------------------- words

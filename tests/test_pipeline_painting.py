@@ -75,6 +75,23 @@ def test_without_style_the_photograph_itself_moves_again(photo, tmp_path):
     assert torch.equal(read_image(folder / "image.png"), read_image(photo / "photo.png"))
 
 
+def test_the_painted_picture_stays_when_later_stages_run_again(photo, tmp_path):
+    words = ("--image", photo / "photo.png", "--mask", photo / "mask.png", "--style", "oil")
+    folder = run(tmp_path, *words, "--stage", "s1")
+    before = (folder / "image.png").read_bytes()
+    run(tmp_path, *words, "--stage", "s3-s4")
+    assert (folder / "image.png").read_bytes() == before
+    write_image(tmp_path / "other.png", torch.rand(3, 130, 160))
+    with pytest.raises(ValueError, match="paints in s1"):
+        run(tmp_path, "--image", tmp_path / "other.png", "--style", "oil", "--stage", "s3-s4")
+    with pytest.raises(FileNotFoundError, match="noise.safetensors; a painted photograph"):
+        run(tmp_path, "--style", "oil", "--stage", "s2")
+    # Another photograph of another size: the first one's mask is not its own.
+    write_image(tmp_path / "third.png", torch.rand(3, 90, 120, generator=torch.Generator().manual_seed(0)))
+    run(tmp_path, "--image", tmp_path / "third.png", "--style", "oil", "--stage", "s1")
+    assert read_image(folder / "image.png").shape == (3, 90, 120)
+
+
 def test_strokes_in_the_place_of_a_mask(photo, tmp_path):
     folder = run(tmp_path, "--image", photo / "photo.png", "--mask_strokes", photo / "strokes.png", "--stage", "s1-s5")
     found, true = read_mask(folder / "mask_self_attn_erosion.png"), read_mask(photo / "mask.png")
