@@ -60,6 +60,9 @@ class SceneStream:
     def __init__(self, jobs, workers, count, tokenize):
         self._jobs, self._count, self._pending = iter(jobs), count, []
         self.workers, self.failure = workers, ""
+        cv2.setNumThreads(
+            1
+        )  # here too, before forking: OpenCV's threads would be missed, and waited for, by the processes
         self._pool = ProcessPoolExecutor(workers, get_context("fork"), _start_worker, (tokenize,))
         self._fill()
 
