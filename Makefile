@@ -31,7 +31,8 @@ test-slow: $(VENV)/.installed
 # What makes torch, oneDNN, MKL and numba compute as on older CPUs, and with one thread or two: sums come in another order.
 CPUS    ?= ATEN_CPU_CAPABILITY=default ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE \
            NUMBA_CPU_NAME=generic OMP_NUM_THREADS=1 OMP_NUM_THREADS=2
-NUMBERS := $(filter-out tests/test_models_training_commands.py, $(wildcard tests/test_models_*.py)) tests/test_img2img_golden.py \
+# Trainings are left out: Adam's first steps turn the last bit of a small gradient into a whole step.
+NUMBERS := $(filter-out $(wildcard tests/test_models_training*.py), $(wildcard tests/test_models_*.py)) tests/test_img2img_golden.py \
            $(wildcard tests/test_img2img_rooms.py tests/test_odise_*.py tests/test_splat*.py tests/test_data_flow.py tests/test_data_hint.py \
            tests/test_data_published.py tests/test_evaluate_fvd.py tests/test_evaluate_errors.py)
 
