@@ -17,7 +17,7 @@ from statistics import fmean
 
 import torch
 import torch.nn.functional as F
-from text2cinemagraph.models.motion import load_text_encoder
+from text2cinemagraph.models.motion import load_text_encoder, tokens_of
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from torch import nn
@@ -50,13 +50,7 @@ def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, 
     curve = []
     for _ in range(steps):
         captions, directions, names = zip(*draw.choices(examples, k=batch_size))
-        tokens = tokenizer(
-            list(captions),
-            padding="max_length",
-            max_length=tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        ).input_ids
+        tokens = tokens_of(captions, tokenizer)
         told = head(text_encoder(tokens)[0])  # [N,S,2+kinds]
         over = (tokens == tokenizer.eos_token_id).float()
         over = over / over.sum()

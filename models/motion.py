@@ -31,15 +31,14 @@ def encode_captions(captions, tokenizer, text_encoder):
     CLIP).
     """
     tell_cut_words(captions, tokenizer)
-    tokens = tokenizer(
-        list(captions),
-        padding="max_length",
-        max_length=tokenizer.model_max_length,
-        truncation=True,
-        return_tensors="pt",
-    ).input_ids
     with torch.no_grad():
-        return text_encoder(tokens.to(text_encoder.device))[0]
+        return text_encoder(tokens_of(captions, tokenizer).to(text_encoder.device))[0]
+
+
+def tokens_of(captions, tokenizer) -> torch.Tensor:
+    """Captions as token numbers [N,S] int64, cut and padded to the tokenizer's full length."""
+    full = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True}
+    return tokenizer(list(captions), **full, return_tensors="pt").input_ids
 
 
 def pad_to_multiple(x, multiple):

@@ -76,7 +76,7 @@ def regions_of(options: InferenceOptions, experiment: Experiment, mask: torch.Te
     """The mask shared out among the classes of the vocabulary, {class: bool [1,H,W]}: s4's, else s3's, else looked for
     now (a mask of the user's own).
     """
-    from text2cinemagraph.img2img.segment import choose_backend, segment
+    from text2cinemagraph.img2img.segment import choose_backend, forget_models, segment
 
     names = [words[0] for words in _vocabulary(options)]
     for artifact in ("classes", "classes_odise"):
@@ -86,6 +86,8 @@ def regions_of(options: InferenceOptions, experiment: Experiment, mask: torch.Te
                 return share_out(mask, classes)
     backend, checkpoint = choose_backend(options.odise.backend, options.odise.checkpoint)
     found = segment(experiment.read("twin"), options.odise.vocab, backend, checkpoint, state.runtime)
+    if not state.networks.keep_all:
+        forget_models()  # no later stage asks for them
     experiment.write(classes_odise=found.class_masks)
     return share_out(mask, found.class_masks)
 
