@@ -231,6 +231,7 @@ def s6_video(options, experiment, state):
             pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
             line.add(pixels)
             video.write(pixels)
+    state.loop = line.numbers()
     if line.text():
         tqdm.write(line.text())
     if compiled := COMPILE_TIMES.told():
@@ -322,10 +323,11 @@ ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
 
 
-def main(argv=None, networks=None):
+def main(argv=None, networks=None, numbers=None):
     """Read the command line, lay your own files in place, run the chosen stages of the table.
 
     networks: a shelf (pipeline.networks.Networks) to share with other runs of this process; None = one of its own.
+    numbers: a dict that gets what the run took and made: seconds and peak (bytes) of each stage, and the clip's loop.
     """
     options, chosen, said = read_command_line(argv, __doc__, STAGES)
     experiment = Experiment(options.twin_extraction.exp_path_root, options.twin_extraction.experiment_name, ARTIFACTS)
@@ -357,6 +359,10 @@ def main(argv=None, networks=None):
     inverting = bool(options.inputs.image and o.inversion_steps) and not painting
     stages = (PAINTED, *STAGES[1:]) if painting else STAGES
     costs = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
+    if numbers is not None:
+        numbers["seconds"] = {name: cost.seconds for name, cost in costs.items()}
+        numbers["peak"] = {name: cost.peak for name, cost in costs.items()}
+        numbers["loop"] = state.loop
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
     print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")

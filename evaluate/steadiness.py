@@ -175,16 +175,30 @@ class LoopLine:
         luma = np.float32(frame) @ LUMA
         self._energies.append(float(np.square(luma - cv2.GaussianBlur(luma, (0, 0), SIGMAS[0]))[self._where].mean()))
 
+    def numbers(self):
+        """seam (jump at the loop's end over a usual step, or None), sharpness (least, of frame 0's), pulse, motion
+        (levels per frame inside the mask); {} for a clip too short to say anything.
+        """
+        if len(self._energies) < LEAST_FRAMES:
+            return {}
+        loop, share = self._loop.result(), np.array(self._energies) / max(self._energies[0], 1e-6)
+        inner = share[STEP_FROM:-STEP_FROM]
+        return {
+            "seam": loop["seam_ratio_masked"],
+            "sharpness": float(share.min()),
+            "pulse": float((inner.max() - inner.min()) / max(inner.mean(), 1e-6)),
+            "motion": loop["motion_inside"],
+        }
+
     def text(self):
         """The line; "" for a clip too short to say anything."""
-        if len(self._energies) < LEAST_FRAMES:
+        found = self.numbers()
+        if not found:
             return ""
-        seam = self._loop.result()["seam_ratio_masked"]
-        share = np.array(self._energies) / max(self._energies[0], 1e-6)
-        inner = share[STEP_FROM:-STEP_FROM]
+        seam = "-" if found["seam"] is None else f"{found['seam']:.2f}"
         return (
-            f"loop: seam {'-' if seam is None else f'{seam:.2f}'} (1 = unseen), sharpness at least {share.min():.2f} "
-            f"of frame 0's, pulse {(inner.max() - inner.min()) / max(inner.mean(), 1e-6):.2f}"
+            f"loop: seam {seam} (1 = unseen), sharpness at least {found['sharpness']:.2f} of frame 0's, "
+            f"pulse {found['pulse']:.2f}"
         )
 
 

@@ -117,6 +117,11 @@ def free_memory(device: torch.device) -> int | None:
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
+    return free_main_memory()
+
+
+def free_main_memory() -> int | None:
+    """Bytes that may still be taken of main memory: the least of the machine's and the container's; None = unknown."""
     found = []
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.artifacts import Artifact, Panel
@@ -23,12 +23,14 @@ class RunState:
 
     networks: what is loaded.
     keep_features: whether a later stage of this run will read s1's features.   features: these, until s2 takes them.
+    loop: what s6 measured of its clip (evaluate.steadiness.LoopLine.numbers).
     """
 
     runtime: Runtime
     networks: Networks
     keep_features: bool = False
     features: Any = None
+    loop: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANK = {
     **{"options": 0, "softmax_splatting": 0},
     **{"data": 1},
-    **{"painters": 2, "img2img": 2, "models": 2},
+    **{"painters": 2, "img2img": 2, "models": 2, "jobs": 2},
     **{"dataset": 3, "pipeline": 3},
     **{"evaluate": 4},
     **{"mini": 5},
