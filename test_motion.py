@@ -4,8 +4,9 @@
         --mask_path dataset/procedural_data/validation_masks --captions_file dataset/procedural_data/validation_metadata.jsonl
 
 Writes per picture, into results/<name>/<phase>_<epoch>/images: <id>_flow.npz (px/frame), <id>_Motion.pt ([1,2,H,W] in 1/motion_norm,
-the authors' format) and previews <id>_input_*.jpg; index.html beside images/ shows them. What is done already, by the same weights, from
-the same inputs, is kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or torchrun.
+the authors' format) and previews <id>_input_*.jpg; index.html beside images/ shows them. What is done already, by the
+same weights, from the same inputs, is kept. Several GPUs share the pictures: --gpu_ids 0,1,2, torchrun, or SLURM; with
+--share lease, uneven machines finish together.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ def main():
     options = read_command(MotionApply, __doc__)
 
     from text2cinemagraph.data.datasets import ids, read_captions
-    from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
     from text2cinemagraph.evaluate.index_page import write_index
+    from text2cinemagraph.jobs.finished import Finished
+    from text2cinemagraph.jobs.share import run_on_all, share_of
+    from text2cinemagraph.jobs.turns import shared_leases, turns
     from text2cinemagraph.models.motion import load_motion_model
     from text2cinemagraph.options.runtime import runtime_of
 
@@ -45,16 +48,24 @@ def main():
     captions = read_captions(captions_file) if captions_file else {}
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
-    waiting = []
-    for item in tqdm(share.of(items), share.title("flow")):
-        caption = options.prompt or (captions.get(item) or [""])[0]
-        key = finished.key(*inputs_of(options, item), caption)
-        if finished.record(item, key, (images / f"{item}_flow.npz", images / f"{item}_Motion.pt")) is None:
-            waiting.append((item, key, caption))
-        if len(waiting) == options.batchSize:
-            predict(options, model, waiting, images, finished)
-            waiting = []
-    predict(options, model, waiting, images, finished)
+
+    def caption_of(item):
+        return options.prompt or (captions.get(item) or [""])[0]
+
+    def key_of(item):
+        return finished.key(*inputs_of(options, item), caption_of(item))
+
+    def done(item):
+        made = images / f"{item}_flow.npz", images / f"{item}_Motion.pt"
+        return finished.record(item, key_of(item), made) is not None
+
+    with shared_leases(options.share, images.parent / ".leases") as leases:
+        total = len(share.of(items) if leases is None else items)
+        with tqdm(total=total, desc=share.title("flow")) as bar:
+            how = {"share": share, "leases": leases, "batch": options.batchSize, "seen": bar.update}
+            for waiting in turns(items, done, **how):
+                batch = [(item, key_of(item), caption_of(item)) for item in waiting]
+                predict(options, model, batch, images, finished)
     print(f"flow of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
     errors = [numbers for numbers in finished.numbers(items) if "epe" in numbers]
     if errors:

@@ -5,8 +5,8 @@
 
 Writes results/<name>/<phase>_<epoch>/images/<id>_video.mp4 and, beside images/, index.html to look at and
 finished/<id>.json (what the clip was made from; how still it is and how well it loops before encoding). Clips that are
-done already, by the same weights, from the same inputs, are kept. Several GPUs share the pictures: --gpu_ids 0,1,2 or
-torchrun.
+done already, by the same weights, from the same inputs, are kept. Several GPUs share the pictures: --gpu_ids 0,1,2,
+torchrun, or SLURM; with --share lease, uneven machines finish together.
 Next: python evaluate/compute_fvd.py, python -m evaluate.report.
 """
 
@@ -24,8 +24,10 @@ def main():
     options = read_command(VideoApply, __doc__)
 
     from text2cinemagraph.data.datasets import ids, picture_of
-    from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
     from text2cinemagraph.evaluate.index_page import write_index
+    from text2cinemagraph.jobs.finished import Finished
+    from text2cinemagraph.jobs.share import run_on_all, share_of
+    from text2cinemagraph.jobs.turns import shared_leases, turns
     from text2cinemagraph.models.video import load_video_model
     from text2cinemagraph.options.runtime import runtime_of
 
@@ -37,12 +39,20 @@ def main():
     model = load_video_model(options.folder, options.architecture, runtime, options.which_epoch)
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
-    for item in tqdm(share.of(items), share.title("clips")):
-        key = finished.key(picture_of(options.dataroot, item), flow_path(options, item))
-        clip = images / f"{item}_video.mp4"
-        if finished.record(item, key, [clip]) is None:
-            finished.begin(item)
-            finished.end(item, key, **make_clip(options, model, item, clip))
+
+    def key_of(item):
+        return finished.key(picture_of(options.dataroot, item), flow_path(options, item))
+
+    def done(item):
+        return finished.record(item, key_of(item), [images / f"{item}_video.mp4"]) is not None
+
+    with shared_leases(options.share, images.parent / ".leases") as leases:
+        total = len(share.of(items) if leases is None else items)
+        with tqdm(total=total, desc=share.title("clips")) as bar:
+            for (item,) in turns(items, done, share=share, leases=leases, seen=bar.update):
+                finished.begin(item)
+                numbers = make_clip(options, model, item, images / f"{item}_video.mp4")
+                finished.end(item, key_of(item), **numbers)
     print(f"clips of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
 
 

@@ -5,7 +5,8 @@
 
 --model is a folder or the hub id of a model in the local cache: BLIP, BLIP-2, GIT, a vision encoder with a text
 decoder, or another one that transformers calls image-text-to-text and that needs no question. Nothing is fetched here.
-Captions that exist are kept, so an interrupted run goes on.
+Captions that exist are kept, so an interrupted run goes on. Several processes (torchrun, srun, sbatch --array) may fill
+one file: each keeps what it has made beside it, and who ends merges.
 """
 
 import sys
@@ -16,8 +17,12 @@ from PIL import Image
 from text2cinemagraph.data.datasets import caption_of, ids, picture_of
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, to_uint8
+from text2cinemagraph.jobs.lists import SharedList
+from text2cinemagraph.jobs.records import write_lines
+from text2cinemagraph.jobs.share import Share, add_share, share_of
+from text2cinemagraph.jobs.turns import shared_leases, turns
 from text2cinemagraph.options.cli import Parser, run_main
-from text2cinemagraph.options.devices import start_line
+from text2cinemagraph.options.devices import best_device, start_line
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.text_files import read_text
 from tqdm import tqdm
@@ -129,29 +134,30 @@ def written_captions(path: str | Path) -> dict[str, str]:
     return {item: caption for item, (caption,) in found}
 
 
-def generate_captions(dataroot, output, captioner, batch=4):
-    """Append the missing captions to `output`, batch by batch. Returns (lines written, messages of what could not be
-    captioned).
+def generate_captions(dataroot, output, captioner, batch=4, share=None, leases=None):
+    """Append the missing captions to `output`, in the order of the pictures. Returns (lines written, messages of what
+    could not be captioned).
 
     captioner: a function from a list of uint8 [H,W,3] to a list of captions.
+    share, leases: which of the pictures are this process's (jobs.turns); None = all.
     """
-    items, output = ids(dataroot), Path(output)
-    done = written_captions(output)
-    todo = [item for item in items if item not in done]
-    if not output.is_file():
-        with atomic(output) as temporary:
-            temporary.write_text("")
+    items, output, share = ids(dataroot), Path(output), share or Share()
+    captions = SharedList(output, written_captions, lambda found: write_lines(output, map(":".join, found.items())))
     written, broken = 0, []
-    with open(output, "a", encoding="utf-8") as file, tqdm(total=len(todo), desc="captions", unit="picture") as bar:
-        for start in range(0, len(todo), batch):
-            names, pictures = _pictures(dataroot, todo[start : start + batch], broken)
-            for name, caption in zip(names, captioner(pictures) if pictures else []):
-                if caption:
-                    print(f"{name}:{caption}", file=file, flush=True)
-                    written += 1
-                else:
-                    broken.append(f"{name}: the model says nothing about it")
-            bar.update(len(todo[start : start + batch]))
+    own = len(share.of(items) if leases is None else items)
+    try:
+        with tqdm(total=own, desc=share.title("captions"), unit="picture") as bar:
+            how = {"share": share, "leases": leases, "batch": batch, "seen": bar.update}
+            for todo in turns(items, captions.__contains__, **how):
+                names, pictures = _pictures(dataroot, todo, broken)
+                for name, caption in zip(names, captioner(pictures) if pictures else []):
+                    if caption:
+                        captions.add(name, caption)
+                        written += 1
+                    else:
+                        broken.append(f"{name}: the model says nothing about it")
+    finally:
+        captions.merge()
     return written, broken
 
 
@@ -175,14 +181,19 @@ def main():
     parser.add_argument("--model", required=True, help="folder, or hub id of a model in the local cache")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=4, help="pictures at a time (default: %(default)s)")
+    add_share(parser)
     args = parser.parse_args()
     if args.batch < 1:
         raise ValueError(f"--batch {args.batch}: expected 1 or more")
     ids(args.dataroot)  # a wrong folder is told before a large model is loaded
-    runtime = make_runtime(args.device)
+    share = share_of("0")
+    several = args.device == "auto" and share.world > 1 and best_device() == "cuda"
+    runtime = make_runtime(f"cuda:{share.gpu_ids}" if several else args.device)
     print(start_line(runtime), flush=True)
     captioner = load_captioner(args.model, runtime)
-    written, broken = generate_captions(args.dataroot, args.output, captioner, args.batch)
+    output = Path(args.output)
+    with shared_leases(args.share, output.with_name(f".{output.name}.leases")) as leases:
+        written, broken = generate_captions(args.dataroot, output, captioner, args.batch, share, leases)
     print(f"{written} captions written to {args.output}, {len(broken)} pictures skipped")
     for message in broken:
         print(f"skipped: {message}", file=sys.stderr)

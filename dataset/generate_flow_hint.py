@@ -16,6 +16,8 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import read_motion
 from text2cinemagraph.data.hint import blended_hint
+from text2cinemagraph.jobs.share import Share, add_share, share_of
+from text2cinemagraph.jobs.turns import shared_leases, turns
 from text2cinemagraph.options.cli import Parser, run_main
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
@@ -27,8 +29,7 @@ def write_hints(motion_path, save_path, n_clusters, seed=SEED):
     """Write the missing hints of one motion file. Returns (files written, message or None if the motion could not be
     read).
     """
-    folder = Path(save_path) / Path(motion_path).name.removesuffix("_motion.pth")
-    missing = [k for k in range(1, n_clusters + 1) if not (folder / f"{k}_blend.pth").exists()]
+    missing = missing_hints(motion_path, save_path, n_clusters)
     if not missing:
         return 0, None
     try:
@@ -36,14 +37,24 @@ def write_hints(motion_path, save_path, n_clusters, seed=SEED):
     except (ValueError, OSError) as error:
         return 0, str(error)
     with threadpool_limits(1):  # one thread per process: there is a process per core already
-        for k in missing:
-            with atomic(folder / f"{k}_blend.pth") as temporary:
+        for k, path in missing.items():
+            with atomic(path) as temporary:
                 torch.save(blended_hint(flow, k, seed).double(), temporary)
     return len(missing), None
 
 
-def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1):
-    """Write all missing hints of a dataset. Returns (files written, messages of the motions that could not be read)."""
+def missing_hints(motion_path, save_path, n_clusters):
+    """{k: path} of the hint files of one motion that are not there yet."""
+    folder = Path(save_path) / Path(motion_path).name.removesuffix("_motion.pth")
+    paths = {k: folder / f"{k}_blend.pth" for k in range(1, n_clusters + 1)}
+    return {k: path for k, path in paths.items() if not path.exists()}
+
+
+def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1, share=None, leases=None):
+    """Write all missing hints of a dataset. Returns (files written, messages of the motions that could not be read).
+
+    workers: processes.   share, leases: which of the motions are this process's (jobs.turns); None = all.
+    """
     dataroot = Path(dataroot)
     motions = sorted(str(path) for path in dataroot.glob("*_motion.pth"))
     if not motions:
@@ -52,12 +63,20 @@ def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1):
         )
     if n_clusters < 1:
         raise ValueError(f"--n_clusters {n_clusters}: expected 1 or more")
-    job = partial(write_hints, save_path=str(save_path), n_clusters=n_clusters)
-    if workers == 1:
-        results = list(tqdm(map(job, motions), total=len(motions), desc="hints", unit="motion"))
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            results = list(tqdm(pool.map(job, motions), total=len(motions), desc="hints", unit="motion"))
+    job, results, share = partial(write_hints, save_path=str(save_path), n_clusters=n_clusters), [], share or Share()
+
+    def done(path):
+        return not missing_hints(path, save_path, n_clusters)
+
+    own = len(share.of(motions) if leases is None else motions)
+    batch = max(own, 1) if leases is None else 4 * workers  # of claims no more than these processes make soon
+    with ProcessPoolExecutor(workers) as pool, tqdm(total=own, desc=share.title("hints"), unit="motion") as bar:
+        how = {"share": share, "leases": leases, "batch": batch, "name": lambda path: Path(path).stem}
+        for paths in turns(motions, done, **how):
+            for result in map(job, paths) if workers == 1 else pool.map(job, paths):
+                results.append(result)
+                bar.update()
+        bar.update(own - bar.n)
     return sum(count for count, _ in results), [message for _, message in results if message]
 
 
@@ -68,12 +87,14 @@ def main():
     parser.add_argument("--save_path", required=True, help="folder for <id>/<k>_blend.pth; made if missing")
     parser.add_argument("--n_clusters", type=int, default=5, help="hints with 1..n points (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    add_share(parser)
     arguments = parser.parse_args()
     if arguments.workers < 1:
         raise ValueError(f"--workers {arguments.workers}: expected 1 or more")
-    written, broken = generate_flow_hint(
-        arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers
-    )
+    with shared_leases(arguments.share, Path(arguments.save_path) / ".leases") as leases:
+        written, broken = generate_flow_hint(
+            arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers, share_of("-1"), leases
+        )
     print(f"{written} hints written to {arguments.save_path}, {len(broken)} motions skipped")
     for message in broken:
         print(f"skipped: {message}", file=sys.stderr)

@@ -126,8 +126,9 @@ def _jobs(flags) -> list[Job]:
     lists = [word for word in flags.words if word not in overrides]
     if len(lists) > 1:
         raise ValueError(f"{' '.join(lists)}: expected one list of jobs, and options as section.key=value")
-    if flags.threads < 1:
-        raise ValueError(f"--threads {flags.threads}: expected 1 or more")
+    for flag, value in (("threads", flags.threads), ("lease_seconds", flags.lease_seconds)):
+        if value <= 0:
+            raise ValueError(f"--{flag} {value}: expected more than 0")
     if not located_config(flags.config).is_file():
         raise FileNotFoundError(f"no configuration at {flags.config}")
     lines = []

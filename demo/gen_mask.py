@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from text2cinemagraph.jobs.share import add_share
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.inference import Odise
 from tqdm import tqdm
@@ -58,41 +59,82 @@ class Outcome:
     empty: list = field(default_factory=list)
 
 
-def gen_mask(source, target, find_mask, with_overlay=False, share=None):
+def gen_mask(source, target, find_mask, with_overlay=False, share=None, leases=None, settings=""):
     """Write `<id>_mask.png` into `target` for every picture of `source`, by find_mask(image [3,H,W]) -> mask bool [1,H,W].
 
-    A picture in which nothing is found (EmptyMask) gets no file.   share: which of the pictures are this process's (evaluate.finished.Share); None = all.
+    A picture in which nothing is found (EmptyMask) gets no file.
+    share: which of the pictures are this process's (jobs.share.Share); None = all.
+    leases: take whatever is free instead (jobs.leases.Leases); who shares so is told, too, in which pictures the others
+    found nothing, by what `settings` of the segmenter.
     """
     from text2cinemagraph.data.files import remove_leftovers
-    from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
-    from text2cinemagraph.evaluate.finished import Share
+    from text2cinemagraph.data.media import read_image, read_mask, write_image
+    from text2cinemagraph.jobs.records import Records, content_key
+    from text2cinemagraph.jobs.share import Share
+    from text2cinemagraph.jobs.turns import turns
+
+    share, target, outcome = share or Share(), Path(target), Outcome()
+    found, tried, there = list(pictures(source).items()), Records(target / ".tried"), {}
+    remove_leftovers(target)
+
+    def done(item):
+        name, path = item
+        if (target / f"{name}_mask.png").exists():  # perhaps painted by hand: never made again
+            there[name] = path
+        elif leases is not None and name not in there:
+            without = tried.known(name, content_key(settings, path))
+            if without:
+                there[name] = None
+                _note(outcome, path, without["problem"])
+        return name in there
+
+    with tqdm(
+        total=len(share.of(found) if leases is None else found), desc=share.title("masks"), unit="picture"
+    ) as bar:
+        for ((name, path),) in turns(
+            found, done, share=share, leases=leases, name=lambda item: item[0], seen=bar.update
+        ):
+            problem = _make_mask(path, target, name, find_mask, with_overlay)
+            if problem is None:
+                outcome.written += 1
+                continue
+            _note(outcome, path, problem)
+            if leases is not None:
+                tried.end(name, content_key(settings, path), problem=problem)
+    kept = {name: path for name, path in there.items() if path is not None}
+    outcome.kept = len(kept)
+    for name, path in kept.items() if with_overlay else ():
+        mask_path, overlay_path = target / f"{name}_mask.png", target / f"{name}_overlay.jpg"
+        if not overlay_path.exists():
+            write_image(overlay_path, overlay(read_image(path), read_mask(mask_path)))
+    return outcome
+
+
+def _note(outcome, path, problem):
+    """problem: what is wrong with the picture; "" = nothing was found in it."""
+    if problem:
+        outcome.broken.append(problem)
+    else:
+        outcome.empty.append(path.name)
+
+
+def _make_mask(path, target, name, find_mask, with_overlay):
+    """Write the mask of one picture.  Returns None, or why there is none ("" = nothing was found)."""
+    from text2cinemagraph.data.media import read_image, write_image, write_mask
     from text2cinemagraph.img2img.segment import EmptyMask
 
-    share = share or Share(0, 1, "-1")
-    target, outcome = Path(target), Outcome()
-    remove_leftovers(target)
-    for name, path in tqdm(share.of(list(pictures(source).items())), desc=share.title("masks"), unit="picture"):
-        mask_path, overlay_path = target / f"{name}_mask.png", target / f"{name}_overlay.jpg"
-        if mask_path.exists():  # perhaps painted by hand: never made again
-            outcome.kept += 1
-            if with_overlay and not overlay_path.exists():
-                write_image(overlay_path, overlay(read_image(path), read_mask(mask_path)))
-            continue
-        try:
-            image = read_image(path, animated=True)
-        except (ValueError, OSError) as error:
-            outcome.broken.append(str(error))
-            continue
-        try:
-            mask = find_mask(image)
-        except EmptyMask:
-            outcome.empty.append(path.name)
-            continue
-        if with_overlay:
-            write_image(overlay_path, overlay(image, mask))
-        write_mask(mask_path, mask)  # last: its presence means that this picture is done
-        outcome.written += 1
-    return outcome
+    try:
+        image = read_image(path, animated=True)
+    except (ValueError, OSError) as error:
+        return str(error)
+    try:
+        mask = find_mask(image)
+    except EmptyMask:
+        return ""
+    if with_overlay:
+        write_image(target / f"{name}_overlay.jpg", overlay(image, mask))
+    write_mask(target / f"{name}_mask.png", mask)  # last: its presence means that this picture is done
+    return None
 
 
 def report(outcome, target, vocabulary):
@@ -143,10 +185,12 @@ def main():
         default="0",
         help="GPUs, one process each, such as 0,1; -1: the CPU (default: %(default)s; without a GPU the CPU)",
     )
+    add_share(parser)
     arguments = parser.parse_args()
 
-    from text2cinemagraph.evaluate.finished import run_on_all, share_of
     from text2cinemagraph.img2img.segment import segment
+    from text2cinemagraph.jobs.share import run_on_all, share_of
+    from text2cinemagraph.jobs.turns import shared_leases
     from text2cinemagraph.options.runtime import runtime_of
 
     code = run_on_all(arguments.gpu_ids, sys.argv)
@@ -160,7 +204,9 @@ def main():
     def find_mask(image):
         return segment(image, arguments.vocab, name, checkpoint, runtime).mask
 
-    outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, share)
+    settings = {"vocab": arguments.vocab, "backend": name, "checkpoint": str(checkpoint)}
+    with shared_leases(arguments.share, Path(arguments.output) / ".leases") as leases:
+        outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, share, leases, settings)
     report(outcome, arguments.output, arguments.vocab)
     return 1 if outcome.broken and not outcome.written + outcome.kept else 0
 

@@ -137,7 +137,7 @@ def jobs_of(
         else:
             job = _job(number, said, config, overrides, Path(beside))
         twin = made.get(job.name.casefold())
-        if twin is not None and twin.words == job.words and twin.config == job.config:
+        if twin is not None and (twin.name, twin.words, twin.config) == (job.name, job.words, job.config):
             continue
         if twin is not None:
             job = _broken(number, said, f"id {job.name} is line {twin.line}'s already; expected another one")

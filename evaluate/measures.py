@@ -10,11 +10,11 @@ from text2cinemagraph.data.flow import motion_mask, read_flow, read_motion, resi
 from text2cinemagraph.data.media import read_mask
 from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.clips import pictures_of, read_picture
-from text2cinemagraph.evaluate.finished import numbers_of
 from text2cinemagraph.evaluate.flow_error import flow_error
 from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.evaluate.steadiness import LEAST_FRAMES, SteadinessMeter
 from text2cinemagraph.evaluate.video_quality import QualityMeter
+from text2cinemagraph.jobs.finished import numbers_of
 
 BEFORE = ("still_max", "still_mean", "seam_ratio", "seam_ratio_masked")  # what test_video.py measures before it encodes
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 WAYS = ("rank", "lease")
@@ -37,6 +37,17 @@ class Share:
     def title(self, what: str) -> str:
         """A name for the progress bar."""
         return what if self.world == 1 else f"{what} {self.rank + 1}/{self.world}"
+
+
+def add_share(parser: Any) -> None:
+    """The flag --share of scripts that several processes may run together."""
+    parser.add_argument(
+        "--share",
+        choices=WAYS,
+        default="rank",
+        help="of several processes (torchrun, srun, sbatch --array): rank: each its part; lease: whatever is free, "
+        "so that uneven machines finish together and a dead one's items are taken over (default: %(default)s)",
+    )
 
 
 def place_of(environment: dict[str, str] | None = None) -> tuple[int, int] | None:

@@ -12,7 +12,8 @@
     DIR_masks/<id>_mask.png         255 = moves, 0 = stands still
     DIR_captions.txt                <id>:<caption of the natural picture>
     DIR_metadata.jsonl              one scene per line: seed, kind, light, styles, all captions, direction, mean flow
-Scenes that are complete are kept, so an interrupted run goes on where it stopped.
+Scenes that are complete are kept, so an interrupted run goes on where it stopped. Several machines may fill one folder
+(torchrun, srun, sbatch --array): each keeps what it has drawn beside the lists, and who ends merges.
 """
 
 import json
@@ -27,6 +28,9 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import write_motion
 from text2cinemagraph.data.media import VideoWriter
+from text2cinemagraph.jobs.lists import SharedList
+from text2cinemagraph.jobs.share import Share, add_share, share_of
+from text2cinemagraph.jobs.turns import shared_leases, turns
 from text2cinemagraph.mini.scene import KINDS, LABELS, LIGHTS, Scene
 from text2cinemagraph.mini.styles import EDITIONS, STYLE_NAMES, STYLES, stylize
 from text2cinemagraph.options.cli import Parser, run_main
@@ -254,26 +258,34 @@ def _caption_line(item):
     return f"{item['id']}:{item['captions']['natural']}\n"
 
 
-def generate(jobs, workers=1):
-    """Render the jobs (of one output) that are not complete; metadata and captions grow scene by scene.
+def generate(jobs, workers=1, share=None, leases=None):
+    """Render the jobs (of one output) that are not complete; metadata and captions are merged when the run ends.
 
-    Scenes of the same set that are there beyond the jobs stay. Returns the number of scenes drawn. Raises ValueError where the folder
-    holds scenes of another seed, split, size or number of styles: a list must not mix two sets.
+    workers: processes.   share, leases: which of the jobs are this process's (jobs.turns); None = all.
+    Scenes of the same set that are there beyond the jobs stay. Returns the number of scenes drawn. Raises ValueError
+    where the folder holds scenes of another seed, split, size or number of styles: a list must not mix two sets.
     """
-    output = jobs[0].output
+    output, drawn, share = jobs[0].output, 0, share or Share()
     metadata, captions = (output.with_name(f"{output.name}_{rest}") for rest in ("metadata.jsonl", "captions.txt"))
-    lines = metadata.read_text().splitlines() if metadata.is_file() else []
-    done = {item["id"]: item for line in lines if (item := _complete(line, jobs[0]))}
-    todo = [job for job in jobs if job.name not in done]
-    _write_lists(metadata, captions, done)
-    with ProcessPoolExecutor(workers) as pool, open(metadata, "a") as items_file, open(captions, "a") as captions_file:
-        results = map(render, todo) if workers == 1 else pool.map(render, todo, chunksize=4)
-        for item in tqdm(results, total=len(todo), desc=output.name, unit="scene"):
-            done[item["id"]] = item
-            print(json.dumps(item), file=items_file, flush=True)
-            print(_caption_line(item), end="", file=captions_file, flush=True)
-    _write_lists(metadata, captions, done)
-    return len(todo)
+
+    def read(path):
+        return {item["id"]: item for line in path.read_text().splitlines() if (item := _complete(line, jobs[0]))}
+
+    scenes = SharedList(metadata, read, lambda items: _write_lists(metadata, captions, items))
+    own = len(share.of(jobs) if leases is None else jobs)
+    batch = max(own, 1) if leases is None else 4 * workers  # of claims no more than these processes draw soon
+    try:
+        with ProcessPoolExecutor(workers) as pool, tqdm(total=own, desc=share.title(output.name), unit="scene") as bar:
+            how = {"share": share, "leases": leases, "batch": batch, "name": lambda job: job.name}
+            for todo in turns(jobs, lambda job: job.name in scenes, **how):
+                for item in map(render, todo) if workers == 1 else pool.map(render, todo, chunksize=4):
+                    scenes.add(item["id"], item)
+                    drawn += 1
+                    bar.update()
+            bar.update(own - bar.n)
+    finally:
+        scenes.merge()
+    return drawn
 
 
 def _write_lists(metadata, captions, items):
@@ -303,6 +315,7 @@ def main():
     )
     parser.add_argument("--split", choices=SPLITS, default="train", help="splits share no scene (default: %(default)s)")
     parser.add_argument("--video", action="store_true", help="also 60 frames and an mp4 of each scene")
+    add_share(parser)
     args = parser.parse_args()
     for flag, least in (("count", 1), ("size", 32), ("seed", 0), ("workers", 1)):
         if getattr(args, flag) < least:
@@ -311,7 +324,8 @@ def main():
         raise ValueError(f"--styles {args.styles}: expected 0 to {len(STYLES)}")
     set_of = (args.output, args.size, args.seed, args.split, args.styles, args.video, args.edition)
     jobs = [Job(i, *set_of) for i in range(args.count)]
-    drawn = generate(jobs, args.workers)
+    with shared_leases(args.share, args.output.with_name(f".{args.output.name}.leases")) as leases:
+        drawn = generate(jobs, args.workers, share_of("-1"), leases)
     print(f"{drawn} scenes drawn, {args.count - drawn} kept in {args.output}")
 
 

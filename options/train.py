@@ -335,6 +335,12 @@ class ApplyOptions(Options):
         pattern=r"\s*-?\d+\s*(,\s*-?\d+\s*)*",
         expected='numbers of GPUs such as "0" or "0,1", or -1 for the CPU',
     )
+    share: str = option(
+        "rank",
+        "of several processes: rank: each its fixed part; lease: whatever is free, by claims in the results folder, so "
+        "that a quick machine makes more and a dead one's items are taken over",
+        choices=("rank", "lease"),
+    )
     threads: int = option(0, "CPU threads of torch; 0: its choice", least=0, most=512)
     seed: int = option(0, "draws the angle within a direction's range", least=0, most=SEEDS - 1)
 

@@ -1,12 +1,15 @@
 """Captions by a captioner of random weights: the file, resuming, broken pictures, a missing model."""
 
 import sys
+import threading
 
 import pytest
 import torch
 from text2cinemagraph.data.datasets import read_captions
 from text2cinemagraph.data.media import write_image
 from text2cinemagraph.dataset.generate_captions import clean, generate_captions, load_captioner, main
+from text2cinemagraph.jobs.leases import Leases
+from text2cinemagraph.jobs.share import Share
 from text2cinemagraph.options.cli import run_main
 from text2cinemagraph.options.runtime import make_runtime
 
@@ -72,6 +75,29 @@ def test_a_run_goes_on_after_the_last_whole_line_and_names_broken_pictures(pictu
     written, broken = generate_captions(pictures / "train", output, captioner, 2)
     assert written == 2 == len(seen) and len(broken) == 1 and "v_003_input.jpg" in broken[0]
     assert output.read_text() == "v_000:kept\nv_001:also kept\nv_002:new\nv_004:new\n"
+
+
+def test_two_processes_fill_one_file(pictures):
+    """By rank, the second is started after the first has ended; by lease, one waits for what the other holds."""
+    for rank in range(2):
+        captioner = lambda batch, rank=rank: [f"by {rank}"] * len(batch)  # noqa: E731
+        assert generate_captions(pictures / "train", pictures / "my.txt", captioner, 2, Share(rank, 2))[0] == 3 - rank
+    expected = "".join(f"v_{n:03d}:by {n % 2}\n" for n in (0, 2, 4, 1, 3))
+    assert (pictures / "my.txt").read_text() == expected
+    counts, lock = [], threading.Lock()
+
+    def fill():
+        with Leases(pictures / "leases", seconds=30) as leases:
+            count, _ = generate_captions(
+                pictures / "train", pictures / "l.txt", lambda b: ["x"] * len(b), 2, None, leases
+            )
+            with lock:
+                counts.append(count)
+
+    threads = [threading.Thread(target=fill) for _ in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sum(counts) == 5 == len(read_captions(pictures / "l.txt"))
 
 
 def test_captions_hold_one_line_and_no_colon():

@@ -9,6 +9,8 @@ import torch
 from text2cinemagraph.data.flow import read_flow, write_motion
 from text2cinemagraph.data.hint import blended_hint
 from text2cinemagraph.dataset.generate_flow_hint import generate_flow_hint, write_hints
+from text2cinemagraph.jobs.leases import Leases
+from text2cinemagraph.jobs.share import Share
 
 
 @pytest.fixture
@@ -36,6 +38,16 @@ def test_only_missing_hints_are_made_and_broken_motions_named(motions):
     written, broken = generate_flow_hint(motions / "train", motions / "hints", 2)
     assert written == 1 and len(broken) == 1 and "00003_motion.pth" in broken[0]
     assert write_hints(motions / "train" / "00001_motion.pth", motions / "hints", 2) == (0, None)
+
+
+def test_motions_are_shared_by_rank_and_by_lease(motions):
+    parts = [generate_flow_hint(motions / "train", motions / "r", 2, share=Share(rank, 2))[0] for rank in range(2)]
+    assert parts == [2, 2] == [len(list((motions / "r" / name).iterdir())) for name in ("00001", "00002")]
+    (motions / "train" / "00003_motion.pth").write_bytes(b"broken")
+    with Leases(motions / "l" / ".leases") as leases:
+        written, broken = generate_flow_hint(motions / "train", motions / "l", 2, workers=2, leases=leases)
+        assert written == 4 and len(broken) == 1
+    assert sorted(path.name for path in (motions / "l").iterdir()) == ["00001", "00002"]
 
 
 def test_mistakes_are_named(motions):

@@ -11,8 +11,9 @@ import pytest
 import torch
 from text2cinemagraph.data.media import read_image, read_mask, write_image
 from text2cinemagraph.demo.gen_mask import gen_mask, overlay, pictures, report
-from text2cinemagraph.evaluate.finished import Share
 from text2cinemagraph.img2img.segment import EmptyMask
+from text2cinemagraph.jobs.leases import Leases
+from text2cinemagraph.jobs.share import Share
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -86,6 +87,28 @@ def test_shares_are_disjoint_and_whole(folder):
         gen_mask(folder / "in", folder / f"out{k}", lower_half, share=Share(k, 2, "-1"))
     names = [sorted(p.name for p in (folder / f"out{k}").iterdir()) for k in range(2)]
     assert names == [["1_mask.png", "river_mask.png"], ["2_mask.png"]]
+
+
+def test_by_lease_a_picture_without_anything_is_searched_once(folder):
+    """The second process passes over what the first has made, and what it has found nothing in."""
+    searched = []
+
+    def find_mask(image):
+        searched.append(image.shape)
+        if len(searched) == 1:
+            raise EmptyMask("the mask is empty")
+        return lower_half(image)
+
+    (folder / "in" / "0_input.jpg").write_bytes(b"no picture")
+    for written, kept in ((2, 0), (0, 2)):
+        with Leases(folder / "out" / ".leases") as leases:
+            outcome = gen_mask(folder / "in", folder / "out", find_mask, leases=leases, settings="water")
+        assert (outcome.written, outcome.kept, len(searched)) == (written, kept, 3)
+        assert (
+            outcome.empty == ["1_input.jpg"] and len(outcome.broken) == 1 and not (folder / "out" / ".leases").exists()
+        )
+    with Leases(folder / "out" / ".leases") as leases:  # another vocabulary may find something
+        assert gen_mask(folder / "in", folder / "out", find_mask, leases=leases, settings="sky").written == 1
 
 
 def test_killed_in_the_middle_and_restarted(tmp_path):

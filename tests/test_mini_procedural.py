@@ -9,6 +9,8 @@ from text2cinemagraph.data.flow import read_motion
 from text2cinemagraph.data.hint import DIRECTIONS, find_direction
 from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.data.videos import read_video
+from text2cinemagraph.jobs.leases import Leases
+from text2cinemagraph.jobs.share import Share
 from text2cinemagraph.mini.procedural import KINDS, LABELS, LIGHTS, SPLITS, STYLES, Job, Scene, caption, generate
 from text2cinemagraph.mini.scene import FLUIDS, direction_phrase
 from text2cinemagraph.mini.styles import stylize
@@ -187,3 +189,19 @@ def test_an_interrupted_run_goes_on(tmp_path):
     with pytest.raises(ValueError, match="another --seed"):  # two sets must not share a list
         generate(other)
     assert generate(jobs[:2]) == 0 and metadata.read_text() == whole  # fewer asked for: the others stay
+
+
+def test_two_machines_fill_one_folder(tmp_path):
+    """By rank and by lease: the lists are those of one process."""
+    alone, ranks, lease = (
+        [Job(i, tmp_path / name / "train", size=32, n_styles=1) for i in range(5)] for name in ("one", "two", "three")
+    )
+    generate(alone)
+    assert [generate(ranks, share=Share(rank, 2)) for rank in range(2)] == [3, 2]
+    with Leases(tmp_path / "three" / ".leases") as leases:
+        assert generate(lease, workers=2, leases=leases) == 5
+    for name in ("train_metadata.jsonl", "train_captions.txt", "train/00003_motion.pth"):
+        whole = (tmp_path / "one" / name).read_bytes()
+        assert whole == (tmp_path / "two" / name).read_bytes() == (tmp_path / "three" / name).read_bytes()
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "three").iterdir()) and not any(n[0] == "." for n in names)

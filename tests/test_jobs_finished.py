@@ -16,8 +16,10 @@ from text2cinemagraph.data.flow import write_flow, write_motion
 from text2cinemagraph.data.media import write_image
 from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.clips import predicted_clips
-from text2cinemagraph.evaluate.finished import Finished, run_on_all, share_of
 from text2cinemagraph.evaluate.index_page import write_index
+from text2cinemagraph.jobs.finished import Finished
+from text2cinemagraph.jobs.leases import SECONDS, Leases
+from text2cinemagraph.jobs.share import run_on_all, share_of
 from text2cinemagraph.models.networks import build_motion, build_video
 from text2cinemagraph.options.train import MotionOptions, VideoOptions
 
@@ -217,6 +219,34 @@ def test_two_processes_share_the_pictures(folder, monkeypatch, capsys):
         times == {path: path.stat().st_mtime_ns for path in images.iterdir()}
         and "(3 pictures)" in capsys.readouterr().out
     )
+
+
+def test_by_lease_a_process_makes_what_is_free_and_what_others_leave(folder, monkeypatch):
+    """Another machine holds one clip and falls silent."""
+    results = folder / "results" / "v" / "test_latest"
+    other = Leases(results / ".leases", seconds=1)
+    held = other.claim("00001")
+    held.path.write_text(json.dumps({"token": held.token, "process": ["another machine", 1, "1"]}))
+    past = held.path.stat().st_mtime - SECONDS
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    os.utime(held.path, (past, past))
+    run(monkeypatch, folder, "test_video", "--name", "v", "--n_frames", 4, "--share", "lease")
+    assert len(predicted_clips(results)) == 3 and not held.held()
+    other.close()
+    assert not (results / ".leases").exists()
+    run(
+        monkeypatch,
+        folder,
+        "test_motion",
+        "--name",
+        "m",
+        "--prompt",
+        "a river in upwards direction",
+        "--share",
+        "lease",
+    )
+    assert len(list((folder / "results" / "m" / "test_latest" / "images").glob("*_flow.npz"))) == 3
 
 
 def test_torchrun(folder):
