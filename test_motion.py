@@ -1,12 +1,13 @@
 """Predict how the masked part of every picture in a folder moves, and compare with the true flow where there is one.
 
     python test_motion.py --name mini/motion --dataroot dataset/procedural_data/validation --use_seg_mask \\
-        --mask_path dataset/procedural_data/validation_masks --captions_file dataset/procedural_data/validation_metadata.jsonl
+        --mask_path dataset/procedural_data/validation_masks \\
+        --captions_file dataset/procedural_data/validation_metadata.jsonl
 
-Writes per picture, into results/<name>/<phase>_<epoch>/images: <id>_flow.npz (px/frame), <id>_Motion.pt ([1,2,H,W] in 1/motion_norm,
-the authors' format) and previews <id>_input_*.jpg; index.html beside images/ shows them. What is done already, by the
-same weights, from the same inputs, is kept. Several GPUs share the pictures: --gpu_ids 0,1,2, torchrun, or SLURM; with
---share lease, uneven machines finish together.
+Writes per picture, into results/<name>/<phase>_<epoch>/images: <id>_flow.npz (px/frame), <id>_Motion.pt ([1,2,H,W] in
+1/motion_norm, the authors' format) and previews <id>_input_*.jpg; index.html beside images/ shows them. What is done
+already, by the same weights, from the same inputs, is kept. Several GPUs share the pictures: --gpu_ids 0,1,2, torchrun,
+or SLURM; with --share lease, uneven machines finish together.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def main():
     if errors:
         mean, still = (sum(numbers[name] for numbers in errors) / len(errors) for name in ("epe", "epe_at_rest"))
         print(
-            f"endpoint error inside the masks: {mean:.3f} px/frame; {still:.3f} if nothing moved ({len(errors)} pictures)"
+            f"endpoint error inside the masks: {mean:.3f} px/frame; {still:.3f} if nothing moved "
+            f"({len(errors)} pictures)"
         )
 
 
@@ -90,7 +92,10 @@ def inputs_of(options, item):
 
 @dataclass
 class Item:
-    """A picture [3,H,W] in [0,1] and what is known of it: true flow [2,H,W] px/frame or None, mask [1,H,W], caption, hint or None."""
+    """A picture [3,H,W] in [0,1] and what is known of it.
+
+    truth: the true flow [2,H,W] in px/frame, or None.   mask: [1,H,W].   caption.   hint: [2,H,W] in px/frame, or None.
+    """
 
     image: torch.Tensor
     truth: torch.Tensor | None
@@ -169,8 +174,8 @@ def hint_of(options, model, item, mask, caption):
     phrase, _ = find_direction(caption)
     if phrase is None:
         raise ValueError(
-            f'no direction for {item} in "{caption}"; write "... in left to right direction" into its caption or --prompt, '
-            "or set --hints_path"
+            f'no direction for {item} in "{caption}"; write "... in left to right direction" into its caption or '
+            "--prompt, or set --hints_path"
         )
     speed = (options.hint_speed or model.options.hint_speed) * min(mask.shape[1:]) / model.options.fineSize
     return direction_hint(mask, sample_angle(phrase, options.seed), speed)

@@ -1,33 +1,34 @@
 """Many cinemagraphs and one page that shows them with all six stages of each.
 
-    python -m demo.gallery                                              # the prompts of dataset/prompts.txt, mini weights, seed 1
+    python -m demo.gallery                                # the prompts of dataset/prompts.txt, mini weights, seed 1
     python -m demo.gallery --seeds 1 2 3 --config configs/inference.yaml --prompts mine.txt --twin_prompts mine_twin.txt
     python -m demo.gallery --images my_pictures --prompts "" odise.vocab="water, river"
 
 A picture's motion may lie beside it: <name>.motion.json, or <name>.json of labelme (docs/motion.md).
 
-One folder per prompt and seed (or picture), and index.html. What is finished is passed over, so an interrupted run goes on; what was made
-with other options is made again. A prompt that fails is told on the page, the others go on; the exit code is then 1.
+One folder per prompt and seed (or picture), and index.html. What is finished is passed over, so an interrupted run goes
+on; what was made with other options is made again. A prompt that fails is told on the page, the others go on; the exit
+code is then 1. For more than a page holds, or several processes: demo/batch.py, which makes these too.
 """
 
-import json
-import re
-import time
-import traceback
-from dataclasses import dataclass
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from text2cinemagraph import inference_t2c
-from text2cinemagraph.data.files import atomic, sha256
-from text2cinemagraph.data.hint import find_direction
+from text2cinemagraph.data.files import atomic
+from text2cinemagraph.demo.joblist import Job, jobs_of, lines_of_pictures, lines_of_prompts, pictures_of, prompts_of
+from text2cinemagraph.demo.making import Plan, Task, forget_failures, record_of, work
 from text2cinemagraph.inference_t2c import FILES
 from text2cinemagraph.options.cli import Parser, run_main
-from text2cinemagraph.options.text_files import read_lines
 from tqdm import tqdm
 
-RECORD = "gallery.json"  # in each folder: how it was made, so that an equal run need not be repeated
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+__all__ = ["inference_t2c"]  # what the jobs run
+
+RECORD = "{}/gallery.json"  # in each folder: how it was made, so that an equal run need not be repeated
 STAGES = (
     ("image", "s1 image"),
     ("twin", "s2 twin"),
@@ -37,131 +38,29 @@ STAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Work:
-    """One cinemagraph to make.  name: its folder.  title: for the page.  words: the command line of inference_t2c.py after --config and --name."""
-
-    name: str
-    title: str
-    words: tuple
-
-
-def works_of_prompts(prompts, twin_prompts, seeds):
+def works_of_prompts(prompts: Sequence[str], twin_prompts: Sequence[str], seeds: Sequence[int]) -> list[Job]:
     """Every prompt with every seed; prompts with a direction follow it.  twin_prompts: as many as prompts, or none."""
-    if twin_prompts and len(twin_prompts) != len(prompts):
-        raise ValueError(
-            f'{len(prompts)} prompts, but {len(twin_prompts)} twin prompts; expected one line for each, or --twin_prompts ""'
-        )
-    made = []
-    for i, prompt in enumerate(prompts):
-        for seed in seeds:
-            words = ["--prompt", prompt, f"twin_extraction.seed={seed}"]
-            words += [f"twin_generation.prompt={twin_prompts[i]}"] if twin_prompts else []
-            words += ["odise.vocab=sky, clouds"] if _only_clouds(prompt) else []
-            words += ["--use_hint"] if find_direction(prompt)[0] else []
-            made.append(Work(f"{_slug(prompt)}-{seed}", f"{prompt} (seed {seed})", tuple(words)))
-    return _with_different_names(made)
+    return jobs_of(enumerate(lines_of_prompts(prompts, twin_prompts, seeds), 1), "")
 
 
-def _only_clouds(prompt):
-    """Clouds move, and no water is named: the vocabulary of water that configurations have would find nothing."""
-    words = set(re.findall(r"[a-z]+", prompt.lower()))
-    return bool(words & {"cloud", "clouds"}) and not words & {
-        "river",
-        "waterfall",
-        "lake",
-        "sea",
-        "ocean",
-        "stream",
-        "water",
-        "waves",
-    }
-
-
-def works_of_pictures(folder, seeds):
-    """Every picture of a folder."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder at {folder}; --images must be a folder of pictures")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ValueError(f"{folder} holds no pictures; expected files ending in {', '.join(SUFFIXES)}")
-    return _with_different_names(
-        [
-            Work(_slug(p.stem), p.name, ("--image", str(p), f"twin_extraction.seed={seeds[0]}", *_motion_beside(p)))
-            for p in found
-        ]
-    )
-
-
-def _motion_beside(picture):
-    """The words for a picture's own motion: <name>.motion.json, or labelme's <name>.json."""
-    own, labelme = picture.with_name(f"{picture.stem}.motion.json"), picture.with_suffix(".json")
-    if own.is_file():
-        return ("--arrows", str(own))
-    if labelme.is_file() and '"shapes"' in labelme.read_text(encoding="utf-8", errors="ignore"):
-        return ("--arrows", str(labelme))
-    return ()
-
-
-def _slug(text):
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "picture"
-
-
-def _with_different_names(works):
-    """Cut prompts may share their beginnings: the later ones get a number."""
-    seen, made = {}, []
-    for work in works:
-        seen[work.name] = seen.get(work.name, 0) + 1
-        made.append(work if seen[work.name] == 1 else Work(f"{work.name}-{seen[work.name]}", work.title, work.words))
-    return made
-
-
-def make(work, output, config, overrides):
-    """Run the pipeline unless its result is there already.  Returns the record: {"key", "seconds"} or {"key", "error"}."""
-    folder, words = Path(output) / work.name, [*work.words, *overrides]
-    key = {
-        "words": words,
-        "config": sha256(config),
-        "files": [sha256(w) for w in words if Path(w).suffix.lower() in (*SUFFIXES, ".json")],
-    }
-    record = _read(folder / RECORD)
-    if record.get("key") == key and "error" not in record and (folder / FILES["video"]).is_file():
-        return record
-    started = time.perf_counter()
-    try:
-        inference_t2c.main(
-            ["--config", str(config), "--name", work.name, *words, f"twin_extraction.exp_path_root={output}"]
-        )
-        record = {"key": key, "seconds": round(time.perf_counter() - started, 1)}
-    except (ValueError, OSError) as error:  # the user's mistakes, or an empty mask
-        record = {"key": key, "error": str(error)}
-    except Exception as error:  # one broken run must not cost the night's others
-        traceback.print_exc()
-        record = {"key": key, "error": f"{type(error).__name__}: {error}"}
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic(folder / RECORD) as path:
-        path.write_text(json.dumps(record, indent=1) + "\n")
-    return record
-
-
-def _read(path):
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
+def works_of_pictures(folder: str | Path, seeds: Sequence[int]) -> list[Job]:
+    """Every picture of a folder, with the first seed."""
+    return jobs_of(enumerate(lines_of_pictures(pictures_of([folder]), seeds[:1]), 1), "")
 
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Cinemagraphs</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Cinemagraphs</title>
 <style>
-body {{ margin: 2rem auto; padding: 0 1rem; max-width: 78rem; background: #161618; color: #e8e8e8; font: 1rem/1.5 system-ui, sans-serif }}
+body {{ margin: 2rem auto; padding: 0 1rem; max-width: 78rem; background: #161618; color: #e8e8e8;
+  font: 1rem/1.5 system-ui, sans-serif }}
 article {{ display: grid; grid-template-columns: minmax(0, 18rem) minmax(0, 1fr); gap: 1rem; margin: 0 0 2.5rem }}
 h2 {{ grid-column: 1 / -1; margin: 0; font-size: 1.05rem; font-weight: 600 }}
 video, img {{ width: 100%; height: auto; border-radius: .4rem; display: block; background: #222 }}
-.stages {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem; align-content: start }}
-figure {{ margin: 0 }} figcaption {{ color: #a5a5a8; font-size: .85rem }} .failed {{ color: #ff9d8a; grid-column: 1 / -1 }} p {{ color: #a5a5a8 }}
+.stages {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem;
+  align-content: start }}
+figure {{ margin: 0 }} figcaption {{ color: #a5a5a8; font-size: .85rem }}
+.failed {{ color: #ff9d8a; grid-column: 1 / -1 }} p {{ color: #a5a5a8 }}
 @media (max-width: 42rem) {{ article {{ grid-template-columns: 1fr }} }}
 </style>
 <h1>Cinemagraphs</h1><p>{note}</p>
@@ -170,10 +69,10 @@ figure {{ margin: 0 }} figcaption {{ color: #a5a5a8; font-size: .85rem }} .faile
 """
 
 
-def write_page(output, works, records, note):
-    """index.html beside the folders."""
+def write_page(output: Path, works: Sequence[Job], records: Sequence[dict], note: str) -> None:
+    """index.html beside the folders.  records: one for each work, {} = not made yet."""
     with atomic(Path(output) / "index.html") as path:
-        articles = "\n".join(_article(Path(output), work, record) for work, record in zip(works, records))
+        articles = "\n".join(_article(Path(output), work, record) for work, record in zip(works, records) if record)
         path.write_text(PAGE.format(note=escape(note), articles=articles), encoding="utf-8")
 
 
@@ -188,19 +87,11 @@ def _article(output, work, record):
         for a, label in there
     )
     video = f'<video src="{work.name}/{FILES["video"]}" autoplay loop muted playsinline></video>'
+    seconds = record["seconds"]["total"]
     return (
-        f"<article>{title}<figure>{video}<figcaption>s6 video, {record['seconds']:.0f} s in all</figcaption></figure>"
+        f"<article>{title}<figure>{video}<figcaption>s6 video, {seconds:.0f} s in all</figcaption></figure>"
         f'<div class="stages">{figures}</div></article>'
     )
-
-
-def prompts_of(path: str | Path) -> list[str]:
-    """The lines of a text file that are not empty; [] for the empty path."""
-    if not path:
-        return []
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no prompts at {path}; expected a text file with one prompt per line")
-    return [line for _, line in read_lines(path)]
 
 
 def main():
@@ -232,16 +123,34 @@ def main():
         raise ValueError("nothing to make: give --prompts FILE or --images FOLDER")
     if not Path(flags.config).is_file():
         raise FileNotFoundError(f"no configuration at {flags.config}")
-    records, note = [], f"{len(works)} cinemagraphs, made with {flags.config}"
-    for work in tqdm(works, "cinemagraphs"):
-        records.append(make(work, flags.output, flags.config, flags.overrides))
-        write_page(flags.output, works, records, note)
+    works = [dataclasses.replace(work, config=flags.config, words=(*work.words, *flags.overrides)) for work in works]
+    records = make(works, Path(flags.output), f"{len(works)} cinemagraphs, made with {flags.config}")
     failed = [work.title for work, record in zip(works, records) if "error" in record]
     print(f"page: {Path(flags.output) / 'index.html'}")
     if failed:
-        raise ValueError(
-            f"{len(failed)} of {len(works)} failed: {'; '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}; why: see the page"
-        )
+        names = f"{'; '.join(failed[:5])}{' ...' if len(failed) > 5 else ''}"
+        raise ValueError(f"{len(failed)} of {len(works)} failed: {names}; why: see the page")
+
+
+def make(works: Sequence[Job], output: Path, note: str) -> list[dict]:
+    """Make what is not made yet, in this process; the page grows with it.  Returns the record of each work."""
+    plan, tasks = Plan(output, record=RECORD, logged=False), [Task(work, work.key()) for work in works]
+    forget_failures(tasks, plan)
+    records = {task.job.name: record_of(plan, task) for task in tasks}
+
+    def show():
+        write_page(output, works, [records[work.name] for work in works], note)
+
+    with tqdm(total=len(tasks), desc="cinemagraphs", initial=sum(map(bool, records.values()))) as bar:
+
+        def after(task, record):
+            records[task.job.name] = record
+            bar.update()
+            show()
+
+        work(tasks, plan, "", after)
+    show()
+    return [records[work.name] for work in works]
 
 
 if __name__ == "__main__":

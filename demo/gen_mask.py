@@ -60,7 +60,7 @@ class Outcome:
 
 
 def gen_mask(source, target, find_mask, with_overlay=False, share=None, leases=None, settings=""):
-    """Write `<id>_mask.png` into `target` for every picture of `source`, by find_mask(image [3,H,W]) -> mask bool [1,H,W].
+    """Write `<id>_mask.png` into `target` for every picture of `source`, by find_mask(image [3,H,W]) -> bool [1,H,W].
 
     A picture in which nothing is found (EmptyMask) gets no file.
     share: which of the pictures are this process's (jobs.share.Share); None = all.
@@ -140,15 +140,15 @@ def _make_mask(path, target, name, find_mask, with_overlay):
 def report(outcome, target, vocabulary):
     """What a person wants to know at the end; pictures without a mask by name."""
     print(
-        f"{outcome.written} masks written to {target}, {outcome.kept} were there already, {len(outcome.broken)} pictures broken, "
-        f"{len(outcome.empty)} without anything of the vocabulary"
+        f"{outcome.written} masks written to {target}, {outcome.kept} were there already, {len(outcome.broken)} "
+        f"pictures broken, {len(outcome.empty)} without anything of the vocabulary"
     )
     for message in outcome.broken:
         print(f"skipped: {message}", file=sys.stderr)
     if outcome.empty:
         print(
-            f"no mask: nothing of {vocabulary!r} found in {', '.join(outcome.empty)}; widen --vocab, try another --backend, or paint "
-            "these masks by hand",
+            f"no mask: nothing of {vocabulary!r} found in {', '.join(outcome.empty)}; widen --vocab, try another "
+            "--backend, or paint these masks by hand",
             file=sys.stderr,
         )
 

@@ -249,7 +249,8 @@ def _complete(line, sample):
         return None
     if not same:
         raise ValueError(
-            f"{job.output} holds scenes of another --seed, --split, --size, --styles or --edition; choose another --output, or delete it"
+            f"{job.output} holds scenes of another --seed, --split, --size, --styles or --edition; choose another "
+            "--output, or delete it"
         )
     return item if all(path.exists() for path in job.files().values()) else None
 

@@ -44,7 +44,9 @@ def test_a_picture_brings_its_own_motion(tmp_path):
 def test_a_gallery_is_made_and_goes_on(monkeypatch, tmp_path):
     runs = []
     original = gallery.inference_t2c.main
-    monkeypatch.setattr(gallery.inference_t2c, "main", lambda words: runs.append(words) or original(words))
+    monkeypatch.setattr(
+        gallery.inference_t2c, "main", lambda words, *shared: runs.append(words) or original(words, *shared)
+    )
     (tmp_path / "p.txt").write_text("a large waterfall <b>falling</b> from hills\n\na sea of nothing at all\n")
     words = ["--prompts", tmp_path / "p.txt", "--output", tmp_path / "out", *QUICK]
     (tmp_path / "t.txt").write_text("waterfall, nature\nsea, nature\n")
@@ -64,7 +66,7 @@ def test_a_gallery_is_made_and_goes_on(monkeypatch, tmp_path):
 def test_a_failing_prompt_is_told_and_the_others_go_on(monkeypatch, tmp_path, capsys):
     made = []
 
-    def run(words):
+    def run(words, *shared):
         if "bad" in words[words.index("--prompt") + 1]:
             raise ValueError("the mask is empty")
         folder = Path(words[-1].split("=")[1]) / words[words.index("--name") + 1]
