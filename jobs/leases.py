@@ -66,7 +66,7 @@ class Leases:
     def claim(self, item: str, by_force: bool = False) -> Lease | None:
         """The lease of an item, or None while another holds it.
 
-        by_force: whoever held it is known to be dead (Ray says so).
+        by_force: whoever of this run held it is known to be dead (Ray says so).
         """
         generation, deaths = self._top(item), 0
         if generation:
@@ -76,9 +76,10 @@ class Leases:
                 return None
             content, age, touched = state
             alive = _runs(content.get("process"))
-            if not by_force and alive is not False and age <= self.seconds:
+            ours = content.get("run") == self._run
+            if not (by_force and ours) and alive is not False and age <= self.seconds:
                 return None
-            died = by_force or content.get("run") == self._run or touched > self._began
+            died = ours or touched > self._began
             deaths = _count(content.get("deaths")) + bool(died)
         return self._create(item, generation + 1, deaths)
 

@@ -413,3 +413,46 @@ def _until(happened, seconds=60):
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
     return found
+
+
+def test_ray_makes_the_same_and_bears_the_loss_of_an_actor(tiny):
+    """On a cluster of two processes on this machine; the one that is at work first is killed."""
+    pytest.importorskip("ray", reason="Ray is missing: pip install -r requirements-ray.txt")
+    plan = Plan(tiny / "reference")
+    making.work(tasks_of(read_jobs(tiny / "jobs.jsonl", CONFIG, ["runtime.threads=1"])), plan, "here")
+    words = ["--output", tiny / "ray", "--engine", "ray", "--workers", "2"]
+    command = [sys.executable, "demo/batch.py", tiny / "jobs.jsonl", *words]
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    actor = _until(lambda: next(iter(_holders(tiny / "ray" / ".leases")), None), 120)
+    os.kill(actor, signal.SIGKILL)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 1 and "1 of 6 jobs failed: tiny-3" in said, said
+    rows = read_results(tiny / "ray")
+    assert [row["state"] for row in rows] == ["done"] * 3 + ["failed"] + ["done"] * 2
+    assert f"-{actor}" not in " ".join(row.get("worker", "") for row in rows if row["state"] == "done")
+    for row in rows:
+        if row["state"] == "done":
+            mine, theirs = ((folder / row["id"] / "video.mp4").read_bytes() for folder in (plan.output, tiny / "ray"))
+            assert mine == theirs
+    assert sorted(path.name for path in (tiny / "ray").iterdir() if path.name[0] == ".") == []
+
+
+def _holders(leases):
+    """The processes that hold a job at the moment."""
+    for path in leases.glob("tiny*") if leases.is_dir() else ():
+        try:
+            yield json.loads(path.read_text())["process"][1]
+        except (OSError, ValueError):
+            pass
+
+
+def test_without_ray_the_install_line_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    monkeypatch.setattr(
+        sys, "argv", ["batch", str(tmp_path / "a.jsonl"), "--engine", "ray", "--output", str(tmp_path / "out")]
+    )
+    with pytest.raises(ImportError, match="pip install -r requirements-ray.txt"):
+        batch.main()

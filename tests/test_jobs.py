@@ -153,8 +153,9 @@ def test_a_stopped_process_loses_its_item_and_learns_of_it(tmp_path):
 
 
 def test_ray_says_that_the_holder_is_dead(tmp_path):
-    first = Leases(tmp_path).claim("a")
-    taken = Leases(tmp_path).claim("a", by_force=True)
+    first = Leases(tmp_path, run="one").claim("a")
+    assert Leases(tmp_path, run="two").claim("a", by_force=True) is None  # of its own actors alone
+    taken = Leases(tmp_path, run="one").claim("a", by_force=True)
     assert taken.held() and taken.deaths == 1 and not first.held()
 
 
