@@ -19,6 +19,7 @@ SCRIPTS = (
     "train_video.py",
     "test_motion.py",
     "test_video.py",
+    "demo/batch.py",
     "demo/gallery.py",
     "demo/gen_mask.py",
     "demo/readme_assets.py",
