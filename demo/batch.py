@@ -44,7 +44,7 @@ from text2cinemagraph.demo.joblist import (
 from text2cinemagraph.demo.making import Plan, Task, forget_failures, record_of, sweep, tasks_of, work
 from text2cinemagraph.jobs.leases import SECONDS
 from text2cinemagraph.jobs.records import write_lines
-from text2cinemagraph.jobs.share import Share, place_of
+from text2cinemagraph.jobs.share import WAYS, Share, place_of
 from text2cinemagraph.jobs.workers import run_workers
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.devices import has_nvidia_gpu
@@ -63,14 +63,14 @@ def main() -> None:
     flags = _parser().parse_intermixed_args()
     jobs = _jobs(flags)
     broken = [job for job in jobs if job.broken]
-    tasks = tasks_of(jobs)
-    place = place_of() or (0, 1)
-    plan = Plan(
-        Path(flags.output),
-        run=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}",
-        share=Share(*place),
-        seconds=flags.lease_seconds,
-    )
+    tasks, share = tasks_of(jobs), Share(*(place_of() or (0, 1)))
+    if flags.share == "rank" and share.world > 1:
+        tasks = list(share.of(tasks))
+        own = {task.job.name for task in tasks}
+        jobs = [job for job in jobs if job.name in own or job.broken and share.rank == 0]
+        share = Share()
+    run = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+    plan = Plan(Path(flags.output), run, share, flags.lease_seconds)
     open_tasks = [task for task in tasks if _is_open(record_of(plan, task), flags.retry)]
     if flags.dry_run:
         print(told_before(tasks, open_tasks, plan, flags, broken))
@@ -112,6 +112,13 @@ def _parser() -> Parser:
     parser.add_argument("--threads", type=int, default=1, help="of each on a CPU; equal ones give equal bytes")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: docs/scale.md (%(default)s)")
     parser.add_argument("--address", default="", help="of a Ray cluster; empty: one of this machine's own")
+    parser.add_argument(
+        "--share",
+        choices=WAYS,
+        default="lease",
+        help="with a launcher: lease: whatever is free, in one folder (%(default)s); rank: a fixed part of the list, "
+        "for machines without a common folder",
+    )
     parser.add_argument("--retry", action="store_true", help="try failed jobs again")
     parser.add_argument("--dry_run", action="store_true", help="tell what would run and how long; make nothing")
     parser.add_argument(
@@ -171,11 +178,11 @@ def workers_of(text: str) -> int | None:
 def run_here(tasks: Sequence[Task], plan: Plan, threads: int, workers: int | None) -> int:
     """Make the tasks with processes of this machine, and whoever shares the folder.  Returns how many of them died.
 
-    workers: None = as many as fit: the first job is measured, then the others are started.  A process that a launcher
-    started is one of many here, and starts one worker unless told otherwise.
+    workers: None = as many as fit: the first job is measured, then the others are started.  A process that torchrun
+    started is one of many here, and starts one worker unless told otherwise; one of SLURM has its own cores.
     """
     gpus = _gpus()
-    most = workers or (1 if place_of() else gpus or max(_cores() // threads, 1))
+    most = workers or (1 if "RANK" in os.environ else gpus or max(_cores() // threads, 1))
     pending = {task.job.name: task for task in tasks}
     peak = 0
     quiet = plan.share.rank != 0
@@ -203,10 +210,10 @@ def run_here(tasks: Sequence[Task], plan: Plan, threads: int, workers: int | Non
         """How many workers there should be."""
         if workers is not None or most == 1:
             return min(most, max(len(pending), 1))
-        free = free_main_memory()
-        if not peak or free is None:  # nothing is known yet of what a job takes
-            return 1 if peak == 0 else most
-        return min(most, max(len(pending), 1), alive + int(free / (ROOM * peak)))
+        free = _free_memory(alive * peak)
+        if not peak:  # nothing is known yet of what a job takes
+            return 1
+        return min(most, max(len(pending), 1), most if free is None else alive + int(max(free, 0) / (ROOM * peak)))
 
     def environment(slot: int) -> dict[str, str]:
         more = {"OMP_NUM_THREADS": str(threads)}
@@ -225,6 +232,14 @@ def run_here(tasks: Sequence[Task], plan: Plan, threads: int, workers: int | Non
     finally:
         look(0)
         bar.close()
+
+
+def _free_memory(taken: float) -> float | None:
+    """Bytes of main memory that may be taken; SLURM's limit is the whole job's, of which `taken` are in use."""
+    found = [free for free in [free_main_memory()] if free is not None]
+    if os.environ.get("SLURM_MEM_PER_NODE", "").isdigit():
+        found.append(int(os.environ["SLURM_MEM_PER_NODE"]) * 2**20 - taken)
+    return min(found, default=None)
 
 
 def _cores() -> int:
@@ -277,7 +292,7 @@ def told_before(tasks: Sequence[Task], waiting: Sequence[Task], plan: Plan, flag
     workers = workers_of(flags.workers) or _gpus() or max(_cores() // flags.threads, 1)
     lines = [f"would make {task.job.name}: {' '.join(task.job.words)}" for task in waiting[:LISTED]]
     lines += [f"... and {len(waiting) - LISTED} more"] if len(waiting) > LISTED else []
-    lines += [f"no job: {job.broken}" for job in broken]
+    lines += [f"no job: line {job.line}: {job.broken}" for job in broken]
     lines.append(
         f"{len(waiting)} of {len(tasks)} jobs would be made, {len(tasks) - len(waiting)} are passed over, "
         f"{len(broken)} lines are no jobs"

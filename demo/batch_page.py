@@ -29,6 +29,7 @@ figure { margin: 0; min-width: 0 } figcaption { font-size: .85rem; overflow-wrap
 figcaption b { color: #e8e8e8; font-weight: 600 }
 video, img { width: 100%; height: auto; border-radius: .4rem; display: block; background: #222 }
 .failed { border-left: .25rem solid #ff9d8a; padding: .1rem 0 .1rem .8rem; margin: 0 0 1.5rem }
+h2 { font-size: 1.05rem; margin: .2rem 0 }
 .failed li { overflow-wrap: anywhere } .failed ul { margin: .3rem 0; padding-left: 1.1rem }
 nav { margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .3rem 1rem }
 </style>

@@ -146,7 +146,7 @@ def jobs_of(
 
 
 def _broken(number, said, why) -> Job:
-    return Job(f"line-{number}", f"line {number}", (), line=number, said=said, broken=f"line {number}: {why}")
+    return Job(f"line-{number}", f"line {number}", (), line=number, said=said, broken=why)
 
 
 def _job(number, said, config, overrides, beside) -> Job:

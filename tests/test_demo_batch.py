@@ -3,6 +3,9 @@
 import json
 import os
 import random
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from text2cinemagraph.demo import batch, making
 from text2cinemagraph.demo.batch_page import PER_PAGE, read_results, row_of, slowest_stage, write_pages
@@ -146,7 +150,7 @@ def test_names_stay_where_the_list_is_changed():
 def test_a_broken_line_is_one_broken_job(line, expected):
     text = line if isinstance(line, str) else json.dumps(line)
     good, bad = jobs_of([(1, {"id": "river"}), (2, text)], CONFIG)
-    assert not good.broken and expected in bad.broken and len(bad.broken) < 200 and "line 2" in bad.broken
+    assert not good.broken and expected in bad.broken and len(bad.broken) < 190 and bad.name == "line-2"
     assert row_of(bad, {})["state"] == "failed" and row_of(bad, {})["line"] == 2
 
 
@@ -415,6 +419,7 @@ def _until(happened, seconds=60):
     return found
 
 
+@pytest.mark.skipif(not os.environ.get("T2C_SLOW"), reason="a Ray cluster takes half a minute; set T2C_SLOW=1")
 def test_ray_makes_the_same_and_bears_the_loss_of_an_actor(tiny):
     """On a cluster of two processes on this machine; the one that is at work first is killed."""
     pytest.importorskip("ray", reason="Ray is missing: pip install -r requirements-ray.txt")
@@ -456,3 +461,63 @@ def test_without_ray_the_install_line_is_told(tmp_path, monkeypatch):
     )
     with pytest.raises(ImportError, match="pip install -r requirements-ray.txt"):
         batch.main()
+
+
+# ---------------------------------------------------------------------- docs/examples
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def commands_in(path):
+    """The words of every call of the batch in an example, as the shell would give them."""
+    text = path.read_text()
+    if path.suffix == ".yaml":
+        text = yaml.safe_load(text)["run"]
+    lines = [line for line in text.replace("\\\n", " ").splitlines() if not line.lstrip().startswith("#")]
+    found = [re.search(r"demo(/batch\.py|\.batch) (.*)", line) for line in lines]
+    return [shlex.split(match[2].partition("||")[0]) for match in found if match]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir()))
+def test_examples_call_the_batch_as_it_is(name):
+    calls = commands_in(EXAMPLES / name)
+    assert len(calls) == 1
+    flags = batch._parser().parse_intermixed_args(calls[0])
+    assert len(flags.words) == 1 and flags.output and batch.workers_of(flags.workers) in (None, 8)
+
+
+def test_the_scripts_among_the_examples_are_bash():
+    for path in (EXAMPLES / "batch.sbatch", EXAMPLES / "ray_job.sh"):
+        subprocess.run(["bash", "-n", str(path)], check=True)
+    settings = re.findall(r"^#SBATCH --([\w-]+)=(\S+)$", (EXAMPLES / "batch.sbatch").read_text(), re.M)
+    assert dict(settings)["array"] == "0-9" and dict(settings)["signal"] == "TERM@60"
+
+
+def test_the_skypilot_example_has_what_a_task_has():
+    """SkyPilot's own loader takes it, too (docs/scale.md); it is too large to be asked here."""
+    task = yaml.safe_load((EXAMPLES / "batch.sky.yaml").read_text())
+    assert set(task) == {"name", "num_nodes", "resources", "workdir", "envs", "file_mounts", "setup", "run"}
+    subprocess.run(["bash", "-n"], input=task["setup"] + task["run"], text=True, check=True)
+
+
+def test_rays_own_command_line_takes_the_example():
+    pytest.importorskip("ray", reason="Ray is missing: pip install -r requirements-ray.txt")
+    from ray.dashboard.modules.job.cli import submit
+
+    text = (EXAMPLES / "ray_job.sh").read_text().replace("\\\n", " ")
+    words = shlex.split(text[text.index("ray job submit") :])[3:]
+    taken = submit.make_context("submit", words).params
+    assert taken["entrypoint"][:3] == ("python", "-m", "text2cinemagraph.demo.batch") and taken["no_wait"]
+
+
+def test_a_fixed_part_each_for_machines_without_a_common_folder(tmp_path):
+    """--share rank: the parts are disjoint and whole; laid together, the pages show all."""
+    fake = Fake(tmp_path, prompts(7))
+    for rank in range(2):
+        fake.output = tmp_path / f"part{rank}"
+        words = ("--share", "rank", "--workers", 1)
+        assert fake.run(*words, RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK="0")[0] == 0
+        assert len(fake.made()) == 4 - rank == len(read_results(fake.output))
+    shutil.copytree(tmp_path / "part0", tmp_path / "part1", dirs_exist_ok=True)
+    before = len(fake.events())
+    assert fake.run()[0] == 0 and len(fake.events()) == before
+    assert len(read_results(fake.output)) == 7 == (fake.output / "index.html").read_text().count("<video")
