@@ -23,11 +23,12 @@ from pathlib import Path
 
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.data.files import read_json
-from text2cinemagraph.demo.batch_page import read_results
+from text2cinemagraph.jobs.records import read_rows
 from text2cinemagraph.options.cli import Parser, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = [sys.executable, str(ROOT / "demo" / "batch.py")]
+RESULTS = "results.jsonl"
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 LOOK = 0.1  # s between two looks at the processes
@@ -115,12 +116,12 @@ class Watch:
 
 def sums(output: Path) -> dict[str, str]:
     """{job: digest of its video} of what is made."""
-    return {row["id"]: row["video"] for row in read_results(output) if row["state"] == "done"}
+    return {row["id"]: row["video"] for row in read_rows(output / RESULTS) if row["state"] == "done"}
 
 
 def told(output: Path, measured: dict) -> dict:
     """What a run has made, beside what it took."""
-    rows = read_results(output)
+    rows = read_rows(output / RESULTS)
     failed = [row["id"] for row in rows if row["state"] == "failed"]
     return measured | {"made": len(sums(output)), "failed": failed, "pages": (output / "index.html").is_file()}
 
@@ -172,7 +173,7 @@ def killed(jobs: Path, folder: Path, count: int) -> dict:
 
 def memory_over(output: Path, first: int = 100) -> dict:
     """The memory of the one process after each job, in the order in which it made them."""
-    rows = [row for row in read_results(output) if row["state"] == "done"]
+    rows = [row for row in read_rows(output / RESULTS) if row["state"] == "done"]
     rows.sort(key=lambda row: (output / row["id"] / "job.json").stat().st_mtime_ns)
     held = [row["rss"] for row in rows][:first]
     settled = held[min(SETTLED, len(held)) - 1]
@@ -205,7 +206,7 @@ def costs(folder: Path) -> dict:
         path = folder / f"{place.name}.jsonl"
         path.write_text("".join(json.dumps(one | options) + "\n" for one in lines))
         measured = Watch([[*BATCH, str(path), "--output", str(place), "--workers", "1"]]).wait()
-        last = read_results(place)[-1]
+        last = read_rows(place / RESULTS)[-1]
         found[name] = {key: last[key] for key in ("seconds", "cpu_seconds", "peak", "rss") if key in last}
         found[name]["startup_cpu_seconds"] = round(measured["cpu_seconds"] - COST_JOBS * last.get("cpu_seconds", 0), 1)
         found[name] |= {"error": last["error"]} if "error" in last else {}

@@ -78,12 +78,6 @@ def write_results(output: str | Path, rows: Sequence[dict]) -> Path:
     return path
 
 
-def read_results(output: str | Path) -> list[dict]:
-    """The lines of an earlier results.jsonl; [] if there is none."""
-    path = Path(output) / "results.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-
-
 def write_pages(output: str | Path, rows: Sequence[dict], title: str = "Cinemagraphs") -> Path:
     """index.html, and index-2.html ... where there are many.  Returns the first."""
     from jinja2 import Environment

@@ -98,7 +98,7 @@ class Leases:
         finally:
             temporary.unlink(missing_ok=True)
         lease = Lease(item, generation, deaths, path, token)
-        if _of(path, generation + 1).exists():  # claimed from an old look at the folder
+        if self._top(item) != generation:  # claimed from an old look at the folder
             path.unlink(missing_ok=True)
             return None
         with self._lock:
@@ -122,11 +122,28 @@ class Leases:
         for lease in list(self._mine.values()):
             self.release(lease)
         self._ended.set()
+        self._clear()
         self._clock.unlink(missing_ok=True)
         try:
             self.folder.rmdir()  # the last one
         except OSError:
             pass
+
+    def _clear(self):
+        """Remove what workers that are no more have left: leases that nobody took over, and their clocks."""
+        newest = {}
+        for item, generation, path in self._there():
+            if generation >= newest.get(item, (0, path))[0]:
+                newest[item] = generation, path
+        for generation, path in newest.values():
+            state = self._state(path)
+            if state is not None and state[1] > self.seconds and not _runs(state[0].get("process")):
+                for number in range(generation, 0, -1):
+                    _of(path, number).unlink(missing_ok=True)
+        for path in self.folder.glob(".clock.*"):  # of a worker that lives: it makes itself another one
+            state = self._state(path)
+            if state is not None and state[1] > self.seconds:
+                path.unlink(missing_ok=True)
 
     def __enter__(self) -> Leases:
         return self
@@ -138,22 +155,18 @@ class Leases:
 
     def holders(self) -> dict[str, str]:
         """{item: worker} of all leases there are."""
-        found = {}
-        for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            item, _, generation = path.name.rpartition(".")
-            if not path.name.startswith(".") and generation.isdigit():
-                found[item] = str(_content(path).get("worker", ""))
-        return found
+        return {item: str(_content(path).get("worker", "")) for item, _, path in sorted(self._there())}
+
+    def _there(self):
+        """(item, generation, path) of all leases there are."""
+        for name in os.listdir(self.folder):
+            item, _, generation = name.rpartition(".")
+            if not name.startswith(".") and generation.isdigit():
+                yield item, int(generation), self.folder / name
 
     def _top(self, item) -> int:
         """The highest generation of an item's leases; 0 = none."""
-        first = self.folder / f"{item}.1"
-        generation = 1 if first.exists() else 0
-        if not generation and not _of(first, 2).exists():
-            return 0
-        while _of(first, generation + 1).exists():
-            generation += 1
-        return generation
+        return max((generation for name, generation, _ in self._there() if name == item), default=0)
 
     def _state(self, path):
         """(content, seconds since its last touch, time of that touch), or None if the file has just gone.
@@ -170,8 +183,11 @@ class Leases:
     def _now(self) -> float:
         """The time by the clock of the folder's file system, in seconds."""
         if time.monotonic() - self._clock_at > CLOCK_FOR:
-            with open(self._clock, "w") as file:  # a write, so that the server stamps it
-                file.write(".")
+            try:
+                self._clock.write_text(".")  # a write, so that the server stamps it
+            except FileNotFoundError:  # the last of the others has just removed the folder
+                make_folder(self.folder)
+                self._clock.write_text(".")
             self._clock_said, self._clock_at = os.stat(self._clock).st_mtime, time.monotonic()
         return self._clock_said + time.monotonic() - self._clock_at
 

@@ -72,6 +72,12 @@ class Records:
             pass  # there are others, or there is no folder
 
 
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """What a file of one JSON object a line holds, such as a batch's results.jsonl; [] if there is none."""
+    path = Path(path)
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
 def write_lines(path: str | Path, lines: Iterable[str]) -> None:
     """A text file of these lines, atomically."""
     with atomic(path) as temporary:

@@ -17,9 +17,10 @@ import pytest
 import yaml
 from PIL import Image
 from text2cinemagraph.demo import batch, making
-from text2cinemagraph.demo.batch_page import PER_PAGE, read_results, row_of, slowest_stage, write_pages
+from text2cinemagraph.demo.batch_page import PER_PAGE, row_of, slowest_stage, write_pages
 from text2cinemagraph.demo.joblist import Job, jobs_of, lines_of_pictures, lines_of_prompts, pictures_of, read_jobs
 from text2cinemagraph.demo.making import Plan, tasks_of
+from text2cinemagraph.jobs.records import read_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/inference_mini.yaml"
@@ -60,6 +61,10 @@ if __name__ == "__main__":
     from text2cinemagraph.options.cli import run_main
     run_main(main)
 """
+
+
+def read_results(output):
+    return read_rows(output / "results.jsonl")
 
 
 class Fake:

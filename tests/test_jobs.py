@@ -168,6 +168,24 @@ def test_torn_and_foreign_files_hold_nothing_up(tmp_path):
     assert leases.claim("a").generation == 2 and set(leases.holders()) == {"a"}
 
 
+def test_what_dead_workers_leave_is_removed_by_the_last_one(tmp_path):
+    """Leases of jobs that are no longer asked for, and a second generation whose first one is gone."""
+    dead, living = Leases(tmp_path, seconds=30), Leases(tmp_path, seconds=30)
+    for item in ("a", "b"):
+        elsewhere(dead.claim(item))
+    past = time.time() - 60
+    (tmp_path / "b.1").rename(tmp_path / "b.2")
+    for name in ("a.1", "b.2", f".clock.{dead.worker}"):
+        os.utime(tmp_path / name, (past, past))
+    taken = living.claim("b")
+    assert taken.generation == 3 and taken.held()
+    other = Leases(tmp_path, seconds=30)
+    other.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".clock.{living.worker}", "b.2", "b.3"]
+    living.close()
+    assert not tmp_path.exists()
+
+
 # ---------------------------------------------------------------------- turns
 def test_by_rank_everybody_gets_an_own_part_and_what_is_done_is_passed_over():
     items, seen = list(range(10)), []
