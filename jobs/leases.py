@@ -23,6 +23,7 @@ from text2cinemagraph.data.files import make_folder
 
 SECONDS = 120.0  # longer than network file systems remember that a file was not there (60 s by default)
 BEATS = 6  # touches in that time
+TRIES = 10  # at a folder that others may be removing
 CLOCK_FOR = 0.2  # s that a look at the folder's clock is good for
 
 
@@ -56,7 +57,6 @@ class Leases:
         self._run = run or self.worker
         self._mine: dict[Path, Lease] = {}
         self._lock, self._thread, self._ended = threading.Lock(), None, threading.Event()
-        make_folder(self.folder)
         self._clock = self.folder / f".clock.{self.worker}"
         self._clock_said, self._clock_at = 0.0, -1e9
         self._began = self._now()
@@ -88,7 +88,8 @@ class Leases:
         content = {"token": token, "worker": self.worker, "run": self._run, "process": _process(), "deaths": deaths}
         temporary = self.folder / f".new.{token}"
         try:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+            with self._opened(temporary) as file:
+                file.write(json.dumps(content))
             os.link(temporary, path)  # fails where the name is taken, and shows the file whole or not at all
         except FileExistsError:
             return None
@@ -159,7 +160,7 @@ class Leases:
 
     def _there(self):
         """(item, generation, path) of all leases there are."""
-        for name in os.listdir(self.folder):
+        for name in _names(self.folder):
             item, _, generation = name.rpartition(".")
             if not name.startswith(".") and generation.isdigit():
                 yield item, int(generation), self.folder / name
@@ -183,13 +184,24 @@ class Leases:
     def _now(self) -> float:
         """The time by the clock of the folder's file system, in seconds."""
         if time.monotonic() - self._clock_at > CLOCK_FOR:
-            try:
-                self._clock.write_text(".")  # a write, so that the server stamps it
-            except FileNotFoundError:  # the last of the others has just removed the folder
-                make_folder(self.folder)
-                self._clock.write_text(".")
-            self._clock_said, self._clock_at = os.stat(self._clock).st_mtime, time.monotonic()
+            with self._opened(self._clock) as file:
+                file.write(".")  # so that the server stamps it
+                file.flush()
+                self._clock_said, self._clock_at = os.fstat(file.fileno()).st_mtime, time.monotonic()
         return self._clock_said + time.monotonic() - self._clock_at
+
+    def _opened(self, path):
+        """A file of this worker's own in the folder, to be written; the folder is made if it is not there.
+
+        Others who end may be removing the empty folder at this very moment, so that it is tried more than once.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                make_folder(self.folder)
+                return open(path, "w", encoding="utf-8")
+            except OSError:
+                if not left:
+                    raise
 
     def _beat(self):
         while not self._ended.wait(self.seconds / BEATS):
@@ -200,6 +212,13 @@ class Leases:
                     os.utime(path)
                 except OSError:
                     pass  # gone: held() tells
+
+
+def _names(folder) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _of(path, generation) -> Path:

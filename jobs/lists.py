@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from text2cinemagraph.jobs.leases import Leases
+from text2cinemagraph.jobs.leases import TRIES, Leases
 from text2cinemagraph.jobs.records import Records
 
 PEN_SECONDS = 60.0  # that one process may be silent while it merges
@@ -45,7 +45,12 @@ class SharedList:
 
     def add(self, item: str, content: dict[str, Any]) -> None:
         """An item is made."""
-        self._records.end(item, "", content=content)
+        for left in reversed(range(TRIES)):  # who merges may be removing the empty folder at this very moment
+            try:
+                return self._records.end(item, "", content=content)
+            except OSError:
+                if not left:
+                    raise
 
     def merge(self) -> dict[str, Any]:
         """Bring all records into the list, whoever wrote them; one process at a time.  Returns what it holds."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,20 @@ def test_what_dead_workers_leave_is_removed_by_the_last_one(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".clock.{living.worker}", "b.2", "b.3"]
     living.close()
     assert not tmp_path.exists()
+
+
+def test_who_wakes_when_all_others_are_gone_goes_on(tmp_path):
+    sleeper = Leases(tmp_path / "l", seconds=30)
+    lease = sleeper.claim("a")
+    shutil.rmtree(tmp_path / "l")
+    time.sleep(0.3)  # longer than a look at the clock is good for
+    assert not lease.held()
+    sleeper.release(lease)
+    assert sleeper.holders() == {} and sleeper.claim("b").held()
+    shutil.rmtree(tmp_path / "l")
+    time.sleep(0.3)
+    sleeper.close()
+    assert not (tmp_path / "l").exists()
 
 
 # ---------------------------------------------------------------------- turns
