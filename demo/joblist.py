@@ -64,9 +64,8 @@ class Job:
 
     def key(self) -> str:
         """What the result depends on: the words, the bytes of the files they name, the configuration, this version."""
-        config = located_config(self.config)
-        words = [_with_digest(word) for word in self.words]
-        return content_key({"words": words, "version": our_version(), "broken": self.broken}, config)
+        words = [_with_digest(word) for word in (*self.words, f"config={located_config(self.config)}")]
+        return content_key({"words": words, "version": our_version()})
 
     def networks(self) -> tuple:
         """Jobs that agree in this use the same networks, as far as the words tell."""
@@ -79,6 +78,7 @@ class Job:
         return stage != "all" and not stage.startswith("s1")
 
 
+@functools.cache
 def our_version() -> str:
     """The version of this package."""
     try:

@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 from text2cinemagraph.demo import batch, making
 from text2cinemagraph.demo.batch_page import PER_PAGE, row_of, slowest_stage, write_pages
+from text2cinemagraph.demo.costs import seconds_of
 from text2cinemagraph.demo.joblist import Job, jobs_of, lines_of_pictures, lines_of_prompts, pictures_of, read_jobs
 from text2cinemagraph.demo.making import Plan, tasks_of
 from text2cinemagraph.jobs.records import read_rows
@@ -309,6 +310,23 @@ def test_a_dry_run_says_what_and_how_long_and_makes_nothing(tmp_path):
     fake.write(prompts(30))
     code, said = fake.run("--dry_run")
     assert "25 of 30 jobs would be made, 5 are passed over" in said and "measured on 5 made ones" in said
+
+
+def test_the_rough_model_follows_what_costs(tiny):
+    """Against docs/results/batch.json, where jobs of this size were measured."""
+
+    def seconds(**line):
+        (job,) = jobs_of([(1, line)], CONFIG, (), tiny)
+        return seconds_of(job)
+
+    Image.new("RGB", (512, 512)).save(tiny / "large.png")
+    drawn, own = seconds(prompt="a river"), seconds(image="large.png", mask="m.png")
+    measured = json.loads((ROOT / "docs" / "results" / "batch.json").read_text())["costs"]
+    assert drawn == pytest.approx(measured["drawn (256 px)"]["cpu_seconds"], rel=0.15)
+    assert own == pytest.approx(measured["own picture, arrows"]["cpu_seconds"], rel=0.15)
+    assert seconds(image="large.png", mask="m.png", options={"video.n_frames": 30}) < 0.6 * own
+    assert seconds(image="large.png", style="oil") > own > seconds(image="p.png", mask="m.png")
+    assert seconds(image="nowhere.png") > 0 < seconds(config="nowhere.yaml") and seconds(options={"a.b": 1}) > 0
 
 
 def test_mistakes_are_one_line(tmp_path, monkeypatch):
