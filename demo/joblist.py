@@ -273,8 +273,13 @@ def lines_of_pictures(pictures: Sequence[Path], seeds: Sequence[int]) -> list[di
     lines = []
     for path in pictures:
         for seed in seeds:
-            name = slug(path.stem) + (f"-{seed}" if len(seeds) > 1 else "")
-            lines.append({"id": name, "title": path.name, "image": str(path), "seed": seed} | _motion_beside(path))
+            several = len(seeds) > 1
+            name, title = slug(path.stem), path.name
+            line = {
+                "id": f"{name}-{seed}" if several else name,
+                "title": f"{title} (seed {seed})" if several else title,
+            }
+            lines.append(line | {"image": str(path), "seed": seed} | _motion_beside(path))
     return with_different_names(lines)
 
 

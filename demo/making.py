@@ -125,8 +125,8 @@ class Maker:
                     raise
         except Exception as error:  # one broken job must not cost the night's others
             problem = machine_error(error)
-            if problem:  # out of memory: what the others need is loaded again
-                self._networks = Networks(keep_all=True)
+            if problem:  # out of memory, say: what the others need is loaded again
+                self._forget()
             told = isinstance(error, (ValueError, OSError))
             return {"error": problem or (str(error) if told else f"{type(error).__name__}: {one_line(str(error))}")}
         video = attempt / job.name / FILES["video"]
@@ -139,6 +139,15 @@ class Maker:
             **{name: value and round(value, 4) for name, value in numbers.get("loop", {}).items()},
             **({"video": sha256(video)} if video.is_file() else {}),
         }
+
+    def _forget(self):
+        """Give back what is loaded."""
+        from text2cinemagraph.img2img.segment import forget_models
+
+        self._networks.keep_all = False
+        self._networks.keep(set())
+        self._networks = Networks(keep_all=True)
+        forget_models()
 
     @contextlib.contextmanager
     def _log(self, path):

@@ -193,6 +193,7 @@ def test_lists_from_prompts_and_pictures(tmp_path):
     (tmp_path / "a.motion.json").write_text("{}")
     found = lines_of_pictures(pictures_of([tmp_path, str(tmp_path / "*.jpg")]), [1, 2])
     assert [line["id"] for line in found] == ["a-1", "a-2", "b-1", "b-2"] and "arrows" in found[0]
+    assert found[1]["title"] == "a.png (seed 2)" and lines_of_pictures(pictures_of([tmp_path]), [1])[0]["id"] == "a"
     with pytest.raises(FileNotFoundError, match="no folder at"):
         pictures_of(["nowhere/*.png"])
 
