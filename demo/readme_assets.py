@@ -42,7 +42,7 @@ SKY_MOVES = (
 )
 PHOTO_LOOPS = (
     ("photo_words", SKY_MOVES, 270, 72),
-    ("photo_painted", (*SKY_MOVES, "--style", "starry"), 270, 58),
+    ("photo_painted", (*SKY_MOVES, "--style", "oil"), 270, 58),
     (
         "photo_arrows",
         (
