@@ -21,7 +21,7 @@ from text2cinemagraph.jobs.lists import SharedList
 from text2cinemagraph.jobs.records import write_lines
 from text2cinemagraph.jobs.share import Share, add_share, share_of
 from text2cinemagraph.jobs.turns import shared_leases, turns
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.devices import best_device, start_line
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.text_files import read_text
@@ -180,11 +180,11 @@ def main():
     parser.add_argument("--output", required=True, help="text file for the captions; made if missing, continued if not")
     parser.add_argument("--model", required=True, help="folder, or hub id of a model in the local cache")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=4, help="pictures at a time (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=number(least=1, most=4096), default=4, help="pictures at a time (default: %(default)s)"
+    )
     add_share(parser)
     args = parser.parse_args()
-    if args.batch < 1:
-        raise ValueError(f"--batch {args.batch}: expected 1 or more")
     ids(args.dataroot)  # a wrong folder is told before a large model is loaded
     share = share_of("0")
     several = args.device == "auto" and share.world > 1 and best_device() == "cuda"

@@ -18,7 +18,7 @@ from text2cinemagraph.data.flow import read_motion
 from text2cinemagraph.data.hint import blended_hint
 from text2cinemagraph.jobs.share import Share, add_share, share_of
 from text2cinemagraph.jobs.turns import shared_leases, turns
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -85,12 +85,17 @@ def main():
     parser = Parser(prog="dataset/generate_flow_hint.py", description=__doc__)
     parser.add_argument("--dataroot", required=True, help="folder with <id>_motion.pth")
     parser.add_argument("--save_path", required=True, help="folder for <id>/<k>_blend.pth; made if missing")
-    parser.add_argument("--n_clusters", type=int, default=5, help="hints with 1..n points (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--n_clusters", type=number(least=1, most=1000), default=5, help="hints with 1..n points (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=number(least=1, most=256),
+        default=os.cpu_count() or 1,
+        help="processes (default: %(default)s)",
+    )
     add_share(parser)
     arguments = parser.parse_args()
-    if arguments.workers < 1:
-        raise ValueError(f"--workers {arguments.workers}: expected 1 or more")
     with shared_leases(arguments.share, Path(arguments.save_path) / ".leases") as leases:
         written, broken = generate_flow_hint(
             arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers, share_of("-1"), leases

@@ -46,8 +46,9 @@ from text2cinemagraph.jobs.leases import SECONDS
 from text2cinemagraph.jobs.records import write_lines
 from text2cinemagraph.jobs.share import WAYS, Share, place_of
 from text2cinemagraph.jobs.workers import run_workers
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.devices import has_nvidia_gpu
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.places import located_config
 from text2cinemagraph.options.runtime import free_main_memory
 from tqdm import tqdm
@@ -105,11 +106,19 @@ def _parser() -> Parser:
     parser.add_argument("--prompts", default="", help="text file with a prompt a line: makes the list")
     parser.add_argument("--twin_prompts", default="", help="one per line, for the twins")
     parser.add_argument("--images", nargs="+", default=[], help="folders or patterns of pictures: makes the list")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of every prompt and picture (%(default)s)")
+    parser.add_argument(
+        "--seeds",
+        type=number(least=0, most=SEEDS - 1),
+        nargs="+",
+        default=[1],
+        help="of every prompt and picture (%(default)s)",
+    )
     parser.add_argument(
         "--workers", default="auto", help="processes here: a number, or auto: as memory and cores allow"
     )
-    parser.add_argument("--threads", type=int, default=1, help="of each on a CPU; equal ones give equal bytes")
+    parser.add_argument(
+        "--threads", type=number(least=1, most=512), default=1, help="of each on a CPU; equal ones give equal bytes"
+    )
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: docs/scale.md (%(default)s)")
     parser.add_argument("--address", default="", help="of a Ray cluster; empty: one of this machine's own")
     parser.add_argument(
@@ -122,7 +131,10 @@ def _parser() -> Parser:
     parser.add_argument("--retry", action="store_true", help="try failed jobs again")
     parser.add_argument("--dry_run", action="store_true", help="tell what would run and how long; make nothing")
     parser.add_argument(
-        "--lease_seconds", type=float, default=SECONDS, help="a job whose machine is silent so long is taken over"
+        "--lease_seconds",
+        type=number(float, above=0, most=1e6),
+        default=SECONDS,
+        help="a job whose machine is silent so long is taken over (%(default)s)",
     )
     return parser
 
@@ -133,9 +145,6 @@ def _jobs(flags) -> list[Job]:
     lists = [word for word in flags.words if word not in overrides]
     if len(lists) > 1:
         raise ValueError(f"{' '.join(lists)}: expected one list of jobs, and options as section.key=value")
-    for flag, value in (("threads", flags.threads), ("lease_seconds", flags.lease_seconds)):
-        if value <= 0:
-            raise ValueError(f"--{flag} {value}: expected more than 0")
     if not located_config(flags.config).is_file():
         raise FileNotFoundError(f"no configuration at {flags.config}")
     lines = []

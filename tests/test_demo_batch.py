@@ -336,10 +336,10 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch):
         (["a.jsonl", "b.jsonl"], "expected one list"),
         ([tmp_path / "none.jsonl"], "no list of jobs"),
         (["a.jsonl", "--workers", "many"], "--workers many: expected a number, or auto"),
-        (["a.jsonl", "--threads", "0"], "--threads 0: expected more than 0"),
+        (["a.jsonl", "--threads", "0"], "--threads: expected 1 to 512, found 0"),
         (["a.jsonl", "--config", "none.yaml"], "no configuration at none.yaml"),
         ([tmp_path / "empty.jsonl"], "holds no jobs"),
-        (["a.jsonl", "--lease_seconds", "0"], "expected more than 0"),
+        (["a.jsonl", "--lease_seconds", "0"], "--lease_seconds: expected more than 0"),
     ):
         (tmp_path / "empty.jsonl").write_text("\n")
         (tmp_path / "a.jsonl").write_text("{}\n")
