@@ -51,10 +51,10 @@ def _options(config, overrides):
 
 @functools.lru_cache(maxsize=65536)
 def _size(path) -> tuple[int, int]:
-    from PIL import Image
+    from text2cinemagraph.data.pictures import opened
 
     try:
-        with Image.open(path) as picture:
+        with opened(path) as picture:
             return picture.height, picture.width
     except (OSError, ValueError):
         return SMALL
