@@ -93,7 +93,7 @@ def show(folder: Path) -> dict:
     if (folder / "video.mp4").is_file():
         frames = [Image.fromarray(frame) for frame in read_video(folder / "video.mp4")]
         moments = [frames[i * len(frames) // 3] for i in range(3)]
-        pictures["preview"] = beside(*(frame.crop((0, 0, frame.width, frame.height // 2)) for frame in moments))
+        pictures["preview"] = beside(*(frame.crop((0, 0, frame.width * 5 // 8, frame.height // 2)) for frame in moments))
     return pictures
 
 
