@@ -1,7 +1,7 @@
 """docs/options.md, written from the options' own declarations (options/*.py).
 
-    python -m demo.options_page             # writes it
-    python -m demo.options_page --check     # exit code 1 where it is not what the declarations say
+python -m demo.options_page             # writes it
+python -m demo.options_page --check     # exit code 1 where it is not what the declarations say
 """
 
 from __future__ import annotations
@@ -40,27 +40,29 @@ START = """# Options
 
 Written by `python -m demo.options_page` from `options/*.py`; do not edit it here. A test compares both.
 
-How options are set: the defaults below, then the YAML of `--config`, then the command line. Values beyond the limits are
-refused in one line. An empty value (`section.key=`) is written "empty".
+How options are set: the defaults below, then the YAML of `--config`, then the command line. Values beyond the
+limits are refused in one line. An empty value (`section.key=`) is written "empty".
 
 ## inference_t2c.py
 
-In the YAML as `section:` and `key: value`; on the command line as `section.key=value`, in quotes where it has spaces. Some have a flag of
-their own: `--prompt`, `--name`, `--image`, `--style`, `--twin`, `--mask`, `--invert_mask`, `--mask_strokes`, `--mask_labels`, `--flow`,
-`--arrows`, `--suggest_arrows`, `--use_hint` (`python inference_t2c.py --help`). The defaults are the published ones; what the small
-family sets instead stands in `configs/inference_mini.yaml`.
+In the YAML as `section:` and `key: value`; on the command line as `section.key=value`, in quotes where it has
+spaces. Some have a flag of their own: `--prompt`, `--name`, `--image`, `--style`, `--twin`, `--mask`,
+`--invert_mask`, `--mask_strokes`, `--mask_labels`, `--flow`, `--arrows`, `--suggest_arrows`, `--use_hint` (`python
+inference_t2c.py --help`). The defaults are the published ones; what the small family sets instead stands in
+`configs/inference_mini.yaml`.
 """
 FLAT = """
 ## Training and evaluation
 
-Flags of the scripts, `--flag value`; in a YAML (`--config`) as `flag: value`. A flag that is true or false may stand alone: `--compile`.
-A checkpoint's card says what its network looks like, so that `test_*.py` need no flags of the architecture.
+Flags of the scripts, `--flag value`; in a YAML (`--config`) as `flag: value`. A flag that is true or false may
+stand alone: `--compile`. A checkpoint's card says what its network looks like, so that `test_*.py` need no flags of
+the architecture.
 """
 IDLE = """
 ## Accepted, and nothing follows from it
 
-Names of the original's configurations and commands that decide nothing here. They are taken, and the run says so, so that the published
-commands run as they are. Where a value is named, any other one is refused.
+Names of the original's configurations and commands that decide nothing here. They are taken, and the run says so,
+so that the published commands run as they are. Where a value is named, any other one is refused.
 """
 
 

@@ -2,8 +2,8 @@
 
     python -m demo.tutorial_assets          # or: make readme-assets
 
-Writes docs/assets/tutorial/*.jpg, docs/results/tutorial.json (CPU seconds of each command), and the table between the two
-"costs" marks of the tutorial. The runs are kept in outputs/, under the names that the tutorial gives.
+Writes docs/assets/tutorial/*.jpg, docs/results/tutorial.json (CPU seconds of each command), and the table between the
+two "costs" marks of the tutorial. The runs are kept in outputs/, under the names that the tutorial gives.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def show(folder: Path) -> dict:
     if (folder / "video.mp4").is_file():
         frames = [Image.fromarray(frame) for frame in read_video(folder / "video.mp4")]
         moments = [frames[i * len(frames) // 3] for i in range(3)]
-        pictures["preview"] = beside(*(frame.crop((0, 0, frame.width * 5 // 8, frame.height // 2)) for frame in moments))
+        pictures["preview"] = beside(
+            *(frame.crop((0, 0, frame.width * 5 // 8, frame.height // 2)) for frame in moments)
+        )
     return pictures
 
 
