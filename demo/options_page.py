@@ -95,7 +95,7 @@ def _limits(cls, field) -> str:
     """Its choices, its range, or its type, in words."""
     kind, limits = kind_of(cls, field.name), field.metadata
     if limits["choices"]:
-        text = ", ".join(f"`{choice}`" for choice in limits["choices"])
+        text = ", ".join(f"`{choice}`" for choice in limits["choices"]).replace("|", "\\|")
     elif kind.scalar in (int, float) and range_of(limits):
         text = f"{TYPES[kind.scalar]}, {range_of(limits)}"
     else:

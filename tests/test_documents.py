@@ -83,7 +83,7 @@ def test_a_changed_option_makes_the_page_stale(monkeypatch):
 
     before = options_page.page()
     row = options_page.table(Changed).splitlines()[-1]
-    assert row == "| `--name` | `b\\|c` | another \\<text> | `b|c` |".replace("`b|c`", "`b\\|c`")
+    assert row == "| `--name` | `b\\|c` | another \\<text> | `b\\|c` |"
     monkeypatch.setattr(options_page, "SCRIPTS", (("Both trainings", Changed, ()),))
     assert options_page.page() != before
     with pytest.raises(ValueError, match="demo.options_page"):
