@@ -93,8 +93,8 @@ def test_a_changed_option_makes_the_page_stale(monkeypatch):
 def test_commands_are_found_where_they_stand(tmp_path):
     page = tmp_path / "a.md"
     page.write_text(
-        "One `make test` and `python x.py <name>`.\n```\n# no\nA=1 python a.py \\\n    --b 'c d' 2> e\n\ntwo words  # no\n"
-        "```\n```text\nno\n```\n```python\nno = 1\n```\n"
+        "One `make test` and `python x.py <name>`.\n```\n# no\nA=1 python a.py \\\n    --b 'c d' 2> e\n\n"
+        "two words  # no\n```\n```text\nno\n```\n```python\nno = 1\n```\n"
     )
     assert commands_of(page) == [
         Command("a.md:4", "A=1 python a.py --b 'c d' 2> e", ("python", "a.py", "--b", "c d")),
