@@ -22,6 +22,8 @@ SCRIPTS = (
     "demo/gallery.py",
     "demo/gen_mask.py",
     "demo/readme_assets.py",
+    "demo/tutorial_assets.py",
+    "demo/options_page.py",
 )
 # What takes seconds to load, or belongs to one stage.
 LIBRARIES = ("torch", "numpy", "cv2", "PIL", "av", "numba", "scipy", "sklearn", "skimage", "transformers", "diffusers")
