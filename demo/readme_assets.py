@@ -35,25 +35,14 @@ DIRECTIONS = (("left to right", 23), ("right to left", 23))
 DIRECTED_PROMPT = "a large river flowing in {} direction in front of mountains in the style of an oil painting"
 PHOTOS = ROOT / "docs" / "assets" / "photos"  # CREDITS.md says whose they are
 # The photographs at the top: (file of assets, words of the command, px of height, quality of the WebP).
+SKY_MOVES = (
+    *("--config", DIRECTED, "--use_hint", "--image", "docs/assets/photos/peaks.jpg"),
+    *("--mask_strokes", "docs/assets/photos/peaks_strokes.png"),
+    *("--prompt", "clouds drifting in left to right direction"),
+)
 PHOTO_LOOPS = (
-    (
-        "photo_words",
-        (
-            *("--config", DIRECTED, "--use_hint", "--image", "docs/assets/photos/peaks.jpg"),
-            *("--prompt", "clouds drifting in left to right direction", "odise.vocab=sky, clouds"),
-        ),
-        270,
-        72,
-    ),
-    (
-        "photo_painted",
-        (
-            *("--config", CONFIG, "--image", "docs/assets/photos/peaks.jpg", "--style", "starry"),
-            *("--arrows", "docs/assets/photos/peaks.json"),
-        ),
-        270,
-        58,
-    ),
+    ("photo_words", SKY_MOVES, 270, 72),
+    ("photo_painted", (*SKY_MOVES, "--style", "oil"), 270, 58),
     (
         "photo_arrows",
         (
