@@ -4,7 +4,7 @@
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
 # make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
 # make gpu-check   what only a graphics card can show: kernels, speed, training; at most 8 minutes on one
-# make readme-assets   every picture and number of the README and the tutorial, and docs/options.md, with the weights in this repository
+# make readme-assets   every picture and number of the README, with the weights in this repository
 # make mini          renders the landscapes and trains the small family anew, in checkpoints/own, in seven hours on two cores; interrupted, it goes on
 # All make .venv on the first run and reuse it afterwards.
 

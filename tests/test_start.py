@@ -15,6 +15,8 @@ from text2cinemagraph.data.media import write_image, write_mask
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = (
     "inference_t2c.py",
+    "demo/options_page.py",
+    "demo/tutorial_assets.py",
     "train_motion.py",
     "train_video.py",
     "test_motion.py",
@@ -22,8 +24,6 @@ SCRIPTS = (
     "demo/gallery.py",
     "demo/gen_mask.py",
     "demo/readme_assets.py",
-    "demo/tutorial_assets.py",
-    "demo/options_page.py",
 )
 # What takes seconds to load, or belongs to one stage.
 LIBRARIES = ("torch", "numpy", "cv2", "PIL", "av", "numba", "scipy", "sklearn", "skimage", "transformers", "diffusers")
