@@ -51,6 +51,8 @@ train-mini-check: $(VENV)/.installed
 
 readme-assets: $(VENV)/.installed
 	$(RUN) -m demo.readme_assets
+	$(RUN) -m demo.tutorial_assets
+	$(RUN) -m demo.options_page
 
 # Where `make mini` works. What is finished is passed over, so the same command goes on after an interruption.
 SCENES := dataset/procedural_data

@@ -10,7 +10,6 @@ to the mean true direction, as the direction network and the constant method fol
 one factor that fits best, because the true flows were clamped and scaled. Written to docs/results/arrows.json.
 """
 
-import argparse
 import math
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from text2cinemagraph.data.motion_file import Arrow, DrawnMotion
 from text2cinemagraph.data.suggest import given_again, suggest_arrows
 from text2cinemagraph.evaluate.flow_error import angle_error, endpoint_error
 from text2cinemagraph.models.motion import load_motion_model
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import MotionOptions
 
@@ -141,9 +140,7 @@ def table(rows):
 
 def main():
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.arrows", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="python -m benchmarks.arrows", description=__doc__)
     parser.add_argument("--samples", required=True, help="folder of folders with a picture, a mask and a true flow")
     parser.add_argument("--model", default="checkpoints/mini/motion-direction", help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the phrases' angles (default: %(default)s)")

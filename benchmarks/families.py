@@ -8,7 +8,6 @@ an image's own features, injected with its own prompt, change nothing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -19,7 +18,7 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.img2img.diffusion import load_diffusion
 from text2cinemagraph.img2img.twin import artistic, twin
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.places import located
 from text2cinemagraph.options.runtime import make_runtime
@@ -158,7 +157,7 @@ def compare(family: str, folder: str | Path) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Compare all families and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.families", description=__doc__)
     parser.add_argument("--out", default=str(RESULT), help="where the table goes (default: %(default)s)")
     flags = parser.parse_args(arguments)
     rows = []

@@ -9,7 +9,6 @@ forms; s3 is the small tier's segmenter, which no promise is made for. Writes do
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -24,7 +23,7 @@ from safetensors.torch import save_file
 from text2cinemagraph import inference_t2c
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.models.networks import build_motion, build_video
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.places import located
 from text2cinemagraph.options.train import MotionOptions, VideoOptions
 
@@ -86,7 +85,7 @@ def save_tier(root: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Make the tier in a temporary folder, run the pipeline there, keep its closing lines' numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.full_tier_memory", description=__doc__)
     parser.add_argument("--size", type=int, default=256, help="px (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=2, help="DDIM steps (default: %(default)s)")
     parser.add_argument("--out", default=str(RESULT), help="where the numbers go (default: %(default)s)")

@@ -329,7 +329,7 @@ def ids(root: str | Path) -> list[str]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"no data folder at {root}; set --dataroot, or draw one (README, 'Training')")
+        raise FileNotFoundError(f"no data folder at {root}; set --dataroot, or draw one (docs/training.md)")
     inputs = [p for p in root.iterdir() if p.stem.lower().endswith("_input") and not p.name.startswith(".")]
     found = sorted({p.stem[: -len("_input")] for p in inputs if p.suffix.lower() in PICTURES})
     others = sorted(p.name for p in inputs if p.suffix.lower() not in PICTURES and p.is_file())
@@ -337,7 +337,7 @@ def ids(root: str | Path) -> list[str]:
         shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
         tell("passed over", f"{root}: {len(others)} files are none of {', '.join(PICTURES)} and passed over: {shown}")
     if not found:
-        raise ValueError(f"{root} holds no <id>_input.jpg; expected the layout of the Eulerian dataset (README.md)")
+        raise ValueError(f"{root} holds no <id>_input.jpg; expected the layout of the Eulerian dataset (docs/training.md)")
     return found
 
 

@@ -15,6 +15,8 @@ from text2cinemagraph.data.media import write_image, write_mask
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = (
     "inference_t2c.py",
+    "demo/options_page.py",
+    "demo/tutorial_assets.py",
     "train_motion.py",
     "train_video.py",
     "test_motion.py",
