@@ -79,6 +79,17 @@ def make_runtime(
     return runtime
 
 
+def first_process() -> bool:
+    """This process says and writes what one should; of many that train together, the others do not."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """One line, from the first process."""
+    if first_process():
+        print(text, flush=True)
+
+
 def runtime_of(gpu_ids: str, seed: int = 0, threads: int = 0) -> Runtime:
     """Runtime of training and test scripts, in float32; the first process says what it is (start_line).
 
@@ -89,8 +100,7 @@ def runtime_of(gpu_ids: str, seed: int = 0, threads: int = 0) -> Runtime:
     first = str(gpu_ids).split(",")[0].strip()
     device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
     runtime = make_runtime(device, "fp32", seed, threads)
-    if os.environ.get("RANK", "0") == "0":
-        print(start_line(runtime), flush=True)
+    say(start_line(runtime))
     return runtime
 
 
