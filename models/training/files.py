@@ -31,9 +31,8 @@ def write_state(path: str | Path, trainer: Trainer) -> None:
         torch.save(trainer.state_dict(), temporary)
 
 
-def read_state(path: str | Path) -> dict[str, Any]:
-    """What write_state wrote; ValueError for anything else."""
-    advice = "remove it to go on from latest_net_G alone"
+def read_state(path: str | Path, advice: str = "remove it to go on from latest_net_G alone") -> dict[str, Any]:
+    """What write_state wrote; ValueError for anything else, with what to do then."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise nearly anything

@@ -1,6 +1,8 @@
-"""Networks changed for many processes, half precision and little memory, in place."""
+"""Networks changed in place: for many processes, half precision and little memory, or as constants for a while."""
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -85,3 +87,16 @@ def checkpoint_layers(net: nn.Module) -> None:
             module.forward = functools.partial(
                 checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
             )
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Inside, the network's parameters are constants."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

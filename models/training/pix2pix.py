@@ -3,8 +3,7 @@ out.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from text2cinemagraph.models import losses
 from text2cinemagraph.models.layers import NoiseNorm, initialise
 from text2cinemagraph.models.motion import encode_captions, motion_input
 from text2cinemagraph.models.networks import build_discriminator
+from text2cinemagraph.models.training.memory import frozen
 from text2cinemagraph.models.training.trainer import Losses
 from text2cinemagraph.options.train import MotionOptions, TrainOptions
 from torch import nn
@@ -177,19 +177,6 @@ class Pix2Pix(nn.Module):
         if self.match_features:
             terms["G_GAN_Feat"] = self.weight * losses.feature_matching(judged, seen_real)
         return terms, verdict
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Inside, the network's parameters are constants."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
 
 
 def start_discriminator(options: TrainOptions) -> nn.Module | None:
