@@ -83,6 +83,7 @@ def learn_autoencoder(
     draw: Callable[[int], torch.Tensor],
     probe: torch.Tensor,
     path: Path,
+    *,
     save: Callable[[], None] | None = None,
 ) -> None:
     """Train; a decoder that falls silent is woken.

@@ -1,5 +1,7 @@
 """The fluid continued under what stands still, so that water enters from behind a rock and not out of the rock."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 
@@ -9,7 +11,9 @@ LIP = 1 / 64  # of the short side: so deep at most reaches what has the colour o
 LIKE = 0.25  # its squared distance to the colour of the shore, as a share of that to the fluid further in
 
 
-def continue_under(image, flow, mask, reach, shore=True):
+def continue_under(
+    image: torch.Tensor, flow: torch.Tensor, mask: torch.Tensor, reach: float, *, shore: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The picture and the flow of what moves, continued under what stands still: mirrored at the mask's edge.
 
     image: [3,H,W].   flow: [2,H,W] in px/frame, 0 outside the mask.   mask: bool [1,H,W].   reach: px, how far.
@@ -33,14 +37,17 @@ def continue_under(image, flow, mask, reach, shore=True):
     from_y, from_x = np.where(inside, mirror_y, near_y), np.where(inside, mirror_x, near_x)
     image, flow, own = image.clone(), flow.clone(), torch.from_numpy(core)[None]
     where = own.clone()
-    y, x, from_y, from_x, near_y, near_x = map(torch.from_numpy, (y, x, from_y, from_x, near_y, near_x))
-    image[:, y, x] = image[:, from_y, from_x]
-    flow[:, y, x] = flow[:, near_y, near_x]
-    where[:, y, x] = True
+    here, source, nearest = (
+        (torch.from_numpy(rows), torch.from_numpy(columns))
+        for rows, columns in ((y, x), (from_y, from_x), (near_y, near_x))
+    )
+    image[:, here[0], here[1]] = image[:, source[0], source[1]]
+    flow[:, here[0], here[1]] = flow[:, nearest[0], nearest[1]]
+    where[:, here[0], here[1]] = True
     return image, flow, where.to(mask.device), own.to(mask.device)
 
 
-def _core(image, fluid):
+def _core(image: np.ndarray, fluid: np.ndarray) -> np.ndarray:
     """bool [H,W]: the fluid without its shore, which would travel with it as a dark or bright lip.
 
     Its outermost pixels in pictures that have pixels to spare, and what near the edge has the colour of the still side
@@ -54,7 +61,7 @@ def _core(image, fluid):
     core, inner = (cv2.erode(fluid, np.ones((2 * by + 1,) * 2), borderValue=1) for by in (rim, depth))
     blurs = []
     for part in (1 - fluid, inner):
-        share = cv2.GaussianBlur(np.float32(part), (0, 0), depth)
+        share = cv2.GaussianBlur(part.astype(np.float32), (0, 0), depth)
         blurs.append(
             (cv2.GaussianBlur(image * part[..., None], (0, 0), depth) / np.maximum(share, 1e-6)[..., None], share)
         )
@@ -64,7 +71,7 @@ def _core(image, fluid):
     return (core > 0) & ~lip
 
 
-def _mirrored(index, size):
+def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
     """Indices beyond 0..size-1 mirrored at its ends."""
     period = max(2 * (size - 1), 1)
     index = index % period

@@ -269,7 +269,7 @@ def test_files_and_card(tmp_path):
         Toy(),
         TrainingConfig(1e-3, 2, 1, batch_size=4, print_freq=8, save_epoch_freq=2),
         tmp_path,
-        {"options": SMALL},
+        card={"options": SMALL},
     )
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {

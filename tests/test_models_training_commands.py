@@ -249,7 +249,10 @@ def test_frozen_attention_stays_frozen(folder, monkeypatch):
     for name, value in state["networks"]["generator"].items():
         frozen = "attn2.to_k" in name or "attn2.to_q" in name
         assert (f"generator.{name}" in state["frozen"]) == frozen and (not frozen or value.eq(0.01).all())
-    assert state["networks"]["generator"]["attn_middle_block.proj_in.weight"].ne(0.01).any() and state["state"]["steps"] == 2
+    assert (
+        state["networks"]["generator"]["attn_middle_block.proj_in.weight"].ne(0.01).any()
+        and state["state"]["steps"] == 2
+    )
 
 
 def test_attention_that_is_not_there(folder, monkeypatch):

@@ -52,7 +52,7 @@ class EpochBatches:
             self.dataset,
             batch_sampler=self._numbers(state),
             num_workers=workers,
-            pin_memory=self.device.type == "cuda",
+            pin_memory=self.device.type != "cpu",
             collate_fn=_collate,
             prefetch_factor=4 if workers else None,
             generator=self._generator(state),  # else it draws from torch's own, once more where an epoch is resumed

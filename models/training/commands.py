@@ -60,7 +60,7 @@ def train(model: Pix2Pix, dataset: Any, card: dict[str, Any], *, options: TrainO
         with atomic(folder / "opt.txt") as path:
             Path(path).write_text(f"------------ Options -------------\n{values}-------------- End ----------------\n")
     card = {**card, "hardware": hardware(runtime.device)}
-    state = fit(model, dataset, config_of(options, runtime.device), folder, card)
+    state = fit(model, dataset, config_of(options, runtime.device), folder, card=card)
     say(f"{state.images} images in {state.elapsed / 60:.1f} minutes; weights: {folder}/latest_net_G.safetensors")
     lost = (folder / BROKEN).read_text().splitlines() if (folder / BROKEN).is_file() else []
     if lost:

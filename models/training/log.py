@@ -44,7 +44,7 @@ class TrainingLog:
         images: int | None = None,
         show: Callable[[Any, torch.Tensor], Pictures] | None = None,
     ):
-        """folder: <checkpoints_dir>/<name>.   images: in all; None = not known.   show(batch, made): pictures of both."""
+        """folder: <checkpoints_dir>/<name>.   images: in all; None = unknown.   show(batch, made): pictures of them."""
         config, done = trainer.config, trainer.state.images
         self.folder, self.show, self.first = Path(folder), show, trainer.accelerator.is_main_process
         self.bar = tqdm(
@@ -61,7 +61,8 @@ class TrainingLog:
             self.writers.append(writer)
         if self.first and config.wandb:
             self.writers.append(WandB(self.folder))
-        self._said, self._pictured = (time.monotonic(), done), None
+        self._said = time.monotonic(), done
+        self._pictured: int | None = None
 
     def step(self, trainer: Trainer, numbers: dict[str, float], pieces: list[Any]) -> None:
         """A step is done.   numbers: its losses.   pieces: its batches, of which the last is shown."""
@@ -78,7 +79,7 @@ class TrainingLog:
         shown = state.images // config.display_freq
         if self.writers and self.show and trainer.made is not None and shown != self._pictured:
             for label, picture in self.show(pieces[-1], trainer.made).items():
-                self._each(lambda writer, name=label, what=picture: writer.add_image(name, what, state.images))
+                self._each("add_image", label, picture, state.images)
             self._pictured = shown
 
     def _losses(self, trainer: Trainer, numbers: dict[str, float]) -> None:
@@ -88,30 +89,31 @@ class TrainingLog:
         text = " ".join(f"{name}: {value:.4f}" for name, value in numbers.items())
         self.bar.set_postfix_str(text, refresh=False)
         line = f"(epoch: {state.epoch}, iters: {state.epoch_images}, time: {seconds:.3f}) {text}\n"
-        self._guard(lambda: self._write(line))
+        self._guard(self._write, line)
         shown = {f"loss/{name}": value for name, value in numbers.items()}
         rate = trainer.optimizer.param_groups[0]["lr"]
         shown |= {"lr": rate, "images_per_second": 1 / seconds if seconds else math.nan, "epoch": state.epoch}
         for name, value in shown.items():
-            self._each(lambda writer, name=name, what=value: writer.add_scalar(name, what, state.images))
+            self._each("add_scalar", name, value, state.images)
 
     def close(self) -> None:
         """No more will come."""
         self.bar.close()
-        self._each(lambda writer: writer.close())
+        self._each("close")
 
     def _write(self, line: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "loss_log.txt", "a") as file:
             file.write(line)
 
-    def _each(self, write: Callable[[Writer], None]) -> None:
+    def _each(self, method: str, *what: Any) -> None:
+        """Call a method of every Writer."""
         for writer in self.writers:
-            self._guard(lambda writer=writer: write(writer))
+            self._guard(getattr(writer, method), *what)
 
-    def _guard(self, write: Callable[[], None]) -> None:
+    def _guard(self, write: Callable[..., None], *what: Any) -> None:
         try:
-            write()
+            write(*what)
         except OSError as error:
             self.bar.write(f"losses and pictures are not written any more: {error}; training goes on")
             self.writers = []

@@ -68,7 +68,7 @@ def passes(before: int, now: int, every: int) -> bool:
 
 
 def fit(
-    model: Any, dataset: Any, config: TrainingConfig, folder: str | Path, card: dict[str, Any] | None = None
+    model: Any, dataset: Any, config: TrainingConfig, folder: str | Path, *, card: dict[str, Any] | None = None
 ) -> TrainingState:
     """Train a Pix2Pix until the config's epochs or minutes are over; where it then stands.
 

@@ -72,7 +72,9 @@ def widen_norms(net: nn.Module, synchronised: bool) -> None:
     """
     for module in net.modules():  # as torch converts to SyncBatchNorm: same weights, same names
         if isinstance(module, NoiseNorm):
-            module.__class__, module.synchronised = WideNorm, synchronised
+            module.__class__ = WideNorm
+            assert isinstance(module, WideNorm)
+            module.synchronised = synchronised
         elif isinstance(module, PartialConv2d):
             module.__class__ = WideConv
 
@@ -84,9 +86,8 @@ def checkpoint_layers(net: nn.Module) -> None:
     """
     for module in net.modules():
         if isinstance(module, (SPADE, CrossAttentionBlock)):
-            module.forward = functools.partial(
-                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
-            )
+            again = functools.partial(checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False)
+            module.forward = again  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from text2cinemagraph.models.motion import encode_captions, motion_input
 from text2cinemagraph.models.networks import build_discriminator
 from text2cinemagraph.models.training.memory import frozen
 from text2cinemagraph.models.training.trainer import Losses
-from text2cinemagraph.options.train import MotionOptions, TrainOptions
+from text2cinemagraph.options.train import MotionOptions, MotionTrain, VideoTrain
 from torch import nn
 
 Fields = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -110,7 +110,7 @@ class Pix2Pix(nn.Module):
 
     def __init__(
         self,
-        task: nn.Module,
+        task: MotionTask | VideoTask,
         discriminator: nn.Module | None = None,
         *,
         use_epe: bool = False,
@@ -179,7 +179,7 @@ class Pix2Pix(nn.Module):
         return terms, verdict
 
 
-def start_discriminator(options: TrainOptions) -> nn.Module | None:
+def start_discriminator(options: MotionTrain | VideoTrain) -> nn.Module | None:
     """The discriminator of TrainOptions (with input_nc and output_nc) as a training begins with it; None without
     gan.
     """

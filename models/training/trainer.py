@@ -84,7 +84,8 @@ class Trainer:
         self._averaged = [p for group in groups if group.averaged for p in group.parameters]
         self.average = self._new_average() if config.average else None
         optimizer = torch.optim.AdamW(  # without weight decay it is the published Adam
-            [self._options(group) for group in groups], fused=self.device.type == "cuda" and config.dtype != "fp16"
+            [self._options(group) for group in groups],
+            fused=self.parameters[0].is_cuda and config.dtype != "fp16",
         )
         # In one process both come back as they are; in many the gradients become means over all of them.
         self._wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -132,7 +133,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_lr"] * (1 if group["steady"] else config.rate(state))
         self.model.zero_grad(set_to_none=True)
-        total, terms = torch.zeros((), device=self.device), {}
+        total = torch.zeros((), device=self.device)
+        terms: dict[str, torch.Tensor] = {}
         for piece in pieces:
             with self.accelerator.accumulate(self._wrapped):
                 with torch.autocast(self.device.type, dtype_of(config.dtype), enabled=config.dtype != "fp32"):
@@ -140,7 +142,7 @@ class Trainer:
                 self.accelerator.backward(self.scaler.scale(losses.total))
             total = total + losses.total.detach() / len(pieces)
             for name, value in losses.terms.items():
-                terms[name] = terms.get(name, 0) + value.detach() / len(pieces)
+                terms[name] = terms.get(name, torch.zeros_like(total)) + value.detach() / len(pieces)
         self.made = None if losses.made is None else losses.made.detach()
         numbers, elapsed = self._numbers(terms if looked_at else {})
         if config.check_every == 1:
