@@ -188,15 +188,15 @@ def test_segmenter_understands_every_size():
 
 def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     output = tmp_path / "mini"
-    common = ["--data", str(data), "--output", str(output), "--minutes", "0.02"]
+    common = ["--data", str(data), "--output", str(output), "--batch", "4", "--samples", "8"]
     vocabulary = output / "diffusion/tokenizer/vocab.json"
     train_mini.main(["autoencoder", *common])
     train_mini.main(["unet", *common])
     steps = json.loads((output / "diffusion/card.json").read_text())["unet"]["steps"]
-    train_mini.main(["unet", *common, "--resume"])  # the time is used up: nothing is added
+    train_mini.main(["unet", *common, "--resume"])  # as many pictures were seen: nothing is added
     card = json.loads((output / "diffusion/card.json").read_text())
     assert (
-        card["unet"]["steps"] == steps > 0
+        card["unet"]["steps"] == steps == 2
         and card["dataset"]["pictures"] == 8
         and card["unet"]["command"].endswith("--resume")
     )
@@ -217,7 +217,7 @@ def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     check_diffusion(output / "diffusion", read_scenes(data))
     check_segmenter(output / "segmenter", read_scenes(data))
     shutil.rmtree(tmp_path / "mini-work")
-    train_mini.main(["unet", *common[:-1], "0", "--resume"])  # nothing to go on from: the exported weights
+    train_mini.main(["unet", *common, "--minutes", "0", "--resume"])  # nothing to go on from: the exported weights
     again = json.loads((output / "diffusion/card.json").read_text())
     assert (
         again["sha256"]["unet/diffusion_pytorch_model.safetensors"]
@@ -228,7 +228,7 @@ def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     assert json.loads((output / "diffusion/card.json").read_text()) == again
     (tmp_path / "mini-work/unet.pt").unlink()
     train_mini.main(
-        ["unet", *common[:-1], "0", "--resume"]
+        ["unet", *common, "--minutes", "0", "--resume"]
     )  # a fresh autoencoder, no U-Net yet: the exported one is of no use
     last = json.loads((output / "diffusion/card.json").read_text())
     assert last["autoencoder"]["seed"] == 5 and last["sha256"] != again["sha256"]
