@@ -270,8 +270,11 @@ def read_command(cls: type[Settings], text: str, argv: Sequence[str] | None = No
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's main(); a user's mistake becomes one line and exit code 1, an interruption exit code 130.
 
-    T2C_DEBUG=1 in the environment shows the whole traceback instead.
+    T2C_DEBUG=1 in the environment shows the whole traceback instead. Threads of torch that have nothing to do sleep
+    (OMP_WAIT_POLICY=PASSIVE, unless the environment says otherwise): spinning ones take the cores from their own
+    work as soon as anything else runs (docs/results/waiting.json). OpenMP reads that when torch is first imported.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         for word in sys.argv[1:]:
             check_value("an argument", word, Kind(str), {})

@@ -31,8 +31,8 @@ WORDS = ROOT / "checkpoints" / "mini" / "motion"  # a small tokenizer and text e
 COMMON = "--gpu_ids 0,1,2,3 --no_instance --label_nc 0 "
 MOTION = (
     COMMON + "--input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 --norm instance --dataset_name motion "
-    "--motion_norm 64.0 --netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss --use_prompts --use_mask "
-    "--mask_path data/masks --captions_file ./captions.txt"
+    "--motion_norm 64.0 --netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss "
+    "--use_prompts --use_mask --mask_path data/masks --captions_file ./captions.txt"
 )
 DIRECTION = (
     COMMON

@@ -116,3 +116,17 @@ def test_mistakes_are_named(photo, tmp_path, words, said):
     words = [photo / w if str(w).endswith(".png") else w for w in words]
     with pytest.raises(ValueError, match=said):
         run(tmp_path, *words)
+
+
+@pytest.mark.parametrize("probability,known", [(0.6, False), (0.95, True)])
+def test_stars_are_painted_where_the_sky_is_sure(probability, known, monkeypatch, capsys):
+    from text2cinemagraph.img2img import segment
+    from text2cinemagraph.options.inference import InferenceOptions
+    from text2cinemagraph.pipeline.painting import find_sky
+
+    sky = torch.ones(1, 4, 4, dtype=torch.bool)
+    found = segment.Segmentation(sky, {"sky": sky}, {"sky": probability})
+    monkeypatch.setattr(segment, "choose_backend", lambda *_: ("any", ""))
+    monkeypatch.setattr(segment, "segment", lambda *_: found)
+    assert (find_sky(torch.zeros(3, 4, 4), InferenceOptions(), None) is not None) == known
+    assert ("no stars" in capsys.readouterr().out) != known
