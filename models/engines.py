@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from text2cinemagraph.models.clip_decoder import ClipDecoder
-from text2cinemagraph.models.networks import Projector
+from text2cinemagraph.models.networks import Projector, SymmetricSplattingNet
 from text2cinemagraph.models.winograd import Scratch
 
 ENGINES = ("torch", "compile", "openvino")
@@ -22,9 +22,9 @@ class Decoders:
     the network itself stays as it is.
     """
 
-    def __init__(self, projector: Projector):
-        """projector: of a folded SymmetricSplattingNet, on its device and in its dtype."""
-        self.projector = projector
+    def __init__(self, network: SymmetricSplattingNet):
+        """network: folded, on its device and in its dtype."""
+        self.network = network
         self._compiled: Callable[..., torch.Tensor] | None = None
         self._openvino: tuple[tuple[int, ...], Decoder] | None = None  # the last one, with the shape that it takes
 
@@ -44,23 +44,24 @@ class Decoders:
         """
         if engine not in ENGINES:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
-        weight = next(self.projector.parameters())
+        projector = self.network.projector
+        weight = next(projector.parameters())
         if engine == "openvino":
             shape = tuple(features.shape)
             if self._openvino is None or self._openvino[0] != shape:
-                self._openvino = shape, _openvino(self.projector, shape)
+                self._openvino = shape, _openvino(projector, shape)
             return self._openvino[1]
         if engine == "compile":  # minutes for the first frame, CUDA graphs where there is a GPU
             if self._compiled is None:
                 mode = "reduce-overhead" if weight.is_cuda else "default"
-                self._compiled = torch.compile(self.projector, dynamic=False, mode=mode)
+                self._compiled = torch.compile(projector, dynamic=False, mode=mode)
             return _module(self._compiled, weight.dtype)
         if weight.is_cuda:
-            return _graphed(self.projector, features, weight.dtype)
+            return _graphed(projector, features, weight.dtype)
         whole = weight.device.type == "cpu" and weight.dtype == torch.float32
-        if whole and self.projector.eblocks[0].folded:
-            return ClipDecoder(self.projector, features, flow, scratch)
-        return _module(self.projector, weight.dtype)
+        if whole and projector.eblocks[0].folded:
+            return ClipDecoder(projector, features, flow, scratch)
+        return _module(projector, weight.dtype)
 
 
 def _module(projector: Callable[..., torch.Tensor], dtype: torch.dtype) -> Decoder:

@@ -66,7 +66,7 @@ def traced_frames(
         raise ValueError(f"video.blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
     if light not in LIGHTS:
         raise ValueError(f"video.light={light!r} is unknown; choose one of {', '.join(LIGHTS)}")
-    decoders = decoders or (Decoders(network.projector) if network else None)
+    decoders = decoders or (Decoders(network) if network else None)
     clip = TracedClip(
         image,
         flow,

@@ -47,7 +47,7 @@ class VideoModel:
         VideoOptions.
         """
         self.net, self.options = net, options
-        self.decoders = Decoders(net.projector)
+        self.decoders = Decoders(net)
 
     def frames(
         self,

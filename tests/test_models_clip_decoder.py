@@ -149,7 +149,7 @@ def test_engines_give_the_same_frames(engine):
     net, options = small_net()
     features = torch.randn(12, H, W)
     blended, total = frame_of(net, features, patch_of_flow(10, 10, 20, 20), 3, 4)
-    made = Decoders(net.projector).of_clip(features, engine=engine)(blended, total)
+    made = Decoders(net).of_clip(features, engine=engine)(blended, total)
     assert_near(made, net.projector(blended[None], (total > 0).float()[None])[0], SAME)
 
 
