@@ -221,6 +221,27 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
+def number(kind: type = int, **limits: float) -> Callable[[str], Any]:
+    """The `type` of a flag that holds a number.
+
+    kind: int or float.   limits: least, most, above, below, as for options.fields.option.
+    """
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+        try:
+            check_value("", value, Kind(kind), limits)
+        except ValueError as error:
+            expected = str(error).rpartition(": expected ")[2]
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {shown(text)}") from None
+        return value
+
+    return read
+
+
 def add_flags(parser: argparse.ArgumentParser, cls: type[Options]) -> None:
     """One flag per field of a flat dataclass. Unset flags stay silent, so that the YAML below them shows through.
 
