@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from text2cinemagraph.data.checkpoint import read_checkpoint
 from text2cinemagraph.data.datasets import FrameBatch
 from text2cinemagraph.models.networks import build_motion, build_video
@@ -155,6 +156,19 @@ def test_gpu_ids_start_one_process_each(monkeypatch, capsys):
     assert processes.spread("0,1,2,3", []) is None and "the CPU" in capsys.readouterr().out
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert processes.spread("0,1", []) is None and processes.own_gpu("0,1") == "1" and processes.own_gpu("-1") == "-1"
+
+
+def test_what_accelerate_config_noted_changes_nothing_but_the_processes(monkeypatch):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    accelerator = processes.accelerator_of("cpu", 2)
+    found = accelerator.mixed_precision, accelerator.gradient_accumulation_steps, accelerator.num_processes
+    assert found == ("no", 2, 1) and accelerator.device.type == "cpu"
+    network = nn.Linear(1, 1)
+    assert accelerator.prepare(network) is network
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def test_a_batch_is_shared_evenly(tmp_path):

@@ -7,19 +7,23 @@ from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, GradientAccumulationPlugin
 
 
 def accelerator_of(device: torch.device | str, pieces: int = 1) -> Accelerator:
     """The Accelerator of this process.   pieces: backward passes per step.
 
-    Where the networks lie is ours to say: alone, accelerate would take the first GPU instead of the one asked for.
+    Said here are only the processes: precision, pieces and compiling are the TrainingConfig's, whatever `accelerate
+    config` has noted; and where the networks lie, because alone accelerate would take the first GPU, not the one asked
+    for.
     """
     # Published networks have weights that nothing uses: the means over all processes must not wait for them.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
         cpu=torch.device(device).type == "cpu",
-        gradient_accumulation_steps=pieces,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=pieces, sync_with_dataloader=False),
+        mixed_precision="no",
+        dynamo_backend="no",
         device_placement=False,
         kwargs_handlers=[unused],
     )
