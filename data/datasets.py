@@ -88,7 +88,8 @@ class _Items(torch.utils.data.Dataset):
     ):
         """most: the first so many items only; 0 = all."""
         self.items, self.size, self.seed, self.strict = items[: most or None], size, seed, strict
-        self.epoch, self.broken, self.report = 0, {}, report
+        self.epoch, self.report = 0, report
+        self.broken: dict[str, str] = {}  # item: why
 
     def set_epoch(self, epoch):
         """Other crops, flips and hints from now on."""

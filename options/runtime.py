@@ -58,19 +58,17 @@ def make_runtime(
         raise ValueError(f"runtime.threads={threads}: expected a number of CPU threads, or 0")
     import torch
 
-    if device == "auto":
-        device = best_device()
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"runtime.device={device} asked for, but torch sees no GPU; use runtime.device=cpu")
-    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise ValueError(f"runtime.device={device}: torch sees {torch.cuda.device_count()} GPU(s), numbered from 0")
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    place = torch.device(best_device() if device == "auto" else device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"runtime.device={place} asked for, but torch sees no GPU; use runtime.device=cpu")
+    if place.type == "cuda" and place.index is not None and place.index >= torch.cuda.device_count():
+        raise ValueError(f"runtime.device={place}: torch sees {torch.cuda.device_count()} GPU(s), numbered from 0")
+    if place.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("runtime.device=mps asked for, but this machine has no such device; use runtime.device=cpu")
     if dtype == "auto":
-        dtype = half_or_full(device, "fp16")
-    runtime = Runtime(device, dtype_of(dtype), seed, slicing)
-    check_dtype(device, dtype, "runtime.dtype")
+        dtype = half_or_full(place, "fp16")
+    runtime = Runtime(place, dtype_of(dtype), seed, slicing)
+    check_dtype(place, dtype, "runtime.dtype")
     if threads:
         most = THREADS_PER_CORE * (os.cpu_count() or 1)
         if threads > most:
