@@ -217,11 +217,11 @@ def s6_video(options, experiment, state):
         )
     kind = half_or_full(state.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
     check_dtype(state.runtime.device, kind, "video.dtype")
-    network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
+    network = "video", load_video_model, o.folder, o.architecture, state.runtime
     rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
     if o.preview:
         image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps)
-    loop = LoopRenderer(lambda: state.networks.get(*network)).set_image(image, mask)
+    loop = LoopRenderer(lambda: state.networks.get(*network, dtype=dtype_of(kind))).set_image(image, mask)
     frames = loop.render(flow, **rendering)
     line = LoopLine(mask)
     with ClipWriter(experiment.path("video"), o.formats, fps, o.quality) as video:

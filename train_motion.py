@@ -4,31 +4,32 @@
     python train_motion.py --name motion --gpu_ids 0,1,2,3 --batchSize 16 --use_epe_loss --captions_file ...
 
 Several GPUs: --gpu_ids 0,1,2,3, or torchrun / accelerate launch, also over several machines. Results, pictures and
-curves: <checkpoints_dir>/<name>; look at web/index.html, or: tensorboard --logdir <checkpoints_dir>/<name>/logs
+curves: <checkpoints_dir>/<name>; to look at them: tensorboard --logdir <checkpoints_dir>/<name>/logs
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from text2cinemagraph.options.cli import read_command, run_main
+from text2cinemagraph.options.runtime import say
 from text2cinemagraph.options.train import MotionOptions, MotionTrain
 
 
-def main():
+def main() -> int | None:
     options = read_command(MotionTrain, __doc__)
 
     import torch
     from text2cinemagraph.data.datasets import MotionDataset, typical_speed
-    from text2cinemagraph.models.crew import own_gpu, spread
     from text2cinemagraph.models.motion import load_text_encoder
     from text2cinemagraph.models.networks import build_motion
-    from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, start_critic, start_weights
-    from text2cinemagraph.models.training import card_of, train
-    from text2cinemagraph.options.runtime import runtime_of
+    from text2cinemagraph.models.training.commands import broken_items, card_of, train
+    from text2cinemagraph.models.training.pix2pix import MotionTask, Pix2Pix, start_discriminator, start_weights
+    from text2cinemagraph.models.training.processes import own_gpu, spread
+    from text2cinemagraph.options.runtime import first_process, runtime_of
 
     code = spread(options.gpu_ids, sys.argv)
     if code is not None:
@@ -39,14 +40,15 @@ def main():
         options.fineSize,
         mask_folder(options),
         options.captions_file if options.takes_text else "",
-        options.use_hint,
-        options.hints_path,
+        use_hint=options.use_hint,
+        hints_path=options.hints_path,
         flip=not options.no_flip,
         seed=options.seed,
         strict=options.strict,
         as_published=options.as_published,
+        most=options.max_dataset_size,
+        report=broken_items(options),
     )
-    dataset.items = dataset.items[: options.max_dataset_size or None]
     torch.manual_seed(options.seed)
     net = start_weights(build_motion(options), options.init)
     if options.takes_text:
@@ -54,13 +56,12 @@ def main():
     text = load_text_encoder(options.text_encoder_path, runtime) if options.takes_text else (None, None)
     model = Pix2Pix(
         MotionTask(net, options, *text),
-        start_critic(options),
-        options.use_epe_loss,
-        options.use_l1_loss,
-        None,
-        options.lambda_feat,
-        not options.no_ganFeat_loss,
-        not options.no_lsgan,
+        start_discriminator(options),
+        use_epe=options.use_epe_loss,
+        use_l1=options.use_l1_loss,
+        weight=options.lambda_feat,
+        match_features=not options.no_ganFeat_loss,
+        least_squares=not options.no_lsgan,
     )
     card = card_of(options, MotionOptions, dataset, sys.argv)
     if options.takes_text and options.ship_text_encoder:
@@ -71,21 +72,11 @@ def main():
         card["options"]["hint_speed"] = (
             options.motion_norm if options.as_published else round(typical_speed(dataset), 3)
         )
-    train(model, dataset, card, options, runtime)
+    train(model, dataset, card, options=options, runtime=runtime)
+    return None
 
 
-def first_process():
-    """This process says and writes what one should."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(text):
-    """One line, from the first process."""
-    if first_process():
-        print(text, flush=True)
-
-
-def mask_folder(options):
+def mask_folder(options: MotionTrain) -> str:
     """The folder of masks to train with; "" = masks from the true flow. The original ignores --mask_path without
     --use_seg_mask.
     """
@@ -111,7 +102,7 @@ UNET_FILES = (
 )
 
 
-def start_attention(net, options):
+def start_attention(net: Any, options: MotionTrain) -> None:
     """Give the attention blocks Stable Diffusion's weights and freeze those that the original freezes; a continued
     training has them.
     """
@@ -128,7 +119,7 @@ def start_attention(net, options):
         say("attention blocks start at random (as published they start with Stable Diffusion 1.4: --attention_weights)")
 
 
-def attention_source(options):
+def attention_source(options: MotionTrain) -> Path | None:
     """The file with the U-Net's weights, or None to start at random."""
     if options.attention_weights != "auto":
         return unet_file(options.attention_weights) if options.attention_weights else None
@@ -143,7 +134,7 @@ def attention_source(options):
     return source
 
 
-def unet_file(path):
+def unet_file(path: str | Path) -> Path:
     """A diffusers folder (the whole model's or its unet's) or a file -> the file that holds the U-Net."""
     found = known_unet(Path(path) / "unet") or known_unet(path)
     if found is None:
@@ -153,15 +144,15 @@ def unet_file(path):
     return found
 
 
-def known_unet(path):
+def known_unet(path: str | Path) -> Path | None:
     """The file with weights that a path is, or that lies in a folder; None if there is none."""
     path = Path(path)
     return path if path.is_file() else next((path / name for name in UNET_FILES if (path / name).is_file()), None)
 
 
-def ship_text_encoder(options):
+def ship_text_encoder(options: MotionTrain) -> None:
     """Copy tokenizer and text encoder beside the weights, unless they are there already."""
-    from text2cinemagraph.models.training import folder_of
+    from text2cinemagraph.models.training.commands import folder_of
 
     if Path(options.text_encoder_path).resolve() == folder_of(options).resolve():
         return

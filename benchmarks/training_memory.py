@@ -12,7 +12,7 @@ import resource
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.models.networks import build_motion
-from text2cinemagraph.models.pix2pix import checkpoint_layers
+from text2cinemagraph.models.training.memory import checkpoint_layers
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.train import MotionOptions
 

@@ -41,7 +41,8 @@ def read_clauses(prompt: str, classes: list[list[str]]) -> list[Clause]:
     found = find_directions(prompt)
     if len(found) < 2:
         return [Clause(each.phrase, speed_before(prompt, each.start)) for each in found]
-    clauses, begin = [], 0
+    clauses: list[Clause] = []
+    begin = 0
     for each in found:
         subject = _nearest(prompt[begin : each.start], classes)
         if subject is None:

@@ -83,9 +83,13 @@ class _Items(torch.utils.data.Dataset):
     report: a text file to which broken items are added, by whichever process meets them; None = no file.
     """
 
-    def __init__(self, items, size, seed, strict):
-        self.items, self.size, self.seed, self.strict, self.epoch, self.broken = items, size, seed, strict, 0, {}
-        self.report = None
+    def __init__(
+        self, items: list[str], size: int, *, seed: int, strict: bool, most: int = 0, report: Path | None = None
+    ):
+        """most: the first so many items only; 0 = all."""
+        self.items, self.size, self.seed, self.strict = items[: most or None], size, seed, strict
+        self.epoch, self.report = 0, report
+        self.broken: dict[str, str] = {}  # item: why
 
     def set_epoch(self, epoch):
         """Other crops, flips and hints from now on."""
@@ -128,6 +132,7 @@ class MotionDataset(_Items):
         size,
         mask_path="",
         captions_file="",
+        *,
         use_hint=False,
         hints_path="",
         augment=True,
@@ -135,6 +140,8 @@ class MotionDataset(_Items):
         seed=0,
         strict=False,
         as_published=False,
+        most=0,
+        report=None,
     ):
         """root: folder of the Eulerian layout.   size: px, side of the square crops.
 
@@ -144,9 +151,9 @@ class MotionDataset(_Items):
         middle, so that scores repeat.
         flip: False where left and right mean something that no caption says (lakes that always flow to the right).
         as_published: cut as the authors do (data/published.py): crops without zoom, whole pictures squashed, soft
-        masks.
+        masks.   most: the first so many items only; 0 = all.   report: see _Items.
         """
-        super().__init__(ids(root), size, seed, strict)
+        super().__init__(ids(root), size, seed=seed, strict=strict, most=most, report=report)
         self.as_published = as_published
         self.root, self.mask_path, self.hints_path = Path(root), mask_path, hints_path
         self.use_hint, self.augment, self.flip = use_hint, augment, flip
@@ -205,12 +212,15 @@ class FrameDataset(_Items):
         size,
         motion_path="",
         motion_norm=64.0,
+        *,
         stills=(),
         stills_share=0.0,
         augment=True,
         seed=0,
         strict=False,
         as_published=False,
+        most=0,
+        report=None,
     ):
         """root: folder of the Eulerian layout with frames.   size: px, side of the square crops.
 
@@ -218,9 +228,11 @@ class FrameDataset(_Items):
         in 1/motion_norm; empty = the true flow.   stills: folders of pictures; a share of the items becomes one of
         them, standing.
         as_published: cut as the authors do (data/published.py); predicted flow is not brought to the frame's size, so
-        that a window drawn in a larger frame is misplaced in it and padded with 0.
+        that a window drawn in a larger frame is misplaced in it and padded with 0.   most, report: as for
+        MotionDataset.
         """
-        super().__init__([item for item in ids(root) if _frames_folder(Path(root), item).is_dir()], size, seed, strict)
+        items = [item for item in ids(root) if _frames_folder(Path(root), item).is_dir()]
+        super().__init__(items, size, seed=seed, strict=strict, most=most, report=report)
         if not self.items:
             raise FileNotFoundError(
                 f"no frames under {root}; expected <id>_gt/images/0.png ... (extract them from <id>_gt.mp4)"

@@ -504,7 +504,7 @@ WAIT = 1  # s before the second try; doubled for each further one
 
 def choose_files(source: Source, listed: set[str]) -> list[str]:
     """Which of a repository's files to take; ValueError naming what it lacks."""
-    chosen, missing = [name for name in source.wanted if name in listed], []
+    chosen, missing = [name for name in source.wanted if name in listed], list[str]()
     for name in source.needed:
         form = next((form for form in alternatives(name) if form in listed), None)
         (missing if form is None else chosen).append(form or name)

@@ -28,7 +28,9 @@ def motion_picture(
     """
     height, width = image.shape[-2:]
     bright = torch.where(mask.cpu(), DARK, DARKER)
-    canvas = Image.fromarray(to_uint8(image.cpu() * bright)).resize((width * TWICE, height * TWICE), Image.BILINEAR)
+    canvas = Image.fromarray(to_uint8(image.cpu() * bright)).resize(
+        (width * TWICE, height * TWICE), Image.Resampling.BILINEAR
+    )
     draw, unit = ImageDraw.Draw(canvas), TWICE * min(height, width) / 512  # px of the canvas per px at 512
     for tail, head, _ in flow_arrows(flow, mask):
         _line(draw, [tail, head], FLOW, 1.6 * unit, 5 * unit)
@@ -44,7 +46,7 @@ def motion_picture(
                 draw.ellipse(
                     [x * TWICE - radius, y * TWICE - radius, x * TWICE + radius, y * TWICE + radius], fill=colour
                 )
-    return np.asarray(canvas.resize((width, height), Image.LANCZOS))
+    return np.asarray(canvas.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def flow_arrows(flow: torch.Tensor, mask: torch.Tensor) -> list:

@@ -33,7 +33,7 @@ def open_picture(path: str | Path, what: str = "image", max_megapixels: float = 
             getattr(picture, "is_animated", False) and picture.format != "MPO"
         ):  # telephones keep a second view in an MPO
             kind = "pages" if picture.format == "TIFF" else "frames"
-            tell("first frame", f"{path} holds {picture.n_frames} {kind}; the first is used")
+            tell("first frame", f"{path} holds {getattr(picture, 'n_frames', 'several')} {kind}; the first is used")
         picture.load()
         return ImageOps.exif_transpose(picture)
 
@@ -170,7 +170,7 @@ def to_srgb(picture: Image.Image, profile: bytes | None, path: str | Path) -> Im
         if mode != "CMYK" and _is_srgb(transform, mode):
             return picture.convert("RGB")
         name = embedded.profile.profile_description or "its profile"
-        converted = ImageCms.applyTransform(picture.convert(mode), transform)
+        converted = ImageCms.applyTransform(picture.convert(mode), transform) or picture.convert("RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0][:60]
         tell("icc damaged", f"the colour profile of {path} is ignored ({reason}); its colours are taken as sRGB")

@@ -42,7 +42,8 @@ def suggest_arrows(flow: torch.Tensor, mask: torch.Tensor, count: int) -> tuple[
     moving = inside[0].numpy() & (speed > 0.02 * speed.max())
     if not moving.any():
         raise ValueError("the flow is zero inside the mask: there is nothing to suggest arrows for; run s5 again")
-    arrows, found, share = [], np.zeros_like(smooth), 0.0
+    arrows: list[Arrow] = []
+    found, share = np.zeros_like(smooth), 0.0
     while len(arrows) < count or (share < ENOUGH and len(arrows) < AT_MOST * count):
         bad = moving & _differs(found, smooth, NARROWER)
         if not bad.any():

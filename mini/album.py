@@ -4,10 +4,18 @@ A page holds the pictures of one size. On a GPU everything a training step needs
 disk or a bus.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.mini.training import half_precision
+
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.scenes import Scenes
 
 
 class Page:
@@ -17,7 +25,16 @@ class Page:
     there; tokens int16 [n,wordings,words] and latents float16 [n,views,C,h,w], or None.
     """
 
-    def __init__(self, size, scenes, variants, device, wordings=None, mirrored=True):
+    def __init__(
+        self,
+        size: int,
+        scenes: int,
+        variants: int,
+        device: torch.device | str,
+        *,
+        wordings: tuple[int, int] | None = None,
+        mirrored: bool = True,
+    ):
         """scenes: how many there will be at most, of `variants` pictures each.   wordings: (captions per picture,
         tokens per caption), or None.   mirrored: latents of the mirrored pictures are kept beside the others.
         """
@@ -30,11 +47,13 @@ class Page:
         self.latents, self.encoded = None, 0
         self.count = self.scenes = 0
 
-    def full(self, variants=1):
+    def full(self, variants: int = 1) -> bool:
         """Whether another scene of so many pictures has no room."""
         return self.scenes >= len(self.labels) or self.count + variants > len(self.pictures)
 
-    def add(self, pictures, looks, label, tokens=None):
+    def add(
+        self, pictures: np.ndarray, looks: Sequence[int], label: np.ndarray, tokens: np.ndarray | None = None
+    ) -> None:
         """One scene: pictures uint8 [k,H,W,3], looks [k], label uint8 [H,W], tokens int [k,wordings,words]."""
         if self.full(len(pictures)):
             raise ValueError(f"the page of {self.size} px is full: {self.scenes} scenes, {self.count} pictures")
@@ -47,11 +66,11 @@ class Page:
             self.tokens[rows] = torch.as_tensor(tokens).to(self.device, torch.int16)
         self.count, self.scenes = rows.stop, self.scenes + 1
 
-    def choose(self, count):
+    def choose(self, count: int) -> torch.Tensor:
         """int64 [count]: rows drawn so that every look comes equally often, however many pictures it has."""
         return torch.multinomial(shares_of_looks(self.looks[: self.count]), count, replacement=True)
 
-    def windows(self, count, side):
+    def windows(self, count: int, side: int) -> torch.Tensor:
         """[count,3,side,side] in [-1,1], channels last: a quarter of them of twice the size and shrunk where there is
         room, half of them mirrored.
         """
@@ -61,7 +80,7 @@ class Page:
             made.append(F.avg_pool2d(self._cut(large, 2 * side), 2))
         return torch.cat(made).contiguous(memory_format=torch.channels_last)
 
-    def _cut(self, count, side):
+    def _cut(self, count: int, side: int) -> torch.Tensor:
         rows, device = self.choose(count), self.device
         y, x = (torch.randint((self.size - side) // 2 + 1, (count,), device=device) * 2 for _ in range(2))
         # even corners keep the pixel pairs of JPEG's colour together
@@ -70,7 +89,7 @@ class Page:
         cut = self.pictures[rows[:, None, None], (y[:, None] + span)[:, :, None], (x[:, None] + across)[:, None, :]]
         return to_range(cut)
 
-    def labelled(self, count, painted):
+    def labelled(self, count: int, painted: float) -> tuple[torch.Tensor, torch.Tensor]:
         """(pictures [count,3,H,W] in [-1,1], labels int64 [count,H,W]), half of them mirrored.
 
         painted: share of the pictures that are paintings.
@@ -86,7 +105,7 @@ class Page:
         )
 
     @torch.no_grad()
-    def encode(self, vae, batch=64, everything=False):
+    def encode(self, vae: Any, batch: int = 64, everything: bool = False) -> None:
         """Latents of the pictures that have none yet, in full batches; a smaller rest waits for the next call (a new
         shape costs a GPU a search for its quickest kernels), except the first pictures, or if everything is asked for.
         """
@@ -108,11 +127,11 @@ class Deck:
     latents float16 [n,views,C,h,w]; tokens int [n,wordings,words]; looks int64 [n]; empty int64 [1,words]: of "".
     """
 
-    def __init__(self, latents, tokens, looks, empty):
+    def __init__(self, latents: torch.Tensor, tokens: torch.Tensor, looks: torch.Tensor, empty: torch.Tensor):
         self.latents, self.tokens, self.empty = latents, tokens, empty.to(latents.device)
         self.shares = shares_of_looks(looks)
 
-    def draw(self, count, silent=0.1):
+    def draw(self, count: int, silent: float = 0.1) -> tuple[torch.Tensor, torch.Tensor]:
         """(latents float32 [count,C,h,w], tokens int64 [count,words]); silent: share of empty captions."""
         device = self.latents.device
         rows = torch.multinomial(self.shares, count, replacement=True)
@@ -122,13 +141,13 @@ class Deck:
         return self.latents[rows, view].float(), torch.where(dropped, self.empty, self.tokens[rows, wording].long())
 
 
-def deck_of(page, empty):
+def deck_of(page: Page, empty: torch.Tensor) -> Deck:
     """The Deck of what is encoded of a page; it shares the page's memory."""
     n = page.encoded
     return Deck(page.latents[:n], page.tokens[:n], page.looks[:n], empty)
 
 
-def page_of(scenes, device, progress=iter):
+def page_of(scenes: Scenes, device: torch.device | str, progress: Callable[[range], Iterable[int]] = iter) -> Page:
     """The Page of Scenes on disk, all of one size."""
     variants = 1 + max((len(scene["styles"]) for scene in scenes.scenes), default=0)
     size = scenes.label(0).shape[0]
@@ -141,18 +160,18 @@ def page_of(scenes, device, progress=iter):
     return page
 
 
-def to_range(pictures):
+def to_range(pictures: torch.Tensor) -> torch.Tensor:
     """uint8 [N,H,W,3] on any device -> float [N,3,H,W] in [-1,1], channels last."""
     return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def shares_of_looks(looks):
+def shares_of_looks(looks: torch.Tensor) -> torch.Tensor:
     """float [n]: how often to take each picture, so that every look comes equally often.  looks: int64 [n]."""
     counts = torch.bincount(looks)
     return 1 / ((counts > 0).sum() * counts[looks])
 
 
-def power_above(pictures, cycles):
+def power_above(pictures: torch.Tensor, cycles: float) -> torch.Tensor:
     """[N]: power of pictures [N,3,H,W] above a spatial frequency, in cycles per px."""
     power = torch.fft.fft2(pictures.float() - pictures.float().mean((2, 3), keepdim=True)).abs().square().sum(1)
     fy, fx = (torch.fft.fftfreq(n, device=pictures.device).abs() for n in pictures.shape[-2:])

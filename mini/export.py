@@ -1,28 +1,35 @@
 """Writes what was trained as the folders that the pipeline reads: float16 weights, and a card that says where from."""
 
+from __future__ import annotations
+
 import copy
 import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 from diffusers import DDIMScheduler
 from text2cinemagraph.data.checkpoint import dataset_note
 from text2cinemagraph.data.files import sha256
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
+from text2cinemagraph.mini.scenes import Scenes
 from text2cinemagraph.mini.train_autoencoder import AUTOENCODER
 from text2cinemagraph.mini.train_segmenter import SEGMENTER, segmenter_processor
 from text2cinemagraph.mini.train_unet import (
     SCHEDULER,
     TEXT,
+    UNET_TRAINING,
     build_text_encoder,
     build_unet,
     latents_digest,
-    unet_training,
+    unet_trainer,
 )
-from text2cinemagraph.mini.training import Plan, read_json, write_json
+from text2cinemagraph.mini.training import config_of, notes, read_json, write_json
 from tqdm import tqdm
 from transformers import CLIPTokenizer, UperNetForSemanticSegmentation
 
 
-def export(scenes, work, output, parts=("diffusion", "segmenter")):
+def export(scenes: Scenes, work: Path, output: Path, parts: Collection[str] = ("diffusion", "segmenter")) -> None:
     """Write those of the parts that are trained by now: <output>/diffusion, once all of it is there, and
     <output>/segmenter.
     """
@@ -36,13 +43,12 @@ def export(scenes, work, output, parts=("diffusion", "segmenter")):
         write_card(output / "segmenter", segmenter_card({**card, **read_json(work / "segmenter.json")}))
 
 
-def export_diffusion(work, folder, card):
+def export_diffusion(work: Path, folder: Path, card: dict[str, Any]) -> None:
     """The diffusers folder, with the averaged weights of the latest U-Net checkpoint."""
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
     options = read_json(work / "unet-options.json")
     unet, text_encoder = build_unet(options), build_text_encoder(tokenizer)
-    training = unet_training(unet, text_encoder, work / "unet.pt", Plan())
-    training.resume()
+    trainer = unet_trainer(unet, text_encoder, config_of(**UNET_TRAINING, resume=True), work / "unet.pt")
     vae, learned_on = PatchAutoencoder.from_pretrained(work / "vae"), read_json(work / "latents.json").get("latents_of")
     if learned_on != latents_digest(vae):
         tqdm.write(
@@ -51,7 +57,7 @@ def export_diffusion(work, folder, card):
         )
         return
     shutil.copytree(work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
-    with training.averaged():
+    with trainer.averaged():
         write_diffusion(folder, {"unet": unet, "text_encoder": text_encoder, "vae": vae})
     write_card(
         folder,
@@ -60,17 +66,17 @@ def export_diffusion(work, folder, card):
             **card,
             "autoencoder": {"options": AUTOENCODER, **read_json(work / "autoencoder.json")},
             "decoder": read_json(work / "decoder.json"),
-            "unet": {**read_json(work / "unet.json"), **training.notes()},
+            "unet": {**read_json(work / "unet.json"), **notes(trainer)},
         },
     )
 
 
-def segmenter_card(card):
+def segmenter_card(card: dict[str, Any]) -> dict[str, Any]:
     """The card of a segmenter: its options before what is known of its training."""
     return {"options": SEGMENTER, **card}
 
 
-def write_diffusion(folder, networks):
+def write_diffusion(folder: Path, networks: dict[str, Any]) -> None:
     """A diffusers folder of networks (of "unet", "text_encoder", "vae", those that are given) in float16."""
     for name, network in networks.items():
         half = copy.deepcopy(network).to("cpu").half()
@@ -89,7 +95,7 @@ def write_diffusion(folder, networks):
     )
 
 
-def write_card(folder, card):
+def write_card(folder: Path, card: dict[str, Any]) -> None:
     """card.json with the digests of the weights beside it."""
     weights = sorted(folder.rglob("*.safetensors"))
     write_json(folder / "card.json", {**card, "sha256": {str(p.relative_to(folder)): sha256(p) for p in weights}})

@@ -13,13 +13,19 @@ that the whole never takes longer, and is written as soon as it is there, the U-
     DIR/samples.jpg       a picture per prompt, 256 px; the last row 384 px
 """
 
+from __future__ import annotations
+
+import dataclasses
 import json
+import math
 import shutil
 import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,33 +43,37 @@ from text2cinemagraph.mini.scene_stream import SceneStream
 from text2cinemagraph.mini.sharpen import sharpen
 from text2cinemagraph.mini.train_autoencoder import (
     AUTOENCODER,
-    autoencoder_training,
+    AUTOENCODER_TRAINING,
+    DECODER_TRAINING,
+    autoencoder_trainer,
     finish_autoencoder,
     learn_autoencoder,
     reconstruction_loss,
 )
 from text2cinemagraph.mini.train_segmenter import (
+    SEGMENTER_TRAINING,
     build_segmenter,
-    learn_segmenter,
     segmenter_batch,
     segmenter_processor,
-    segmenter_training,
+    segmenter_trainer,
     start_from,
 )
 from text2cinemagraph.mini.train_unet import (
     SCHEDULER,
     TEXT,
     UNET,
+    UNET_TRAINING,
     WORDINGS,
     WORDS,
     build_text_encoder,
     build_unet,
     latents_digest,
-    learn_unet,
     tokenize,
-    unet_training,
+    unet_trainer,
 )
-from text2cinemagraph.mini.training import Plan, read_json, write_json
+from text2cinemagraph.mini.training import config_of, learn, notes, read_json, write_json
+from text2cinemagraph.models.training.config import TrainingConfig
+from text2cinemagraph.models.training.trainer import Trainer
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.runtime import hardware, make_runtime
 from transformers import CLIPTokenizer
@@ -78,6 +88,12 @@ ENDS = {"gather": 0.06, "autoencoder": 0.21, "unet": 0.78, "decoder": 0.88, "seg
 BATCHES = {"autoencoder": 128, "unet": 384, "decoder": 32, "segmenter": 64}
 CPU_BATCH = 4
 RATES = {"autoencoder": 4e-4, "unet": 1.2e-3, "decoder": 1.2e-4, "segmenter": 1e-3}
+TRAININGS = {
+    "autoencoder": AUTOENCODER_TRAINING,
+    "unet": UNET_TRAINING,
+    "decoder": DECODER_TRAINING,
+    "segmenter": SEGMENTER_TRAINING,
+}
 AVERAGE = 0.9995
 DETAIL = 0.7  # share of power above a quarter cycle per px that the sharpened decoder shall keep
 SAMPLER = {"steps": 30, "scale": 3.5}
@@ -100,20 +116,20 @@ PROMPTS = (
 class Clock:
     """The time there is, and a log of what it was used for."""
 
-    def __init__(self, minutes, output, ends):
+    def __init__(self, minutes: float, output: Path, ends: dict[str, float]):
         self.total, self.started, self.ends = minutes * 60, time.monotonic(), ends
         self.path = output / "log.txt"
 
     @property
-    def seconds(self):
+    def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self.started
 
-    def left(self, phase):
+    def left(self, phase: str) -> float:
         """Minutes until the phase has to end."""
         return max(0.0, self.ends[phase] * self.total - self.seconds) / 60
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Print a line and keep it in the log."""
         line = f"[{self.seconds:6.1f} s] {text}"
         print(line, flush=True)
@@ -124,7 +140,7 @@ class Clock:
 class Family:
     """The pages that grow, the networks, and what was done with them."""
 
-    def __init__(self, stream, clock, options, device):
+    def __init__(self, stream: SceneStream, clock: Clock, options: Any, device: torch.device):
         self.stream, self.clock, self.options, self.device = stream, clock, options, device
         self.output, self.source = Path(options.output), Path(options.source)
         self.tokenizer = CLIPTokenizer.from_pretrained(self.source / "diffusion/tokenizer", local_files_only=True)
@@ -132,22 +148,23 @@ class Family:
         n_large = options.scenes // LARGE_EVERY
         wordings = (WORDINGS, WORDS)
         self.pages = {
-            size: Page(size, max(n, 1), 1 + PAINTINGS, device, wordings)
+            size: Page(size, max(n, 1), 1 + PAINTINGS, device, wordings=wordings)
             for size, n in ((small, options.scenes - n_large), (large, n_large))
         }
         self.held = Page(small, options.held, 1 + PAINTINGS, device)
         self.notes = {"hardware": hardware(device), "torch": torch.__version__, "seed": options.seed}
-        self.plan_of = lambda phase: Plan(
-            minutes=clock.left(phase),
-            batch=options.batch or (BATCHES[phase] if device.type == "cuda" else CPU_BATCH),
-            rate=RATES[phase],
-            average=AVERAGE,
-            seed=options.seed,
-            device=device,
+
+    def config_of(self, phase: str) -> TrainingConfig:
+        """How a part is trained, in the time that is left for it."""
+        batch = BATCHES[phase] if self.device.type == "cuda" else CPU_BATCH
+        return config_of(
+            **TRAININGS[phase]
+            | {"minutes": self.clock.left(phase), "batch_size": self.options.batch or batch, "lr": RATES[phase]}
+            | {"average": AVERAGE, "seed": self.options.seed, "device": self.device}
         )
 
     # ------------------------------------------------------------ pictures
-    def feed(self, wait=False):
+    def feed(self, wait: bool = False) -> None:
         """Take the scenes that are finished."""
         for scene in self.stream.collect(wait):
             page = self.pages[scene.label.shape[0]]
@@ -159,7 +176,7 @@ class Family:
             self.clock.say(f"no more scenes: {self.stream.failure}")
             self.stream.failure = ""
 
-    def gather(self):
+    def gather(self) -> None:
         """Wait for the first scenes: those that are held back and as many again."""
         while self.pages[self.sizes[0]].scenes < self.options.held or not self.pages[self.sizes[1]].scenes:
             if self.stream.over:
@@ -168,11 +185,11 @@ class Family:
             if not self.clock.left("gather") and self.pages[self.sizes[0]].scenes >= 8:
                 return  # slow renderers: what there is, is enough to begin with
 
-    def filled(self):
+    def filled(self) -> list[Page]:
         """Pages that have pictures."""
         return [page for page in self.pages.values() if page.count]
 
-    def windows(self, count, side):
+    def windows(self, count: int, side: int) -> torch.Tensor:
         """Windows of all sizes of pictures, the smaller size three times as often."""
         self.feed()
         large, side = count // 4, min(side, self.sizes[0])
@@ -181,14 +198,14 @@ class Family:
         made = [page.windows(n, side) for page, n in zip(pages, parts) if n]
         return torch.cat(made).contiguous(memory_format=torch.channels_last)
 
-    def scenes(self):
+    def scenes(self) -> int:
         """How many scenes there are to learn from."""
         return sum(page.scenes for page in self.pages.values())
 
     # ------------------------------------------------------------ the parts
-    def learn_autoencoder(self):
+    def learn_autoencoder(self) -> None:
         """Begin with the source's weights, if there are any; learn; set the latents' unit."""
-        plan, folder = self.plan_of("autoencoder"), self.source / "diffusion/vae"
+        config, folder = self.config_of("autoencoder"), self.source / "diffusion/vae"
         if (folder / "config.json").is_file() and not self.options.fresh:
             self.vae = PatchAutoencoder.from_pretrained(folder).float().to(self.device)
         else:
@@ -197,16 +214,16 @@ class Family:
             tiles = patches.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 8, 8)
             self.vae.start_from_pca(tiles)
             self.vae.to(self.device)
-        training = autoencoder_training(self.vae, Path("autoencoder"), plan)
-        probe = to_range(self.held.pictures[:4])
-        learn_autoencoder(training, lambda n: self.windows(n, 64), probe, plan, save=lambda: None)
-        training.put(training.average)
+        path, probe = Path("autoencoder"), to_range(self.held.pictures[:4])
+        trainer = autoencoder_trainer(self.vae, config, path)
+        learn_autoencoder(trainer, lambda n: self.windows(n, 64), probe, path, save=lambda: None)
+        trainer.take_average()
         finish_autoencoder(self.vae, self.filled(), 500 if self.device.type == "cuda" else 20)
-        self.notes["autoencoder"] = training.notes(batch=plan.batch, scores=self.reconstruction())
+        self.notes["autoencoder"] = notes(trainer, batch=config.batch_size, scores=self.reconstruction())
         self.write_autoencoder()
 
     @torch.no_grad()
-    def reconstruction(self):
+    def reconstruction(self) -> dict[str, Any]:
         """PSNR in dB and kept detail above a quarter cycle per px, of the scenes that were held back."""
         found, looks = {}, self.held.looks[: self.held.count]
         self.vae.eval()
@@ -224,14 +241,13 @@ class Family:
                 }
         return found
 
-    def learn_unet(self):
+    def learn_unet(self) -> None:
         """From nothing, on everything that is there by then, with what comes in the meantime."""
-        plan = self.plan_of("unet")
         unet, text_encoder = build_unet().to(self.device), build_text_encoder(self.tokenizer).to(self.device)
         self.unet, self.text_encoder = unet.train(), text_encoder.train()
         empty, draws, decks = tokenize(self.tokenizer, [""]), 0, {}
 
-        def draw(count):
+        def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
             nonlocal draws
             if draws % 50 == 0:
                 self.feed()
@@ -242,70 +258,72 @@ class Family:
             size = self.sizes[1] if self.sizes[1] in decks and np.random.random() < LARGE_STEPS else self.sizes[0]
             return decks[size].draw(max(1, round(count * (self.sizes[0] / size) ** 2)))
 
-        draw(plan.batch)
+        draw(self.config_of("unet").batch_size)
         self.clock.say(f"encoded {self.scenes()} scenes")
-        training = unet_training(unet, text_encoder, Path("unet"), plan)
+        self.write_unet()  # what cannot be written is known before minutes are spent on it
+        config = dataclasses.replace(self.config_of("unet"), save_seconds=60)
+        trainer = unet_trainer(unet, text_encoder, config, Path("unet"))
         told = [time.monotonic()]
 
-        def watch(training):
-            if training.steps % 20 == 0 and time.monotonic() - told[0] > 15:
+        def watch(trainer: Trainer, _: object) -> None:
+            steps, samples = trainer.state.steps, trainer.state.images
+            if steps % 20 == 0 and time.monotonic() - told[0] > 15:
                 told[0] = time.monotonic()
                 self.clock.say(
-                    f"U-Net step {training.steps}, {training.samples} samples, loss {training.loss:.4f}, "
-                    f"{self.scenes()} scenes"
+                    f"U-Net step {steps}, {samples} samples, loss {trainer.loss:.4f}, {self.scenes()} scenes"
                 )
 
-        def save():
-            loss = round(training.loss, 4) if training.losses else None
-            self.notes["unet"] = training.notes(
-                batch=plan.batch, rate=plan.rate, loss=loss, latents_of=latents_digest(self.vae)
+        def save() -> None:
+            self.notes["unet"] = notes(
+                trainer,
+                batch=config.batch_size,
+                rate=config.lr,
+                loss=None if math.isnan(trainer.loss) else round(trainer.loss, 4),
+                latents_of=latents_digest(self.vae),
             )
-            with training.averaged():
+            with trainer.averaged():
                 self.write_unet()
 
-        save()  # what cannot be written is known before minutes are spent on it
-        plan = self.plan_of("unet")
-        learn_unet(training, draw, plan, save=save, save_seconds=60, watch=watch)
-        training.put(training.average)
+        learn(trainer, draw, Path("unet"), save=save, watch=watch)
+        trainer.take_average()
 
-    def sharpen(self):
+    def sharpen(self) -> None:
         """The decoder against a discriminator, on painted and natural pictures alike."""
-        seconds, batch = self.clock.left("decoder") * 60, self.plan_of("decoder").batch
+        config = self.config_of("decoder")
         self.vae.train()
         steps = sharpen(
             self.vae,
-            lambda: self.windows(batch, 128),
+            lambda count: self.windows(count, 128),
             reconstruction_loss,
-            seconds,
-            rate=RATES["decoder"],
+            config,
             channels=64,
             detail=DETAIL,
             report=self.clock.say,
         )
         self.notes["decoder"] = {
             "steps": steps,
-            "samples": steps * batch,
-            "minutes": round(seconds / 60, 2),
+            "samples": steps * config.batch_size,
+            "minutes": round(config.minutes or 0, 2),
             "scores": self.reconstruction(),
         }
         self.write_autoencoder()
 
-    def learn_segmenter(self):
+    def learn_segmenter(self) -> None:
         """Begin with the source's weights as far as they fit."""
-        plan, page = self.plan_of("segmenter"), self.pages[self.sizes[0]]
+        config, page, path = self.config_of("segmenter"), self.pages[self.sizes[0]], Path("segmenter")
         self.segmenter = build_segmenter()
         if not self.options.fresh:
             start_from(self.segmenter, self.source / "segmenter")
-        training = segmenter_training(self.segmenter.to(self.device), Path("segmenter"), plan)
-        learn_segmenter(training, lambda n: segmenter_batch(page, self.vae, n), plan, save=lambda: None)
-        training.put(training.average)
-        self.notes["segmenter"] = training.notes(batch=plan.batch, scores=self.pixels_right())
+        trainer = segmenter_trainer(self.segmenter, config, path)
+        learn(trainer, lambda n: segmenter_batch(page, self.vae, n), path, save=lambda: None)
+        trainer.take_average()
+        self.notes["segmenter"] = notes(trainer, batch=config.batch_size, scores=self.pixels_right())
         with self.packed("segmenter.tar") as folder:
             self.segmenter.eval().cpu().half().save_pretrained(folder / "segmenter")
             segmenter_processor().save_pretrained(folder / "segmenter")
 
     @torch.no_grad()
-    def pixels_right(self):
+    def pixels_right(self) -> dict[str, float]:
         """Share of pixels with the right label, of natural and painted pictures that were held back."""
         found, held = {}, self.held
         looks = held.looks[: held.count]
@@ -322,22 +340,22 @@ class Family:
         return found
 
     # ------------------------------------------------------------ files
-    def packed(self, name):
+    def packed(self, name: str) -> _Packed:
         """Context: a folder whose content becomes output/<name>; family.json beside it."""
         return _Packed(self.output / name, lambda: self.write_notes())
 
-    def write_autoencoder(self):
+    def write_autoencoder(self) -> None:
         """autoencoder.tar"""
         with self.packed("autoencoder.tar") as folder:
             write_diffusion(folder / "diffusion", {"vae": self.vae})
 
-    def write_unet(self):
+    def write_unet(self) -> None:
         """unet.tar"""
         with self.packed("unet.tar") as folder:
             write_diffusion(folder / "diffusion", {"unet": self.unet, "text_encoder": self.text_encoder})
             shutil.copytree(self.source / "diffusion/tokenizer", folder / "diffusion/tokenizer")
 
-    def write_notes(self):
+    def write_notes(self) -> None:
         """family.json"""
         self.notes |= {
             "options": {"unet": UNET, "text_encoder": TEXT, "scheduler": SCHEDULER, "autoencoder": AUTOENCODER},
@@ -354,7 +372,7 @@ class Family:
         write_json(self.output / "family.json", self.notes)
 
     @torch.no_grad()
-    def draw_samples(self):
+    def draw_samples(self) -> None:
         """samples.jpg: what PROMPTS draw, in rows of six."""
         self.unet.eval(), self.text_encoder.eval(), self.vae.eval()
         alphas, predicts = scheduler_alphas(DDIMScheduler(**SCHEDULER))
@@ -379,14 +397,14 @@ class Family:
 
 
 class _Packed:
-    def __init__(self, path, done):
+    def __init__(self, path: Path, done: Callable[[], None]):
         self.path, self.done = path, done
 
-    def __enter__(self):
+    def __enter__(self) -> Path:
         self.folder = tempfile.TemporaryDirectory()
         return Path(self.folder.name)
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is None:
             with atomic(self.path) as path, tarfile.open(path, "w") as archive:
                 for item in sorted(Path(self.folder.name).iterdir()):
@@ -395,7 +413,7 @@ class _Packed:
         self.folder.cleanup()
 
 
-def train_family(family):
+def train_family(family: Family) -> list[str]:
     """All phases, each until its end on the clock; one that fails is told and passed over, what it needs was written
     before.
     """
@@ -427,7 +445,7 @@ def train_family(family):
     return failed
 
 
-def install(folder, into):
+def install(folder: str | Path, into: str | Path) -> None:
     """Unpack what a run left in `folder` into a family's folder, and write the cards."""
     folder, into = Path(folder), Path(into)
     notes = read_json(folder / "family.json")
@@ -446,7 +464,7 @@ def install(folder, into):
         write_card(into / "segmenter", segmenter_card({**told, **notes.get("segmenter", {})}))
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = Parser(prog="python -m mini.gpu_family", description=__doc__)
     parser.add_argument("--output", default="outputs/gpu_family", help="folder for what is trained (%(default)s)")

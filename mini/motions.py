@@ -114,7 +114,7 @@ def video(bench):
         clips = {
             "s6": loop.render(example.flow, **rendering),
             "network": loop.render(example.flow, **splatted),
-            "push_pull": push_pull_frames(picture, example.flow, example.mask, o.n_frames, smooth),
+            "push_pull": push_pull_frames(picture, example.flow, example.mask, o.n_frames, share_of_back=smooth),
             "still": (picture for _ in truth),
             "truth": iter(truth),
         }

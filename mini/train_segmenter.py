@@ -1,22 +1,36 @@
 """A segmenter of landscapes small enough to learn on a CPU: ConvNeXt with a UperNet head, in transformers' form."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
-from text2cinemagraph.mini.album import page_of
-from text2cinemagraph.mini.scenes import LABELS, to_tensor
-from text2cinemagraph.mini.training import Training, half_precision, late_decay, write_json
+from text2cinemagraph.mini.album import Page, page_of
+from text2cinemagraph.mini.scenes import LABELS, Scenes, to_tensor
+from text2cinemagraph.mini.training import Learning, half_precision, late_decay, learn, notes, trainer_of, write_json
 from text2cinemagraph.mini.weathering import as_photographs, enlarged
+from text2cinemagraph.models.training.config import TrainingConfig
+from text2cinemagraph.models.training.trainer import Trainer
 from tqdm import tqdm
 from transformers import ConvNextConfig, DPTImageProcessor, UperNetConfig, UperNetForSemanticSegmentation
 
 SEGMENTER = {"hidden_sizes": [32, 64, 112, 160], "depths": [2, 2, 3, 1], "head": 64}
 GENERATED_EVERY, PAINTED_SHARE, ZOOMED_SHARE = 3, 0.4, 0.3
-BATCH, RATE = 8, 1.5e-3
+SEGMENTER_TRAINING = {  # of its TrainingConfig
+    "batch_size": 8,
+    "lr": 1.5e-3,
+    "betas": (0.9, 0.99),
+    "weight_decay": 1e-2,
+    "decay": late_decay,
+    "warmup": 50,
+}
 
 
-def build_segmenter():
+def build_segmenter() -> UperNetForSemanticSegmentation:
     """A small ConvNeXt with a UperNet head over LABELS; logits come at the pictures' size, computed at a quarter
     of it.
     """
@@ -38,7 +52,7 @@ def build_segmenter():
     )
 
 
-def start_from(net, folder):
+def start_from(net: UperNetForSemanticSegmentation, folder: str | Path) -> None:
     """Take the weights of another segmenter as far as they fit: labels that it did not know begin anew."""
     own, theirs = net.state_dict(), UperNetForSemanticSegmentation.from_pretrained(folder).float().state_dict()
     for name, tensor in own.items():
@@ -49,7 +63,7 @@ def start_from(net, folder):
     net.load_state_dict(own)
 
 
-def segmenter_processor():
+def segmenter_processor() -> DPTImageProcessor:
     """Short side to 256, the size of the training pictures; both sides multiples of 32, so every size is understood."""
     return DPTImageProcessor(
         size={"height": 256, "width": 256},
@@ -61,7 +75,7 @@ def segmenter_processor():
     )
 
 
-def segmenter_batch(page, vae, count):
+def segmenter_batch(page: Page, vae: PatchAutoencoder | None, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(pictures [count,3,H,W] in about [-1,1], labels int64 [count,H,W]): natural and painted, zoomed, mirrored, and
     then made to look like other cameras' pictures.
 
@@ -79,43 +93,35 @@ def segmenter_batch(page, vae, count):
     return as_photographs(pictures), labels
 
 
-def train_segmenter(scenes, validation, work, plan):
+def train_segmenter(scenes: Scenes, work: Path, config: TrainingConfig, validation: Scenes | None = None) -> None:
     """Learn build_segmenter() on natural, painted and autoencoded pictures; writes <work>/segmenter."""
-    torch.manual_seed(plan.seed)
-    page = page_of(scenes, plan.device, lambda items: tqdm(items, "reading pictures"))
-    vae = PatchAutoencoder.from_pretrained(work / "vae").eval().to(plan.device) if (work / "vae").is_dir() else None
-    net = build_segmenter().to(plan.device)
-    training = segmenter_training(net, work / "segmenter.pt", plan)
-    if plan.resume:
-        training.resume()
-    learn_segmenter(training, lambda count: segmenter_batch(page, vae, count), plan)
+    torch.manual_seed(config.seed)
+    page = page_of(scenes, config.device, lambda items: tqdm(items, "reading pictures"))
+    vae = PatchAutoencoder.from_pretrained(work / "vae").eval().to(config.device) if (work / "vae").is_dir() else None
+    net, path = build_segmenter(), work / "segmenter.pt"
+    trainer = segmenter_trainer(net, config, path)
+    learn(trainer, lambda count: segmenter_batch(page, vae, count), path)
     net.eval().save_pretrained(work / "segmenter")
     segmenter_processor().save_pretrained(work / "segmenter")
     scores = segmenter_scores(net, validation) if validation else {}
-    write_json(work / "segmenter.json", training.notes(batch=plan.batch or BATCH, scores=scores))
+    write_json(work / "segmenter.json", notes(trainer, batch=config.batch_size, scores=scores))
 
 
-def segmenter_training(net, path, plan):
-    """The Training of a segmenter that is on its device already."""
-    net.train().to(memory_format=torch.channels_last)  # a third faster on a CPU
-    return Training({"segmenter": net}, path, plan.rate or RATE, (0.9, 0.99), 1e-2, plan.average)
+def segmenter_trainer(net: UperNetForSemanticSegmentation, config: TrainingConfig, path: Path) -> Trainer:
+    """The Trainer of a segmenter: cross entropy of the labels.   path: the file to go on from."""
 
-
-def learn_segmenter(training, draw, plan, save=None):
-    """Cross entropy of the labels.  draw(count): (pictures, labels) as of segmenter_batch."""
-    net = training.modules["segmenter"]
-
-    def loss_of_batch(count):
-        pictures, labels = draw(count)
+    def loss(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        pictures, labels = batch
         with half_precision(pictures.device):
             logits = net(pixel_values=pictures).logits
         return F.cross_entropy(logits.float(), labels)
 
-    training.run(loss_of_batch, plan.batch or BATCH, plan.minutes, late_decay, 50, samples=plan.samples, save=save)
+    net.train().to(memory_format=torch.channels_last)  # a third faster on a CPU
+    return trainer_of(Learning({"segmenter": net}, loss), config, path)
 
 
 @torch.no_grad()
-def segmenter_scores(net, scenes):
+def segmenter_scores(net: Any, scenes: Scenes) -> dict[str, Any]:
     """{"natural" | "painted": {kind: {"iou": mean, "worst": lowest, "scene": its id}, "accuracy": share of all
     pixels}}.
 

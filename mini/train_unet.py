@@ -1,7 +1,13 @@
 """The small family's U-Net and text encoder: words, latents, and the loss that both learn from."""
 
+from __future__ import annotations
+
 import hashlib
+import math
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +17,19 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.mini.album import Deck, to_range
 from text2cinemagraph.mini.captions import wordings
-from text2cinemagraph.mini.training import Training, half_precision, late_decay, read_json, write_json
+from text2cinemagraph.mini.scenes import Scenes
+from text2cinemagraph.mini.training import (
+    Learning,
+    half_precision,
+    late_decay,
+    learn,
+    notes,
+    read_json,
+    trainer_of,
+    write_json,
+)
+from text2cinemagraph.models.training.config import TrainingConfig
+from text2cinemagraph.models.training.trainer import Trainer
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -58,7 +76,7 @@ OTHER_WORDS = (
 )
 
 
-def train_tokenizer(captions, folder):
+def train_tokenizer(captions: Sequence[str], folder: Path) -> None:
     """Byte-pair tokens of the captions, saved so that CLIPTokenizer reads them: lower case, 32 tokens a prompt."""
     start, end = "<|startoftext|>", "<|endoftext|>"
     tokenizer = Tokenizer(models.BPE(unk_token=end, end_of_word_suffix="</w>", continuing_subword_prefix=""))
@@ -86,7 +104,7 @@ def train_tokenizer(captions, folder):
     )
 
 
-def build_text_encoder(tokenizer):
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """A small CLIP text model over the tokenizer's words."""
     return CLIPTextModel(
         CLIPTextConfig(
@@ -99,7 +117,7 @@ def build_text_encoder(tokenizer):
     )
 
 
-def build_unet(options=None):
+def build_unet(options: dict[str, Any] | None = None) -> UNet2DConditionModel:
     """A small U-Net of Stable Diffusion's kind; its residual blocks begin as identities, which trains faster.
 
     options: of UNet2DConditionModel, by default UNET.
@@ -111,7 +129,7 @@ def build_unet(options=None):
     return unet
 
 
-def latents_digest(vae):
+def latents_digest(vae: torch.nn.Module) -> str:
     """sha256 of the weights that decide what a picture's latents are; sharpening the decoder leaves it as it is."""
     digest = hashlib.sha256()
     for name, tensor in sorted(vae.state_dict().items()):
@@ -121,7 +139,7 @@ def latents_digest(vae):
 
 
 @torch.no_grad()
-def cached_latents(scenes, vae_folder, path, device):
+def cached_latents(scenes: Scenes, vae_folder: Path, path: Path, device: torch.device | str) -> torch.Tensor:
     """float16 [n,C,h,w], one per variant of the scenes; encoded once per autoencoder and set of scenes, kept in `path`
     (.npy).
     """
@@ -146,17 +164,27 @@ def cached_latents(scenes, vae_folder, path, device):
     return latents
 
 
-BATCH, RATE = 32, 1e-3
+UNET_TRAINING = {  # of its TrainingConfig
+    "batch_size": 32,
+    "lr": 1e-3,
+    "betas": (0.9, 0.98),
+    "weight_decay": 1e-4,
+    "average": 0.999,
+    "decay": late_decay,
+    "warmup": 100,
+}
 
 
-def train_unet(scenes, validation, work, plan, exported=None, words=None):
+def train_unet(
+    scenes: Scenes, work: Path, config: TrainingConfig, *, exported: Path | None = None, words: Path | None = None
+) -> None:
     """Learn the U-Net and the text encoder together: velocity prediction, a tenth of the captions empty for guidance.
 
     exported: a diffusers folder to begin from when resuming with neither a checkpoint nor an autoencoder in `work`.
     words: folder of a tokenizer to use; without one, the captions' own is made.
     """
     begin = (
-        plan.resume
+        config.resume
         and exported is not None
         and (exported / "unet").is_dir()
         and not any((work / p).exists() for p in ("unet.pt", "vae"))
@@ -168,74 +196,63 @@ def train_unet(scenes, validation, work, plan, exported=None, words=None):
         raise FileNotFoundError(
             f"no autoencoder in {work / 'vae'}; train it first: python -m mini.train autoencoder ..."
         )
-    rng = np.random.default_rng(plan.seed)
+    rng = np.random.default_rng(config.seed)
     variants = scenes.variants()
     captions = [wordings(scenes.scenes[index], style, rng, WORDINGS) for index, style in variants]
     if not (work / "tokenizer").is_dir() and words is not None and words.is_dir():
         shutil.copytree(words, work / "tokenizer")
     if not (work / "tokenizer").is_dir():
         train_tokenizer([caption for several in captions for caption in several], work / "tokenizer")
-    latents = cached_latents(scenes, work / "vae", work / "latents.npy", plan.device).to(plan.device)[:, None]
+    latents = cached_latents(scenes, work / "vae", work / "latents.npy", config.device).to(config.device)[:, None]
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer", local_files_only=True)
     tokens = tokenize(tokenizer, [caption for several in captions for caption in several]).view(-1, WORDINGS, WORDS)
     styles = sorted({style for _, style in variants if style})
     looks = torch.tensor([1 + styles.index(style) if style else 0 for _, style in variants])
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(config.seed)
     unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
     if begin:
         unet = UNet2DConditionModel.from_pretrained(exported / "unet").float().to(memory_format=torch.channels_last)
         text_encoder.load_state_dict(CLIPTextModel.from_pretrained(exported / "text_encoder").state_dict())
-    elif plan.resume and (work / "unet-options.json").is_file():
+    elif config.resume and (work / "unet-options.json").is_file():
         unet = build_unet(read_json(work / "unet-options.json"))
     write_json(work / "unet-options.json", {key: unet.config[key] for key in UNET})
-    training = unet_training(unet.to(plan.device), text_encoder.to(plan.device), work / "unet.pt", plan)
-    if plan.resume:
-        training.resume()
-    device = plan.device
-    deck = Deck(latents, tokens.to(device), looks.to(device), tokenize(tokenizer, [""]))
-    learn_unet(training, lambda count: deck.draw(count), plan)
-    write_json(
-        work / "unet.json",
-        training.notes(
-            batch=plan.batch or BATCH,
-            loss=round(training.loss, 4) if training.losses else 0,
-            latents_of=read_json(work / "latents.json")["latents_of"],
-        ),
-    )
+    path = work / "unet.pt"
+    trainer = unet_trainer(unet, text_encoder, config, path)
+    deck = Deck(latents, tokens.to(config.device), looks.to(config.device), tokenize(tokenizer, [""]))
+    learn(trainer, deck.draw, path)
+    loss = round(trainer.loss, 4) if not math.isnan(trainer.loss) else 0
+    latents_of = read_json(work / "latents.json")["latents_of"]
+    write_json(work / "unet.json", notes(trainer, batch=config.batch_size, loss=loss, latents_of=latents_of))
 
 
-def unet_training(unet, text_encoder, path, plan):
-    """The Training of both, which are on their device already."""
-    modules = {"unet": unet, "text_encoder": text_encoder}
-    return Training(modules, path, plan.rate or RATE, (0.9, 0.98), 1e-4, plan.average or 0.999)
-
-
-def learn_unet(training, draw, plan, *, save=None, save_seconds=240, watch=None):
-    """Step the training until the plan is fulfilled.
-
-    draw(count): (latents [n,C,h,w], tokens [n,WORDS]) on the modules' device; n < count where the latents are larger.
+def unet_trainer(
+    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, config: TrainingConfig, path: Path
+) -> Trainer:
+    """The Trainer of both. A batch is (latents [n,C,h,w], tokens [n,WORDS]) on their device; n may be less than the
+    config's where the latents are larger.   path: the file to go on from.
     """
-    unet, text_encoder = training.modules["unet"], training.modules["text_encoder"]
-    alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(training.parameters[0].device)
-    training.run(
-        lambda count: velocity_loss(unet, text_encoder, *draw(count), alphas),
-        plan.batch or BATCH,
-        plan.minutes,
-        late_decay,
-        100,
-        watch,
-        samples=plan.samples,
-        save=save,
-        save_seconds=save_seconds,
-    )
+    alphas = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(config.device)
+
+    def loss(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        latents, tokens = batch
+        return velocity_loss(unet, text_encoder, latents, tokens, alphas=alphas)
+
+    return trainer_of(Learning({"unet": unet, "text_encoder": text_encoder}, loss), config, path)
 
 
-def tokenize(tokenizer, captions):
+def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> torch.Tensor:
     """int64 [N,WORDS]; longer captions are cut."""
     return torch.tensor(tokenizer(captions, padding="max_length", max_length=WORDS, truncation=True)["input_ids"])
 
 
-def velocity_loss(unet, text_encoder, latents, tokens, alphas):
+def velocity_loss(
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    latents: torch.Tensor,
+    tokens: torch.Tensor,
+    *,
+    alphas: torch.Tensor,
+) -> torch.Tensor:
     """Mean squared error of v = sqrt(a) noise - sqrt(1-a) latents at random timesteps (Salimans & Ho, ICLR 2022)."""
     t = torch.randint(0, len(alphas), (len(latents),), device=latents.device)
     a, noise = alphas[t].view(-1, 1, 1, 1), torch.randn_like(latents)

@@ -4,12 +4,17 @@ The mean of two unrelated textures has half their variance: a loop of plain mean
 in its middle. Bands brings every frame's local contrast back to that of the copies.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.softmax_splatting import splat_blend
 
 
-def smooth(u):
+def smooth(u: float) -> float:
     """The 5th-order smoothstep: flat at both ends."""
     return u**3 * (10 + u * (6 * u - 15))
 
@@ -29,7 +34,9 @@ BELL, REACH = (1.0, 3.0, 4.0, 3.0, 1.0), 2
 GAP = 0.5  # of a pixel's own weight: where less landed, its neighbours have a say
 
 
-def blend_filled(rest, moves, importance):
+def blend_filled(
+    rest: torch.Tensor, moves: Sequence[tuple[torch.Tensor, float]], importance: torch.Tensor
+) -> torch.Tensor:
     """The features moved both ways, [C,H,W], without gaps or holes; where nothing lands, the picture at rest.
 
     Each way is splatted and closed on its own: the rows that one way leaves thin would otherwise be the other way's, a
@@ -37,19 +44,18 @@ def blend_filled(rest, moves, importance):
     rest: [C,H,W], the features before they move.   moves: list of (displacement [2,H,W] in px, share).   importance:
     [H,W].
     """
-    blended, cover = 0, torch.zeros_like(importance)
+    blended: Any = None
+    cover = torch.zeros_like(importance)
     for displacement, share in moves:
         moved, total = splat_blend(rest, [displacement], [importance])
         moved, covered = close_gaps(moved, total[0] / importance)
         cover += share * covered
-        blended = (
-            torch.addcmul(blended, moved, share * covered) if torch.is_tensor(blended) else moved * (share * covered)
-        )
+        blended = torch.addcmul(blended, moved, share * covered) if blended is not None else moved * (share * covered)
     part = (cover / THIN).clamp(max=1)  # the rest of it is the picture at rest
     return (blended * (part / cover.clamp(min=1e-8))).addcmul_(rest, 1 - part)
 
 
-def close_gaps(moved, landed):
+def close_gaps(moved: torch.Tensor, landed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What landed, [C,H,W], and where little did the mean of the 5x5 around it: a flow that pulls pixels apart leaves
     rows between them.
 
@@ -79,7 +85,7 @@ def bands(image: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     image: [C,H,W].   Returns the bands [C,H/2^k,W/2^k] (rounded up) and the rest.   Source: Burt and Adelson, "The
     Laplacian Pyramid as a Compact Image Code", 1983; with boxes of 4 px and bilinear doubling.
     """
-    found = []
+    found: list[torch.Tensor] = []
     for _ in range(LEVELS):
         coarse = _halved(image)
         found.append(image - _resized(coarse, image.shape[1:]))
@@ -94,11 +100,11 @@ def summed(found: list[torch.Tensor], rest: torch.Tensor) -> torch.Tensor:
     return rest
 
 
-def contrasts(found: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+def contrasts(found: list[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
     """Local variance of every band, mean over the colours: [LEVELS,*size] on a grid of cells of CELL px."""
     maps = []
     for band, window in zip(found, WINDOWS):
-        energy = F.adaptive_avg_pool2d(band.square().mean(0)[None, None], size)
+        energy = F.adaptive_avg_pool2d(band.square().mean(0)[None, None], (size[0], size[1]))
         window = min(window, 2 * ((min(size) - 1) // 2) + 1)
         for _ in range(2):
             energy = F.avg_pool2d(energy, window, 1, window // 2, count_include_pad=False)
@@ -106,9 +112,10 @@ def contrasts(found: list[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
     return torch.stack(maps)
 
 
-def cells(size: tuple[int, int]) -> tuple[int, int]:
+def cells(size: Sequence[int]) -> tuple[int, int]:
     """(H, W) of a picture -> of its grid of cells."""
-    return tuple(max(1, round(side / CELL)) for side in size)
+    height, width = (max(1, round(side / CELL)) for side in size)
+    return height, width
 
 
 def kept(share: float) -> float:
@@ -130,13 +137,13 @@ def joined(mean: torch.Tensor, wanted: torch.Tensor | None, light: torch.Tensor 
     return summed(found, rest if light is None else light)
 
 
-def _halved(image):
+def _halved(image: torch.Tensor) -> torch.Tensor:
     """Mean over 4x4 px around every second pixel's corner, the border repeated: odd sides round up."""
     height, width = image.shape[1:]
     padded = F.pad(image[None], (1, 1 + width % 2, 1, 1 + height % 2), mode="replicate")
     return F.avg_pool2d(padded, 4, 2)[0]
 
 
-def _resized(image, size):
+def _resized(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Bilinearly to (h, w)."""
     return F.interpolate(image[None], tuple(size), mode="bilinear", align_corners=False)[0]

@@ -8,12 +8,22 @@ layer's values at rest. That is exact, because norms are constants at inference 
 features as they are.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.models import winograd
+from text2cinemagraph.models.networks import DecoderBlock, Projector
+from text2cinemagraph.models.winograd import Convolution, Scratch
 from text2cinemagraph.softmax_splatting.compiled import compiled
 from text2cinemagraph.softmax_splatting.cpu import in_slabs
+
+Size = tuple[int, int]
+Convolve = Callable[[np.ndarray], np.ndarray]
 
 WORTH_IT = 0.9  # share of the whole work above which the rectangles are not worth their bookkeeping
 
@@ -62,7 +72,7 @@ def _leave_alone(x, ratio, bias, valid, out, first, last):
                 out[i, j, c] = (x[i, j, c] * r + bias[c]) * v
 
 
-def _pass(kernel, rows, *arrays):
+def _pass(kernel: Callable[..., None], rows: int, *arrays: Any) -> None:
     """Run a kernel over all rows."""
     in_slabs(lambda first, last: kernel(*arrays, first, last), rows)
 
@@ -73,48 +83,48 @@ def _pass(kernel, rows, *arrays):
 class Rect:
     """Rows y0..y1 and columns x0..x1 (ends excluded) of a layer's grid."""
 
-    def __init__(self, y0, y1, x0, x1):
+    def __init__(self, y0: int, y1: int, x0: int, x1: int):
         self.y0, self.y1, self.x0, self.x1 = y0, y1, x0, x1
 
-    def grown(self, by, size=None):
+    def grown(self, by: int, size: Sequence[int] | None = None) -> Rect:
         """Larger by `by` cells on every side; clipped to a grid of size (H, W) if given."""
         rect = Rect(self.y0 - by, self.y1 + by, self.x0 - by, self.x1 + by)
         return rect.clipped(size) if size else rect
 
-    def clipped(self, size):
+    def clipped(self, size: Sequence[int]) -> Rect:
         return Rect(max(self.y0, 0), min(self.y1, size[0]), max(self.x0, 0), min(self.x1, size[1]))
 
-    def pooled(self, size):
+    def pooled(self, size: Size) -> Rect:
         """The cells of AvgPool2d(3, 2, 1) whose windows touch this; size: (H, W) before pooling, even."""
         return Rect(self.y0 // 2, self.y1 // 2 + 1, self.x0 // 2, self.x1 // 2 + 1).clipped(
             (size[0] // 2, size[1] // 2)
         )
 
-    def windows(self):
+    def windows(self) -> Rect:
         """What those cells read, one cell beyond the grid included."""
         return Rect(2 * self.y0 - 1, 2 * self.y1, 2 * self.x0 - 1, 2 * self.x1)
 
-    def doubled(self, size):
+    def doubled(self, size: Size) -> Rect:
         """The pixels that bilinear doubling of this reaches; size: (H, W) before."""
         return Rect(2 * self.y0 - 1, 2 * self.y1 + 1, 2 * self.x0 - 1, 2 * self.x1 + 1).clipped(
             (2 * size[0], 2 * size[1])
         )
 
-    def of(self, array, origin=None):
+    def of(self, array: np.ndarray, origin: Rect | None = None) -> np.ndarray:
         """The view of an array [h,w,...] whose first cell is the rectangle `origin`'s corner (default: the grid's)."""
         y, x = (origin.y0, origin.x0) if origin else (0, 0)
         return array[self.y0 - y : self.y1 - y, self.x0 - x : self.x1 - x]
 
     @property
-    def shape(self):
+    def shape(self) -> Size:
         return self.y1 - self.y0, self.x1 - self.x0
 
     @property
-    def area(self):
+    def area(self) -> int:
         return self.shape[0] * self.shape[1]
 
 
-def moving_rect(flow):
+def moving_rect(flow: torch.Tensor) -> Rect:
     """The rectangle outside which no frame of the clip differs from the picture at rest.  flow: [2,H,W], px/frame, not
     all 0.
 
@@ -136,15 +146,16 @@ class _Block:
     memory.
     """
 
-    def __init__(self, block, size, region, scratch, number):
+    def __init__(self, block: DecoderBlock, size: Size, region: Rect, *, scratch: Scratch, number: int):
         """size: (H, W) of the input's grid.   region: the Rect of the input that changes from frame to frame.
 
         scratch: winograd.Scratch, shared by all blocks.   number: the block's place in the decoder.
         """
         self.block, self.size, self.resample, self.scratch, self.number = block, size, block.resample, scratch, number
-        self.scale, self.shift = (
-            t.flatten().numpy() for t in (block.bn_noise1.folded_scale, block.bn_noise1.folded_shift)
-        )
+        scale, shift = block.bn_noise1.folded_scale, block.bn_noise1.folded_shift
+        if scale is None or shift is None:
+            raise ValueError("a network that is not folded; call net.fold() first")
+        self.scale, self.shift = scale.flatten().numpy(), shift.flatten().numpy()
         self.biases = block.conv_aa.bias.numpy(), block.conv_ab.bias.numpy()
         self.changed, self.whole = region, region.shape == tuple(size)
         self.first, self.second = region.grown(1, size), region.grown(2, size)  # outputs of the two convolutions
@@ -161,7 +172,7 @@ class _Block:
         if not self.whole:
             self.x, *self.a, self.total = (np.zeros(shape, np.float32) for _, shape in self._places())
 
-    def _places(self):
+    def _places(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
         """(name, array shape) of x, of both convolutions' inputs with their rims, and of the sum."""
         channels = self.block.conv_aa.in_channels, self.block.conv_aa.out_channels
         return (
@@ -171,7 +182,7 @@ class _Block:
             (f"total{self.number % 2}", (*self.sum.shape, channels[1])),
         )  # two take turns: the next block reads it
 
-    def _borrow(self, x):
+    def _borrow(self, x: np.ndarray) -> None:
         """The whole grid's buffers, for one frame: the rims of the convolutions' inputs are 0."""
         _, *rest = self._places()
         *self.a, self.total = (self.scratch.array(name, shape) for name, shape in rest)
@@ -179,7 +190,7 @@ class _Block:
             a[0], a[rect.shape[0] + 1 :], a[:, 0], a[:, rect.shape[1] + 1 :] = 0, 0, 0, 0
         self.x = x
 
-    def take_rest(self, whole):
+    def take_rest(self, whole: _Block) -> None:
         """Fill the buffers with the values at rest, which the same block on the whole grid has just computed."""
         if self.whole:  # the change has reached all of it: nothing stays
             return
@@ -194,7 +205,7 @@ class _Block:
             )
             seen.of(own, rect)[:] = seen.of(other, origin)
 
-    def __call__(self, x, masks):
+    def __call__(self, x: np.ndarray, masks: Masks) -> np.ndarray:
         """x: [h,w,C] of the changed rectangle.   masks: see Masks.  Returns [h',w',C'] of the rectangle `out`."""
         if self.whole:
             self._borrow(x)
@@ -225,8 +236,8 @@ class _Block:
         if self.resample == "Down":
             _pass(_leave_alone, len(made), made, *closing, total)
             rim = 1 if self.whole else 0  # a buffer of a part has its rim with it
-            shortcut = F.conv2d(F.avg_pool2d(_nchw(self.x), 3, 2, rim), self.block.conv_b.weight)
-            return _nhwc(F.avg_pool2d(_nchw(self.total), 3, 2, rim).add_(shortcut))
+            beside = F.conv2d(F.avg_pool2d(_nchw(self.x), 3, 2, rim), self.block.conv_b.weight)
+            return _nhwc(F.avg_pool2d(_nchw(self.total), 3, 2, rim).add_(beside))
         shortcut = self.second.of(self.x, self.input)
         if not self.block.identity:
             shortcut = _nhwc(F.conv2d(_nchw(shortcut), self.block.conv_b.weight))
@@ -237,29 +248,29 @@ class _Block:
         return self.out.of(_nhwc(doubled), Rect(2 * self.sum.y0, 0, 2 * self.sum.x0, 0))
 
 
-def _nchw(array):
+def _nchw(array: np.ndarray) -> torch.Tensor:
     """[h,w,C] -> tensor [1,C,h,w], channels-last, the same memory."""
     return torch.from_numpy(array)[None].permute(0, 3, 1, 2)
 
 
-def _nhwc(tensor):
+def _nhwc(tensor: torch.Tensor) -> np.ndarray:
     """The reverse."""
     return tensor[0].permute(1, 2, 0).numpy()
 
 
-def _convolution(weight, shape, scratch):
+def _convolution(weight: torch.Tensor, shape: Size, scratch: Scratch) -> Convolve:
     """A 3x3 convolution to an output of `shape`, from a buffer that has its own rim: by Winograd where there are
     channels enough.
     """
     if min(weight.shape[:2]) >= winograd.LEAST:
-        return winograd.Convolution(weight, shape, scratch)
+        return Convolution(weight, shape, scratch)
     return lambda buffer: _nhwc(F.conv2d(_nchw(buffer[: shape[0] + 2, : shape[1] + 2]), weight))
 
 
 class Masks:
     """What the holes of one frame make of a block: before [H,W], and per convolution ratio and valid [H,W]."""
 
-    def __init__(self, mask, block):
+    def __init__(self, mask: torch.Tensor, block: DecoderBlock):
         """mask: [1,1,H,W] float32 of 0 and 1."""
         self.before, self.ratios, self.valid = mask[0, 0].numpy(), [], []
         for conv in (block.conv_aa, block.conv_ab):
@@ -273,17 +284,23 @@ class Masks:
 class ClipDecoder:
     """Decodes the frames of one clip."""
 
-    def __init__(self, projector, features, flow=None, scratch=None):
+    def __init__(
+        self,
+        projector: Projector,
+        features: torch.Tensor,
+        flow: torch.Tensor | None = None,
+        scratch: Scratch | None = None,
+    ):
         """projector: of a folded network, float32 on the CPU.   features: [C,H,W] of the picture at rest, sides as the
         network needs them.
 
         flow: [2,H,W] in px/frame at that size, so that what it cannot change is decoded once; None = every frame is
         decoded whole.   scratch: winograd.Scratch to share with decoders that take turns; None = one of its own.
         """
-        self.projector, self.size, self.scratch = projector, tuple(features.shape[1:]), scratch or winograd.Scratch()
+        self.projector, self.size, self.scratch = projector, tuple(features.shape[1:]), scratch or Scratch()
         whole = Rect(0, self.size[0], 0, self.size[1])
         self.whole_masks = self._masks(torch.ones(1, 1, *self.size))
-        blocks, self.blocks = list(self._blocks(whole)), None
+        blocks = self.blocks = list(self._blocks(whole))
         if flow is not None and (flow != 0).any():
             parts = list(self._blocks(moving_rect(flow)))
             if sum(b.first.area + b.second.area for b in parts) < WORTH_IT * sum(
@@ -291,13 +308,12 @@ class ClipDecoder:
             ):
                 self.still = self._rest(features, blocks, parts)
                 self.blocks = parts
-        self.blocks = self.blocks or blocks
         self.rect, self.out = self.blocks[0].changed, self.blocks[-1].out
 
     def _blocks(self, region):
         size = self.size
         for number, block in enumerate(self.projector.eblocks):
-            yield (made := _Block(block, size, region, self.scratch, number))
+            yield (made := _Block(block, size, region, scratch=self.scratch, number=number))
             region = made.out
             size = {"Down": (size[0] // 2, size[1] // 2), "Up": (size[0] * 2, size[1] * 2)}.get(block.resample, size)
 
@@ -319,7 +335,7 @@ class ClipDecoder:
             x = made
         return np.tanh(x)
 
-    def __call__(self, blended, total):
+    def __call__(self, blended: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         """blended: [C,H,W].   total: [1,H,W], what landed on each pixel; 0 = a hole.  Returns the frame [3,H,W] in
         [-1,1].
         """

@@ -1,5 +1,7 @@
 """The fluid continued under what stands still, so that water enters from behind a rock and not out of the rock."""
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 
@@ -10,7 +12,9 @@ LIKE = 0.25  # its squared distance to the colour of the shore, as a share of th
 LIKE_CROSSED = 4.0  # where the flow crosses the edge: two thirds of the way to the colour of the fluid
 
 
-def continue_under(image, flow, mask, reach, shore=True):
+def continue_under(
+    image: torch.Tensor, flow: torch.Tensor, mask: torch.Tensor, reach: float, *, shore: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The picture and the flow of what moves, continued under what stands still: mirrored at the mask's edge.
 
     image: [3,H,W].   flow: [2,H,W] in px/frame, 0 outside the mask.   mask: bool [1,H,W].   reach: px, how far.
@@ -34,14 +38,17 @@ def continue_under(image, flow, mask, reach, shore=True):
     from_y, from_x = np.where(inside, mirror_y, near_y), np.where(inside, mirror_x, near_x)
     image, flow, own = image.clone(), flow.clone(), torch.from_numpy(core)[None]
     where = own.clone()
-    y, x, from_y, from_x, near_y, near_x = map(torch.from_numpy, (y, x, from_y, from_x, near_y, near_x))
-    image[:, y, x] = image[:, from_y, from_x]
-    flow[:, y, x] = flow[:, near_y, near_x]
-    where[:, y, x] = True
+    here, source, nearest = (
+        (torch.from_numpy(rows), torch.from_numpy(columns))
+        for rows, columns in ((y, x), (from_y, from_x), (near_y, near_x))
+    )
+    image[:, here[0], here[1]] = image[:, source[0], source[1]]
+    flow[:, here[0], here[1]] = flow[:, nearest[0], nearest[1]]
+    where[:, here[0], here[1]] = True
     return image, flow, where.to(mask.device), own.to(mask.device)
 
 
-def _core(image, fluid, flow):
+def _core(image: np.ndarray, fluid: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """bool [H,W]: the fluid without its shore, which would travel with it as a dark or bright lip.
 
     Its outermost pixels in pictures that have pixels to spare, and what near the edge has the colour of the still side
@@ -57,7 +64,7 @@ def _core(image, fluid, flow):
     core, inner = (cv2.erode(fluid, np.ones((2 * by + 1,) * 2), borderValue=1) for by in (rim, depth))
     blurs = []
     for part in (1 - fluid, inner):
-        share = cv2.GaussianBlur(np.float32(part), (0, 0), depth)
+        share = cv2.GaussianBlur(part.astype(np.float32), (0, 0), depth)
         blurs.append(
             (cv2.GaussianBlur(image * part[..., None], (0, 0), depth) / np.maximum(share, 1e-6)[..., None], share)
         )
@@ -68,23 +75,23 @@ def _core(image, fluid, flow):
     lip &= (near_still > 1e-3) & (near_own > 1e-3) & (inner == 0)
     # Single pixels that stand still beside others that move would be a dotted line; and between the colours of the lip
     # and of the fluid lies another pixel or two.
-    lip = cv2.boxFilter(np.float32(lip), -1, (3, 3), borderType=cv2.BORDER_REPLICATE) > 0.5
-    wider = cv2.dilate(np.uint8(lip), np.ones((2 * max(1, round(short / 2 / SMALL)) + 1,) * 2)) > 0
+    lip = cv2.boxFilter(lip.astype(np.float32), -1, (3, 3), borderType=cv2.BORDER_REPLICATE) > 0.5
+    wider = cv2.dilate(lip.astype(np.uint8), np.ones((2 * max(1, round(short / 2 / SMALL)) + 1,) * 2)) > 0
     return (core > 0) & ~np.where(crossing > 0.5, wider, lip)
 
 
-def _crossing(fluid, flow, depth):
+def _crossing(fluid: np.ndarray, flow: np.ndarray, depth: int) -> np.ndarray:
     """[H,W] in [0,1]: how squarely the flow crosses the edge of the fluid near here, in either way."""
     import cv2
 
-    soft = cv2.GaussianBlur(np.float32(fluid), (0, 0), depth)
+    soft = cv2.GaussianBlur(fluid.astype(np.float32), (0, 0), depth)
     inward = np.stack([cv2.Sobel(soft, -1, 1, 0), cv2.Sobel(soft, -1, 0, 1)])
     across = np.abs((inward * flow).sum(0))
     lengths = np.sqrt(np.square(inward).sum(0) * np.square(flow).sum(0))
     return across / np.maximum(lengths, 1e-9)
 
 
-def _mirrored(index, size):
+def _mirrored(index: np.ndarray, size: int) -> np.ndarray:
     """Indices beyond 0..size-1 mirrored at its ends."""
     period = max(2 * (size - 1), 1)
     index = index % period

@@ -3,50 +3,78 @@
 Every engine is a function (blended [C,H,W], total [1,H,W]) -> frame [3,H,W] in [-1,1], made once per clip.
 """
 
-import functools
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
 
 import torch
 from text2cinemagraph.models.clip_decoder import ClipDecoder
+from text2cinemagraph.models.networks import Projector, SymmetricSplattingNet
+from text2cinemagraph.models.winograd import Scratch
 
 ENGINES = ("torch", "compile", "openvino")
+Decoder = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def make_decoder(projector, features, flow=None, engine="torch", scratch=None):
-    """The decoder of one clip.
-
-    projector: of a folded SymmetricSplattingNet, on its device and in its dtype.   features: [C,H,W] of the picture at
-    rest.
-    flow: [2,H,W] in px/frame: what it cannot change is decoded once (engine torch on a CPU in float32 alone); None =
-    all, every frame.   scratch: winograd.Scratch that several decoders share on a CPU; None = one of its own.
+class Decoders:
+    """Makes the decoder of each clip of one network. It owns what an engine compiled, which goes when the network goes;
+    the network itself stays as it is.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
-    weight = next(projector.parameters())
-    if engine == "openvino":
-        return _openvino(projector, tuple(features.shape))
-    if (
-        engine == "torch"
-        and weight.device.type == "cpu"
-        and weight.dtype == torch.float32
-        and projector.eblocks[0].folded
-    ):
-        return ClipDecoder(projector, features, flow, scratch)
-    if engine == "torch" and weight.is_cuda:
-        return _graphed(projector, features, weight.dtype)
-    return _module(_compiled(projector) if engine == "compile" else projector, weight.dtype)
+
+    def __init__(self, network: SymmetricSplattingNet):
+        """network: folded, on its device and in its dtype."""
+        self.network = network
+        self._compiled: Callable[..., torch.Tensor] | None = None
+        self._openvino: tuple[tuple[int, ...], Decoder] | None = None  # the last one, with the shape that it takes
+
+    def of_clip(
+        self,
+        features: torch.Tensor,
+        flow: torch.Tensor | None = None,
+        *,
+        engine: str = "torch",
+        scratch: Scratch | None = None,
+    ) -> Decoder:
+        """The decoder of one clip.
+
+        features: [C,H,W] of the picture at rest.   flow: [2,H,W] in px/frame: what it cannot change is decoded once
+        (engine torch on a CPU in float32 alone); None = all, every frame.   scratch: what several decoders share on a
+        CPU; None = one of its own.
+        """
+        if engine not in ENGINES:
+            raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
+        projector = self.network.projector
+        weight = next(projector.parameters())
+        if engine == "openvino":
+            shape = tuple(features.shape)
+            if self._openvino is None or self._openvino[0] != shape:
+                self._openvino = shape, _openvino(projector, shape)
+            return self._openvino[1]
+        if engine == "compile":  # minutes for the first frame, CUDA graphs where there is a GPU
+            if self._compiled is None:
+                mode = "reduce-overhead" if weight.is_cuda else "default"
+                self._compiled = torch.compile(projector, dynamic=False, mode=mode)
+            return _module(self._compiled, weight.dtype)
+        if weight.is_cuda:
+            return _graphed(projector, features, weight.dtype)
+        whole = weight.device.type == "cpu" and weight.dtype == torch.float32
+        if whole and projector.eblocks[0].folded:
+            return ClipDecoder(projector, features, flow, scratch)
+        return _module(projector, weight.dtype)
 
 
-def _module(projector, dtype):
+def _module(projector: Callable[..., torch.Tensor], dtype: torch.dtype) -> Decoder:
     """The network as it is: on a GPU, or in another precision."""
 
-    def decode(blended, total):
+    def decode(blended: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         made = projector(blended[None].to(dtype, memory_format=torch.channels_last), (total > 0).float()[None])
         return made[0].float()
 
     return decode
 
 
-def _graphed(projector, features, dtype):
+def _graphed(projector: Projector, features: torch.Tensor, dtype: torch.dtype) -> Decoder:
     """The same as one CUDA graph: recorded once per clip (a tenth of a second), then launched as a whole.
 
     A frame's two hundred small kernels otherwise wait for Python: docs/results/gpu.json has both.
@@ -65,7 +93,7 @@ def _graphed(projector, features, dtype):
         with torch.cuda.graph(graph):
             made = decode(blended, total)
 
-    def replay(new_blended, new_total):
+    def replay(new_blended: torch.Tensor, new_total: torch.Tensor) -> torch.Tensor:
         blended.copy_(new_blended)
         total.copy_(new_total)
         graph.replay()
@@ -74,15 +102,7 @@ def _graphed(projector, features, dtype):
     return replay
 
 
-@functools.lru_cache(maxsize=1)
-def _compiled(projector):
-    """torch.compile: minutes for the first frame, CUDA graphs where there is a GPU."""
-    on_gpu = next(projector.parameters()).is_cuda
-    return torch.compile(projector, dynamic=False, mode="reduce-overhead" if on_gpu else "default")
-
-
-@functools.lru_cache(maxsize=1)
-def _openvino(projector, shape):
+def _openvino(projector: Projector, shape: tuple[int, ...]) -> Decoder:
     """OpenVINO on the CPU, float32; optional."""
     try:
         import openvino
@@ -90,7 +110,7 @@ def _openvino(projector, shape):
         raise ImportError("video.engine=openvino needs OpenVINO: pip install openvino") from error
     blended, mask = torch.zeros(1, *shape), torch.ones(1, 1, *shape[1:])
     graph = openvino.convert_model(
-        projector.cpu().float(), example_input=(blended, mask), input=[blended.shape, mask.shape]
+        copy.deepcopy(projector).cpu().float(), example_input=(blended, mask), input=[blended.shape, mask.shape]
     )
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
@@ -99,7 +119,7 @@ def _openvino(projector, shape):
     }
     ready = openvino.Core().compile_model(graph, "CPU", settings)
 
-    def decode(blended, total):
+    def decode(blended: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
         made = ready((blended[None].contiguous().numpy(), (total > 0).float()[None].numpy()))
         return torch.from_numpy(made[0][0].copy())
 

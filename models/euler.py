@@ -1,6 +1,9 @@
 """Euler steps: from a velocity field that does not change in time to displacements."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -14,7 +17,7 @@ class Particles:
     the bit.
     """
 
-    def __init__(self, velocity):
+    def __init__(self, velocity: torch.Tensor):
         n, _, height, width = velocity.shape
         self.velocity = velocity.flatten(2)  # [N,2,H*W]
         self.height, self.width = height, width
@@ -24,7 +27,7 @@ class Particles:
         self.lost = torch.zeros(n, 1, height * width, dtype=torch.bool, device=velocity.device)
         self.limit = velocity.new_tensor([width - 1, height - 1])[:, None]
 
-    def step(self, active=None):
+    def step(self, active: torch.Tensor | None = None) -> None:
         """One frame further. active: [N] bool, which batch elements move (default all)."""
         pixel = self.position.round()
         index = (pixel[:, 1] * self.width + pixel[:, 0]).long()[:, None].expand(-1, 2, -1)
@@ -39,25 +42,25 @@ class Particles:
             self.position = torch.where(active, moved, self.position)
             self.lost = self.lost | (outside & active)
 
-    def displacement(self):
+    def displacement(self) -> torch.Tensor:
         """[N,2,H,W] in px; max(H,W)+1 in both channels where the particle is lost: outside any image, so a splat drops
         it.
         """
         gone = max(self.height, self.width) + 1
         return torch.where(self.lost, gone, self.position - self.grid).unflatten(2, (self.height, self.width))
 
-    def visible(self):
+    def visible(self) -> torch.Tensor:
         """[N,1,H,W] bool."""
         return ~self.lost.unflatten(2, (self.height, self.width))
 
-    def state(self):
+    def state(self) -> tuple[torch.Tensor, ...]:
         return self.position, self.lost
 
-    def restore(self, state):
+    def restore(self, state: tuple[torch.Tensor, ...]) -> None:
         self.position, self.lost = state
 
 
-def integrate(velocity, steps):
+def integrate(velocity: torch.Tensor, steps: torch.Tensor | int) -> tuple[torch.Tensor, torch.Tensor]:
     """Follow every pixel through a velocity field that does not change in time.
 
     velocity: [N,2,H,W], px/frame, (dx right, dy down).   steps: [N] integers >= 0, frames.
@@ -76,7 +79,7 @@ def integrate(velocity, steps):
     return particles.displacement(), particles.visible()
 
 
-def displacements(velocity, n):
+def displacements(velocity: torch.Tensor, n: int) -> Iterator[torch.Tensor]:
     """Displacements [2,H,W] after 0, 1, ..., n frames of velocity [2,H,W], one after the other (n steps in all)."""
     particles = Particles(velocity[None])
     yield particles.displacement()[0]
@@ -85,7 +88,7 @@ def displacements(velocity, n):
         yield particles.displacement()[0]
 
 
-def displacements_reversed(velocity, n):
+def displacements_reversed(velocity: torch.Tensor, n: int) -> Iterator[torch.Tensor]:
     """The maps of `displacements` in the order n, n-1, ..., 0, holding only about 2*sqrt(n) of them at a time."""
     stride = max(1, math.isqrt(n))
     particles, anchors = Particles(velocity[None]), []
@@ -105,7 +108,7 @@ def displacements_reversed(velocity, n):
         end = first
 
 
-def displacement_maps(velocity, n):
+def displacement_maps(velocity: torch.Tensor, n: int) -> torch.Tensor:
     """All displacements of a clip in one pass over time: [n+1,2,H,W]; map k equals integrate(velocity, k) to the
     bit.
     """

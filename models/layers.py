@@ -1,5 +1,10 @@
 """Building blocks of the networks. Their parameter names and order are those of the published checkpoints."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,7 +16,19 @@ STATISTICS_RATE = 0.1  # share of the new batch in the running statistics
 # ------------------------------------------------------------------ spectral norm and initialisation
 
 
-def spectral(layer, enabled=True):
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+class NamedLayers(nn.Module):
+    """A module whose layers get their names, those of the published files, while it is built."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What a type checker cannot see."""
+
+
+def spectral(layer: Layer, enabled: bool = True) -> Layer:
     """Divide the layer's weight by its largest singular value (entries weight_orig, weight_u, weight_v, as published).
 
     u and v start random, with which an untrained network gives NaN in eval mode; a few power iterations prevent that.
@@ -20,14 +37,15 @@ def spectral(layer, enabled=True):
         return layer
     layer = nn.utils.spectral_norm(layer, eps=1e-12)
     with torch.no_grad():
-        weight = layer.weight_orig.flatten(1)
+        weight, u, v = (getattr(layer, f"weight_{name}") for name in ("orig", "u", "v"))
+        weight = weight.flatten(1)
         for _ in range(SPECTRAL_WARM_UP):
-            layer.weight_v.copy_(F.normalize(weight.T @ layer.weight_u, dim=0, eps=1e-12))
-            layer.weight_u.copy_(F.normalize(weight @ layer.weight_v, dim=0, eps=1e-12))
+            v.copy_(F.normalize(weight.T @ u, dim=0, eps=1e-12))
+            u.copy_(F.normalize(weight @ v, dim=0, eps=1e-12))
     return layer
 
 
-def initialise(net, std=0.02):
+def initialise(net: nn.Module, std: float = 0.02) -> nn.Module:
     """Draw the weights of plain convolutions from N(0, std) for training from scratch; returns net.
 
     Spectral convolutions keep torch's default: on the authors' GPU their N(0, 0.02) went to a dead tensor
@@ -39,7 +57,7 @@ def initialise(net, std=0.02):
     return net
 
 
-def remove_spectral(net):
+def remove_spectral(net: nn.Module) -> None:
     """Replace every spectral weight by the plain weight it stands for in eval mode (in place, for inference)."""
     for module in net.modules():
         if hasattr(module, "weight_orig"):
@@ -49,7 +67,7 @@ def remove_spectral(net):
 # ------------------------------------------------------------------ SPADE
 
 
-def resize_condition(condition, size):
+def resize_condition(condition: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """The network's input at a smaller size: colours and hint bilinear, the mask (channel 3) nearest.
 
     condition: [N,4|6,H,W] = RGB, mask[, hint]. The hint's values are not rescaled. Other channel counts raise
@@ -70,14 +88,14 @@ class SPADE(nn.Module):
     2019).
     """
 
-    def __init__(self, channels, condition_channels, hidden=128):
+    def __init__(self, channels: int, condition_channels: int, hidden: int = 128):
         super().__init__()
         self.norm = nn.InstanceNorm2d(channels, affine=False)
         self.mlp_shared = nn.Sequential(nn.Conv2d(condition_channels, hidden, 3, padding=1), nn.ReLU())
         self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
         self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
 
-    def forward(self, x, condition):
+    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """x: [N,C,h,w]; condition: [N,4|6,H,W], the full-resolution input of the network."""
         hidden = self.mlp_shared(resize_condition(condition, x.shape[-2:]))
         return torch.addcmul(self.mlp_beta(hidden), self.norm(x), 1 + self.mlp_gamma(hidden))
@@ -89,7 +107,7 @@ class SPADE(nn.Module):
 class CrossAttention(nn.Module):
     """Image tokens look at caption tokens."""
 
-    def __init__(self, channels, context_dim, heads):
+    def __init__(self, channels: int, context_dim: int, heads: int):
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(channels, channels, bias=False)
@@ -97,7 +115,7 @@ class CrossAttention(nn.Module):
         self.to_v = nn.Linear(context_dim, channels, bias=False)
         self.to_out = nn.Sequential(nn.Linear(channels, channels))
 
-    def forward(self, x, context):
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """x: [N,T,C] image tokens; context: [N,S,D] caption tokens."""
         q, k, v = (
             t.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [N,heads,T|S,C/heads]
@@ -109,11 +127,11 @@ class CrossAttention(nn.Module):
 class GatedLinear(nn.Module):
     """Linear layer whose one half gates the other (GEGLU, Shazeer 2020)."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.proj = nn.Linear(inputs, 2 * outputs)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
@@ -121,25 +139,25 @@ class GatedLinear(nn.Module):
 class FeedForward(nn.Module):
     """Two layers per token, four times as wide in between."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         super().__init__()
         self.net = nn.Sequential(GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.net(x)
 
 
 class TransformerBlock(nn.Module):
     """Stable Diffusion's block without its self-attention, so that its weights can be imported."""
 
-    def __init__(self, channels, context_dim, heads):
+    def __init__(self, channels: int, context_dim: int, heads: int):
         super().__init__()
         self.ff = FeedForward(channels)
         self.attn2 = CrossAttention(channels, context_dim, heads)
         self.norm2 = nn.LayerNorm(channels)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x, context):
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         x = x + self.attn2(self.norm2(x), context)
         return x + self.ff(self.norm3(x))
 
@@ -147,14 +165,14 @@ class TransformerBlock(nn.Module):
 class CrossAttentionBlock(nn.Module):
     """Adds what the caption says to a feature map. Channels are a multiple of 32."""
 
-    def __init__(self, channels, context_dim=768, heads=8):
+    def __init__(self, channels: int, context_dim: int = 768, heads: int = 8):
         super().__init__()
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, context_dim, heads)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
 
-    def forward(self, x, context):
+    def forward(self, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """x: [N,C,h,w]; context: [N,S,D]."""
         tokens = self.proj_in(self.norm(x)).flatten(2).transpose(1, 2)  # [N,h*w,C]
         for block in self.transformer_blocks:
@@ -169,16 +187,19 @@ class CrossAttentionBlock(nn.Module):
 class RunningStatistics(nn.Module):
     """Mean and (biased) variance per channel, remembered for eval mode."""
 
-    def __init__(self, channels):
+    stored_mean: torch.Tensor
+    stored_var: torch.Tensor
+
+    def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("stored_mean", torch.zeros(channels))
         self.register_buffer("stored_var", torch.ones(channels))
         self.register_buffer("accumulation_counter", torch.zeros(1))  # in the published files, always 0
 
-    def stored(self):
+    def stored(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.stored_mean, self.stored_var
 
-    def update(self, mean, var):
+    def update(self, mean: torch.Tensor, var: torch.Tensor) -> None:
         self.stored_mean.lerp_(mean.detach(), STATISTICS_RATE)
         self.stored_var.lerp_(var.detach(), STATISTICS_RATE)
 
@@ -191,23 +212,29 @@ class NoiseNorm(nn.Module):
     of valid ones.
     """
 
-    def __init__(self, channels, noise_dim, use_spectral=True, partial=False, eps=1e-5):
+    folded_scale: torch.Tensor | None
+    folded_shift: torch.Tensor | None
+
+    def __init__(
+        self, channels: int, noise_dim: int, *, use_spectral: bool = True, partial: bool = False, eps: float = 1e-5
+    ):
         super().__init__()
         self.eps, self.noise_dim = eps, noise_dim
         self.gain = spectral(nn.Linear(noise_dim, channels, bias=False), use_spectral)
         self.bias = spectral(nn.Linear(noise_dim, channels, bias=False), use_spectral)
-        self.add_module("pbn" if partial else "bn", RunningStatistics(channels))
+        self._statistics_name = "pbn" if partial else "bn"
+        self.add_module(self._statistics_name, RunningStatistics(channels))
         # Buffers, so that they go where the network goes; none of the file's.
         self.register_buffer("folded_scale", None, persistent=False)
         self.register_buffer("folded_shift", None, persistent=False)
 
     @property
-    def statistics(self):
-        return self._modules.get("pbn") or self._modules["bn"]
+    def statistics(self) -> RunningStatistics:
+        return getattr(self, self._statistics_name)
 
-    def forward(self, x, mask=None):
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """x: [N,C,H,W]; mask: [N,1,H,W] of 0 and 1, partial norm only."""
-        if self.folded_scale is not None:
+        if self.folded_scale is not None and self.folded_shift is not None:
             return torch.addcmul(self.folded_shift, x, self.folded_scale)
         noise = x.new_zeros(len(x), self.noise_dim)
         mean, var = self._batch_statistics(x, mask) if self.training else self.statistics.stored()
@@ -215,7 +242,7 @@ class NoiseNorm(nn.Module):
         shift = self.bias(noise) - mean * scale
         return torch.addcmul(shift[..., None, None], x, scale[..., None, None])
 
-    def _batch_statistics(self, x, mask):
+    def _batch_statistics(self, x: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         if mask is None:
             mean, square = x.mean((0, 2, 3)), x.square().mean((0, 2, 3))
         else:
@@ -226,12 +253,12 @@ class NoiseNorm(nn.Module):
         self.statistics.update(mean, var)
         return mean, var
 
-    def affine(self):
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(scale, shift), each [C], that this layer applies in eval mode."""
         scale = (self.statistics.stored_var + self.eps).rsqrt()
         return scale, -self.statistics.stored_mean * scale
 
-    def fold(self):
+    def fold(self) -> None:
         """Keep only the eval-mode scale and shift (inference)."""
         self.folded_scale, self.folded_shift = (t[None, :, None, None] for t in self.affine())
 
@@ -243,15 +270,19 @@ class PartialConv2d(nn.Conv2d):
     C-channel mask.
     """
 
-    def __init__(self, channels_in, channels_out):
+    bias: nn.Parameter  # always there
+
+    def __init__(self, channels_in: int, channels_out: int):
         super().__init__(channels_in, channels_out, 3, padding=1)
 
-    def forward(self, x, mask):
+    def forward(  # type: ignore[override]  # with a mask, unlike nn.Conv2d
+        self, x: torch.Tensor, mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """x: [N,C,H,W]; mask: [N,1,H,W] float32 of 0 and 1. Returns (out, new mask); out is 0 where the new mask is."""
         out, valid = self.reweighted(x, mask)
         return out * valid.to(out.dtype), valid
 
-    def reweighted(self, x, mask):
+    def reweighted(self, x: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As forward, but invalid pixels hold the bias instead of 0: enough before a layer that masks its input
         itself.
         """

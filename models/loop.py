@@ -11,7 +11,7 @@ from text2cinemagraph.models.traced import traced_frames
 from text2cinemagraph.models.video import fade_in, lay_over
 
 if TYPE_CHECKING:
-    from text2cinemagraph.models.video import VideoModel
+    from text2cinemagraph.models.video import EncodedPicture, VideoModel
 
 MOTIONS = ("splat", "features", "pixels")
 LEAST_FEATHER = 2  # px: a harder edge is seen as a line
@@ -28,10 +28,13 @@ class LoopRenderer:
     """
 
     def __init__(self, load: Callable[[], VideoModel] | None = None):
-        self._load, self._model = load, None
+        self._load = load
+        self._model: VideoModel | None = None
         self.image: torch.Tensor | None = None
         self.mask: torch.Tensor | None = None
-        self._encoded = None  # the picture's features for "splat", which do not depend on the motion
+        self._encoded: EncodedPicture | None = (
+            None  # the picture's features for "splat", which do not depend on the motion
+        )
 
     def set_image(self, image: torch.Tensor, mask: torch.Tensor) -> LoopRenderer:
         """The picture [3,H,W] in [0,1] and what of it may move, bool [1,H,W].  Returns this renderer."""
@@ -73,7 +76,7 @@ class LoopRenderer:
         numbers: which frames to make, in rising order; None = all (not for splat).
         Raises ValueError for what does not fit.
         """
-        if self.image is None:
+        if self.image is None or self.mask is None:
             raise ValueError("no picture yet; call set_image(image, mask) first")
         if motion not in MOTIONS:
             raise ValueError(f"video.motion={motion!r} is unknown; choose one of {', '.join(MOTIONS)}")
@@ -84,8 +87,8 @@ class LoopRenderer:
             )
         if motion == "splat" and numbers is not None:
             raise ValueError("video.motion=splat makes all frames in their order; leave numbers out")
-        image, side = self.image, min(self.image.shape[-2:])
-        flow = clamp_flow(flow, clamp, limit=side / CLAMPED_AT) * speed * self.mask
+        image, mask, side = self.image, self.mask, min(self.image.shape[-2:])
+        flow = clamp_flow(flow, clamp, limit=side / CLAMPED_AT) * speed * mask
         blend = blend or ("linear" if motion == "splat" else "variance")
         if motion == "splat":
             if self._encoded is None:
@@ -103,11 +106,11 @@ class LoopRenderer:
         else:
             network = self.model.reading(keep_detail, engine) if motion == "features" else {}
             frames = traced_frames(
-                image, flow, self.mask, n_frames, blend=blend, light=light, shore=shore, numbers=numbers, **network
+                image, flow, mask, n_frames, blend=blend, light=light, shore=shore, numbers=numbers, **network
             )
         if not composite:
             return frames
-        share = fade_in(self.mask, max(LEAST_FEATHER, round(feather * side)))
+        share = fade_in(mask, max(LEAST_FEATHER, round(feather * side)))
         return (lay_over(frame, image, share) for frame in frames)
 
     @property

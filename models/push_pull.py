@@ -5,6 +5,10 @@ No weights: symmetric softmax splatting of the pixels themselves (Holynski et al
 Motion Fields", CVPR 2021, without its networks), then push-pull (Gortler et al., "The Lumigraph", SIGGRAPH 1996).
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.models.euler import displacements, displacements_reversed
@@ -15,7 +19,14 @@ COVERED = 0.15  # of a pixel's weight, from which on nothing is added from the c
 
 
 @torch.inference_mode()
-def push_pull_frames(image, flow, mask, n_frames, share_of_back):
+def push_pull_frames(
+    image: torch.Tensor,
+    flow: torch.Tensor,
+    mask: torch.Tensor,
+    n_frames: int,
+    *,
+    share_of_back: Callable[[float], float],
+) -> Iterator[torch.Tensor]:
     """The frames [3,H,W] in [0,1] of a clip that loops.
 
     image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame.   mask: bool [1,H,W].   share_of_back: one of
@@ -25,11 +36,12 @@ def push_pull_frames(image, flow, mask, n_frames, share_of_back):
     for n, pair in enumerate(zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))):
         back = share_of_back(n / n_frames)
         moves = [(displacement, source * share) for displacement, share in zip(pair, (1 - back, back)) if share]
-        mean, weight = splat_blend(image, *zip(*moves))
+        fields, weights = zip(*moves)
+        mean, weight = splat_blend(image, fields, weights)
         yield torch.where(mask, fill_holes(mean, weight), image).clamp(0, 1)
 
 
-def fill_holes(mean, weight):
+def fill_holes(mean: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Push-pull: what is thinly covered takes its colour from the same place at half the resolution, and so on.
 
     mean: [C,H,W], 0 where nothing landed.   weight: [1,H,W], how much did.   Returns [C,H,W].

@@ -4,7 +4,10 @@ The flow does not change in time, so the way back is the flow's own path walked 
 exists wherever the path stays in the fluid. Midpoint steps (second order), two velocity lookups each.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -56,7 +59,7 @@ class Paths:
         self.grid = torch.stack([x, y]).to(velocity)
         self.position = self.grid.clone()
 
-    def walk(self):
+    def walk(self) -> None:
         """One frame further."""
         if self.velocity.device.type == "cpu":
             velocity, position, sign = self.velocity.numpy(), self.position.numpy(), np.float32(self.sign)
@@ -65,7 +68,7 @@ class Paths:
             middle = self.position + 0.5 * self.sign * self._velocity_at(self.position)
             self.position = self.position + self.sign * self._velocity_at(middle)
 
-    def _velocity_at(self, position):
+    def _velocity_at(self, position: torch.Tensor) -> torch.Tensor:
         height, width = self.velocity.shape[1:]
         scale = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=position.device)
         grid = position.permute(1, 2, 0)[None] * scale - 1
@@ -76,7 +79,7 @@ class Paths:
         return self.position - self.grid
 
 
-def traced(velocity: torch.Tensor, n: int, against: bool, step: int = 1):
+def traced(velocity: torch.Tensor, n: int, against: bool, step: int = 1) -> Iterator[torch.Tensor]:
     """Displacements after 0, 1, ..., n frames, one after the other; [2,h,w] in px at every step-th pixel."""
     paths = Paths(velocity, against, step)
     yield paths.displacement()
@@ -85,7 +88,7 @@ def traced(velocity: torch.Tensor, n: int, against: bool, step: int = 1):
         yield paths.displacement()
 
 
-def traced_reversed(velocity: torch.Tensor, n: int, against: bool, step: int = 1):
+def traced_reversed(velocity: torch.Tensor, n: int, against: bool, step: int = 1) -> Iterator[torch.Tensor]:
     """The same in the order n, n-1, ..., 0, holding only about 2*sqrt(n) of them at a time."""
     stride, paths, anchors = max(1, math.isqrt(n)), Paths(velocity, against, step), []
     for k in range(n + 1):

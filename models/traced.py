@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from text2cinemagraph.models.blend import BLENDS, CELL, bands, cells, contrasts, joined, kept
 from text2cinemagraph.models.continuation import continue_under
-from text2cinemagraph.models.engines import make_decoder
+from text2cinemagraph.models.engines import Decoder, Decoders
+from text2cinemagraph.models.networks import SymmetricSplattingNet
 from text2cinemagraph.models.trace import grid_step, traced, traced_reversed
 from text2cinemagraph.models.winograd import Scratch
 from text2cinemagraph.softmax_splatting.backward_warp import warp_blend
@@ -34,7 +35,8 @@ def traced_frames(
     blend: str = "variance",
     light: str = "travels",
     shore: bool = True,
-    network: torch.nn.Module | None = None,
+    network: SymmetricSplattingNet | None = None,
+    decoders: Decoders | None = None,
     multiple: int = 1,
     keep_detail: bool = True,
     engine: str = "torch",
@@ -47,7 +49,8 @@ def traced_frames(
     blend: one of BLENDS; "variance" keeps the contrast that a mean of two copies loses.   light: "travels", or "rests":
     what is coarser than about 32 px (shadows, reflections) stays where it is while the detail moves.
     shore: what near the mask's edge has the colour of the still side stands still; False where the mask is exact.
-    network: of a VideoModel, with `multiple` of its sides; None = the picture's colours are moved themselves.
+    network: of a VideoModel, with its decoders and the `multiple` of its sides; None = the picture's colours are moved
+    themselves.
     keep_detail: add what the network loses of the picture.   engine: models.engines.ENGINES.
     numbers: which frames to make, in rising order; None = all.   Raises ValueError for what does not fit.
     """
@@ -63,7 +66,19 @@ def traced_frames(
         raise ValueError(f"video.blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
     if light not in LIGHTS:
         raise ValueError(f"video.light={light!r} is unknown; choose one of {', '.join(LIGHTS)}")
-    clip = TracedClip(image, flow, mask, n_frames, shore, network, multiple, keep_detail, engine)
+    decoders = decoders or (Decoders(network) if network else None)
+    clip = TracedClip(
+        image,
+        flow,
+        mask,
+        n_frames,
+        shore=shore,
+        network=network,
+        decoders=decoders,
+        multiple=multiple,
+        keep_detail=keep_detail,
+        engine=engine,
+    )
     return clip.frames(blend, light == "rests", range(n_frames) if numbers is None else set(numbers))
 
 
@@ -71,9 +86,23 @@ class TracedClip:
     """One clip: the continued picture or its features, kept once, and the tiles in which something may move."""
 
     @torch.inference_mode()
-    def __init__(self, image, flow, mask, n_frames, shore, network, multiple, keep_detail, engine):
+    def __init__(
+        self,
+        image: torch.Tensor,
+        flow: torch.Tensor,
+        mask: torch.Tensor,
+        n_frames: int,
+        *,
+        shore: bool,
+        network: SymmetricSplattingNet | None,
+        decoders: Decoders | None,
+        multiple: int,
+        keep_detail: bool,
+        engine: str,
+    ):
         """As for traced_frames, but all of them checked."""
         self.network, self.multiple, self.engine, self.n_frames = network, multiple, engine, n_frames
+        self.decoders = decoders
         self.asked = image.device
         if network:  # it says where all of the clip is computed
             device = next(network.parameters()).device
@@ -84,7 +113,7 @@ class TracedClip:
         flow, mask = F.pad(flow, margin), F.pad(mask, margin)
         reach = float(flow.norm(dim=0).max()) * n_frames * REACHED
         reach = min(max(reach, LEAST_REACH), max(min(self.size) // 3, 1))
-        self.picture, self.flow, fluid, own = continue_under(self.image, flow, mask, reach, shore)
+        self.picture, self.flow, fluid, own = continue_under(self.image, flow, mask, reach, shore=shore)
         # What has the colour of the shore stands still; beyond the mask the fluid goes on, under the picture.
         self.moving = F.avg_pool2d((own | ~mask)[None].float(), 3, 1, 1, count_include_pad=False)[0]
         self.moving = self.moving * (own | ~mask)
@@ -93,7 +122,8 @@ class TracedClip:
         self.step = grid_step(*self.size)
         self.wanted = F.max_pool2d(mask[None].float(), 2 * RIM + 1, 1, RIM)[0] > 0
         self.tiles = list(self._tiles(self.wanted))
-        self.halos, self.decoders, self.scratch = receptive_radius(network) if network else (0, 0), {}, Scratch()
+        self.halos, self.scratch = receptive_radius(network) if network else (0, 0), Scratch()
+        self.decode: dict[tuple[int, ...], Decoder] = {}
         self.depth, self.source = 0, self.picture
         if network:
             self._encode(list(self._tiles(self.wanted | fluid)), keep_detail)
@@ -101,7 +131,7 @@ class TracedClip:
         self.source = self.source[None].contiguous(memory_format=torch.channels_last)[0]
 
     @torch.inference_mode()
-    def frames(self, blend, light_rests, numbers):
+    def frames(self, blend: str, light_rests: bool, numbers: Collection[int]) -> Iterator[torch.Tensor]:
         """As traced_frames."""
         height, width = self.size
         ahead = traced(self.flow, self.n_frames - 1, True, self.step)
@@ -126,7 +156,7 @@ class TracedClip:
         for window in self.tiles:
             near = self._grown(window, self.halos[1])
             wanted = None if self.network else cut(self.wanted[0], window)
-            read = warp_blend(self.source, fields, shares, near, self.step, wanted)
+            read = warp_blend(self.source, fields, shares, near, step=self.step, wanted=wanted)
             if self.network:
                 made = self._decode(read[: self.depth])
                 made = made + read[self.depth :] if len(read) > self.depth else made
@@ -183,12 +213,12 @@ class TracedClip:
     def _decode(self, features):
         """[C,h,w] -> [3,h,w] in [-1,1]."""
         shape = tuple(features.shape)
-        if shape not in self.decoders:
-            self.decoders[shape] = make_decoder(self.network.projector, features, None, self.engine, self.scratch)
-        return self.decoders[shape](features, torch.ones_like(features[:1]))
+        if shape not in self.decode:
+            self.decode[shape] = self.decoders.of_clip(features, engine=self.engine, scratch=self.scratch)
+        return self.decode[shape](features, torch.ones_like(features[:1]))
 
 
-def receptive_radius(network: torch.nn.Module) -> tuple[int, int]:
+def receptive_radius(network: SymmetricSplattingNet) -> tuple[int, int]:
     """px: how far the encoder and the decoder look; a tile with so wide a rim has the numbers of the whole picture."""
     decoder, pixel = 0, 1
     for block in network.projector.eblocks:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
 from text2cinemagraph.models.blend import BLENDS, blend_filled
-from text2cinemagraph.models.engines import ENGINES, make_decoder
+from text2cinemagraph.models.engines import ENGINES, Decoders
 from text2cinemagraph.models.euler import displacements, displacements_reversed
 from text2cinemagraph.models.motion import options_of, plain
-from text2cinemagraph.models.networks import build_video
+from text2cinemagraph.models.networks import SymmetricSplattingNet, build_video
+from text2cinemagraph.options.runtime import Runtime
 from text2cinemagraph.options.train import VideoOptions
 from text2cinemagraph.softmax_splatting import splat_blend
 
@@ -39,11 +42,12 @@ class VideoModel:
     pass.
     """
 
-    def __init__(self, net, options):
+    def __init__(self, net: SymmetricSplattingNet, options: VideoOptions):
         """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options:
         VideoOptions.
         """
         self.net, self.options = net, options
+        self.decoders = Decoders(net)
 
     def frames(
         self,
@@ -89,10 +93,19 @@ class VideoModel:
             raise ValueError(f"video.holes={holes!r} is unknown; choose one of {', '.join(HOLES)}")
         fill = holes == "still" or keep_detail
         return self._finite(
-            lambda: self._frames(image, flow, n_frames, BLENDS[blend], keep_detail, engine, static_reuse, fill)
+            lambda: self._frames(
+                image,
+                flow,
+                n_frames,
+                share_of_back=BLENDS[blend],
+                keep_detail=keep_detail,
+                engine=engine,
+                static_reuse=static_reuse,
+                fill=fill,
+            )
         )
 
-    def _finite(self, start):
+    def _finite(self, start: Callable[[], Iterator[torch.Tensor]]) -> Iterator[torch.Tensor]:
         """The frames of start(); where half precision overflows, float32 computes that frame and all after it.
 
         Raises ValueError where float32 gives NaN or infinite values too.
@@ -113,10 +126,11 @@ class VideoModel:
             yield frame
             done += 1
 
-    def reading(self, keep_detail, engine="torch"):
+    def reading(self, keep_detail: bool, engine: str = "torch") -> dict[str, Any]:
         """What traced_frames has to know to move this network's features in place of the picture's colours."""
         return {
             "network": self.net,
+            "decoders": self.decoders,
             "multiple": self.options.multiple,
             "keep_detail": keep_detail,
             "engine": engine,
@@ -132,15 +146,26 @@ class VideoModel:
         )
         return EncodedPicture(image, picture, features, metric, dtype)
 
-    def _margin(self, image):
+    def _margin(self, image: torch.Tensor) -> tuple[int, int, int, int]:
         """What is added to the right and below, so that the network takes the sides."""
         height, width = image.shape[-2:]
         return 0, -width % self.options.multiple, 0, -height % self.options.multiple
 
     @torch.inference_mode()
-    def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse, fill):
+    def _frames(
+        self,
+        image: torch.Tensor | EncodedPicture,
+        flow: torch.Tensor,
+        n_frames: int,
+        *,
+        share_of_back: Callable[[float], float],
+        keep_detail: bool,
+        engine: str,
+        static_reuse: bool,
+        fill: bool,
+    ) -> Iterator[torch.Tensor]:
         given = image if isinstance(image, EncodedPicture) else None
-        image = given.image if given else image
+        image = image.image if isinstance(image, EncodedPicture) else image
         asked, (height, width), margin = image.device, image.shape[-2:], self._margin(image)
         device, dtype = next(self.net.parameters()).device, next(self.net.parameters()).dtype
         flow = flow.to(device)
@@ -148,7 +173,7 @@ class VideoModel:
             given = self.encoded(image)
         picture, features, metric = given.padded, given.features, given.metric
         depth = features.shape[1]
-        decode = make_decoder(self.net.projector, features[0], F.pad(flow, margin) if static_reuse else None, engine)
+        decode = self.decoders.of_clip(features[0], F.pad(flow, margin) if static_reuse else None, engine=engine)
         if keep_detail:
             features = torch.cat([features, picture - decode(features[0], torch.ones_like(picture[0, :1]))], 1)
         features = features.contiguous(memory_format=torch.channels_last)  # as the splat reads it
@@ -163,9 +188,8 @@ class VideoModel:
                 blended = blend_filled(features[0], moves, importance)
                 total = torch.ones_like(importance)[None]
             else:
-                blended, total = splat_blend(
-                    features[0], *zip(*((displacement, importance * share) for displacement, share in moves))
-                )
+                fields, parts = zip(*moves)
+                blended, total = splat_blend(features[0], fields, [importance * share for share in parts])
             frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
@@ -191,14 +215,22 @@ def lay_over(frame: torch.Tensor, image: torch.Tensor, share: torch.Tensor) -> t
     return torch.where(share > 0, torch.lerp(image, frame, share), image)
 
 
-def load_video_model(folder, options, runtime, which="latest", dtype=torch.float32):
+def load_video_model(
+    folder: str | Path,
+    options: VideoOptions | Mapping[str, Any] | None,
+    runtime: Runtime,
+    which: str = "latest",
+    *,
+    dtype: torch.dtype = torch.float32,
+) -> VideoModel:
     """The VideoModel kept in a checkpoint folder, folded for inference.
 
     folder, options, runtime, which: as for load_motion_model, with VideoOptions.   dtype: of the network alone;
     splatting is float32.
     """
     state_dict, card = read_checkpoint(folder, which)
-    options = options_of(VideoOptions, card, plain(options))
-    net = build_video(options)
+    architecture = options_of(VideoOptions, card, plain(options))
+    net = build_video(architecture)
     load_weights(net, state_dict, folder)
-    return VideoModel(net.fold().to(runtime.device, dtype, memory_format=torch.channels_last), options)
+    net.fold().to(runtime.device, dtype).to(memory_format=torch.channels_last)
+    return VideoModel(net, architecture)

@@ -6,6 +6,10 @@ by some 1e-6 of its largest value.
 Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, whose matrices these are.
 """
 
+from __future__ import annotations
+
+from collections.abc import Hashable
+
 import numpy as np
 import torch
 from text2cinemagraph.softmax_splatting.compiled import compiled
@@ -26,7 +30,7 @@ FILTER = np.array(
 )
 
 
-def transformed_weight(weight):
+def transformed_weight(weight: torch.Tensor) -> torch.Tensor:
     """[Co,Ci,3,3] -> [36,Ci,Co]: what every tile is multiplied with; in double precision until the end."""
     g = torch.from_numpy(FILTER)
     return torch.einsum("pi,qj,ocij->pqco", g, g, weight.double()).flatten(0, 1).float().contiguous()
@@ -99,10 +103,10 @@ class Scratch:
     back.
     """
 
-    def __init__(self):
-        self.memory = {}
+    def __init__(self) -> None:
+        self.memory: dict[Hashable, np.ndarray] = {}
 
-    def array(self, name, shape):
+    def array(self, name: Hashable, shape: tuple[int, ...]) -> np.ndarray:
         """float32 of that shape, uninitialised; the same memory for the same name."""
         size = int(np.prod(shape))
         if self.memory.get(name, np.empty(0)).size < size:
@@ -118,11 +122,11 @@ class Convolution:
     scratch: Scratch; the result lies in it until the next convolution with the same one.
     """
 
-    def __init__(self, weight, shape, scratch):
+    def __init__(self, weight: torch.Tensor, shape: tuple[int, int], scratch: Scratch):
         self.weight, self.shape, self.scratch = transformed_weight(weight), shape, scratch
         self.columns, self.count = -(-shape[1] // TILE), -(-shape[0] // TILE) * -(-shape[1] // TILE)
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         """x: [padded h, padded w, Ci].  Returns [h,w,Co]."""
         _, channels_in, channels_out = self.weight.shape
         out = self.scratch.array("out", (*self.shape, channels_out))
@@ -138,6 +142,7 @@ class Convolution:
         return out
 
 
-def padded_shape(shape):
+def padded_shape(shape: tuple[int, int]) -> tuple[int, int]:
     """(h, w) of an output -> of the input that its whole tiles read."""
-    return tuple(-(-side // TILE) * TILE + 2 for side in shape)
+    height, width = (-(-side // TILE) * TILE + 2 for side in shape)
+    return height, width

@@ -44,7 +44,8 @@ def load_options(cls: type[Settings], yaml_path: str | Path | None = None, overr
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    options, idle = OmegaConf.structured(cls), []
+    options: Any = OmegaConf.structured(cls)
+    idle: list[Any] = []
     layers = [(_read_yaml(yaml_path), str(yaml_path))] if yaml_path else []
     layers += [(_override(text, cls), "the command line") for text in overrides]
     for layer, source in layers:
@@ -55,7 +56,8 @@ def load_options(cls: type[Settings], yaml_path: str | Path | None = None, overr
             raise ValueError(_one_line(error, f" in {source}")) from error
     _tell_idle(idle)
     try:
-        return OmegaConf.to_object(options)
+        made: Any = OmegaConf.to_object(options)
+        return made
     except OmegaConfBaseException as error:
         advice = ' ("${...}" is YAML\'s way to refer to another option)'
         raise ValueError(_one_line(error) + advice) from error
@@ -75,7 +77,7 @@ def _read_yaml(path) -> Any:
         known = ", ".join(sorted(f"configs/{p.name}" for p in (SHIPPED / "configs").glob("inference*.yaml")))
         raise FileNotFoundError(f"no configuration file at {path}; known ones: {known}")
     try:
-        layer = OmegaConf.load(io.StringIO(read_text(path)))
+        layer: Any = OmegaConf.load(io.StringIO(read_text(path)))
     except (YAMLError, UnicodeDecodeError, OmegaConfBaseException, RecursionError) as error:
         raise ValueError(f"{path} is not readable YAML: {shown(error, 120)}") from error
     if not OmegaConf.is_dict(layer):
@@ -210,7 +212,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **settings: Any):
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*arguments, allow_abbrev=False, **settings)
+        super().__init__(*arguments, **settings | {"allow_abbrev": False})
 
     def error(self, message: str) -> Any:
         unknown = re.match(r"unrecognized arguments: (\S+)", message)

@@ -63,6 +63,8 @@ _FORMER = dict.fromkeys(
     "refine_model_type": Idle("decoder_channels and decoder_resample say it"),
     "pool_size": Idle("the discriminator sees the newest pictures"),
     "tf_log": Idle("TensorBoard is on, see --tensorboard"),
+    "no_html": Idle("TensorBoard shows the pictures, there is no page of them"),
+    "display_winsize": Idle("TensorBoard shows the pictures as large as they are"),
     "dataset_name": Idle("the script says what is read"),
     "no_instance": _NO_INSTANCES,
     "label_nc": _NO_LABELS,

@@ -154,8 +154,8 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     try:
         status = Path("/proc/self/status").read_text()
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
-    except (OSError, TypeError):
+        return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0])
+    except (OSError, IndexError):
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

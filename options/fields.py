@@ -48,7 +48,7 @@ def option(
     expected: what an error names in place of the choices or the pattern.
     Floats are finite whatever the limits.
     """
-    limits = {"least": least, "most": most, "above": above, "below": below, "choices": choices}
+    limits: dict[str, Any] = {"least": least, "most": most, "above": above, "below": below, "choices": choices}
     limits |= {"odd": odd, "filled": filled, "pattern": pattern, "expected": expected}
     metadata = {"text": text, **limits}
     if isinstance(default, list):
@@ -64,6 +64,7 @@ def section(kind: Callable[[], Any]) -> Any:
 Settings = typing.TypeVar("Settings", bound="Options")
 
 
+@dataclasses.dataclass
 class Options:
     """Base of every options dataclass: made with a wrong value, it raises ValueError in one line.
 
@@ -256,7 +257,9 @@ def metavar(cls: type, field: dataclasses.Field) -> str:
 
 def description(field: dataclasses.Field) -> str:
     """What the option does, its limits and its default, in one line."""
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
     value = "empty" if default in ("", None, []) else str(default).lower() if isinstance(default, bool) else default
     limits = range_of(field.metadata)
     notes = "; ".join(([limits] if limits else []) + [f"default: {value}"])

@@ -58,25 +58,34 @@ def make_runtime(
         raise ValueError(f"runtime.threads={threads}: expected a number of CPU threads, or 0")
     import torch
 
-    if device == "auto":
-        device = best_device()
-    device = torch.device(device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"runtime.device={device} asked for, but torch sees no GPU; use runtime.device=cpu")
-    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
-        raise ValueError(f"runtime.device={device}: torch sees {torch.cuda.device_count()} GPU(s), numbered from 0")
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    place = torch.device(best_device() if device == "auto" else device)
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"runtime.device={place} asked for, but torch sees no GPU; use runtime.device=cpu")
+    if place.type == "cuda" and place.index is not None and place.index >= torch.cuda.device_count():
+        raise ValueError(f"runtime.device={place}: torch sees {torch.cuda.device_count()} GPU(s), numbered from 0")
+    if place.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("runtime.device=mps asked for, but this machine has no such device; use runtime.device=cpu")
     if dtype == "auto":
-        dtype = half_or_full(device, "fp16")
-    runtime = Runtime(device, dtype_of(dtype), seed, slicing)
-    check_dtype(device, dtype, "runtime.dtype")
+        dtype = half_or_full(place, "fp16")
+    runtime = Runtime(place, dtype_of(dtype), seed, slicing)
+    check_dtype(place, dtype, "runtime.dtype")
     if threads:
         most = THREADS_PER_CORE * (os.cpu_count() or 1)
         if threads > most:
             print(f"threads={threads}: {most} are started, {THREADS_PER_CORE} for each core", flush=True)
         torch.set_num_threads(min(threads, most))
     return runtime
+
+
+def first_process() -> bool:
+    """This process says and writes what one should; of many that train together, the others do not."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """One line, from the first process."""
+    if first_process():
+        print(text, flush=True)
 
 
 def runtime_of(gpu_ids: str, seed: int = 0, threads: int = 0) -> Runtime:
@@ -89,8 +98,7 @@ def runtime_of(gpu_ids: str, seed: int = 0, threads: int = 0) -> Runtime:
     first = str(gpu_ids).split(",")[0].strip()
     device = "cpu" if first.startswith("-") or not torch.cuda.is_available() else f"cuda:{first}"
     runtime = make_runtime(device, "fp32", seed, threads)
-    if os.environ.get("RANK", "0") == "0":
-        print(start_line(runtime), flush=True)
+    say(start_line(runtime))
     return runtime
 
 

@@ -96,8 +96,8 @@ class Cinemagraph:
 
         o = self.options.video
         kind = half_or_full(self.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
-        network = "video", load_video_model, o.folder, o.architecture, self.runtime, "latest", dtype_of(kind)
-        return LoopRenderer(lambda: self.networks.get(*network))
+        network = "video", load_video_model, o.folder, o.architecture, self.runtime
+        return LoopRenderer(lambda: self.networks.get(*network, dtype=dtype_of(kind)))
 
     def rendering(self, own_picture: bool = True, **changes: Any) -> dict[str, Any]:
         """The arguments of LoopRenderer.render as the configuration has them.  own_picture: not drawn by s1.

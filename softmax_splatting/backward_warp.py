@@ -5,6 +5,10 @@ none. It needs the inverse of the motion, which a tracer that walks against the 
 Beyond its border the picture is mirrored. Inference only.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -101,7 +105,15 @@ def _warp(picture, field, step, share, wanted, y0, x0, out, first, last):
                     _read(picture, at_x + u * ax + v * bx, at_y + u * ay + v * by, part / 4, four, out[row, column])
 
 
-def warp_blend(picture, fields, shares, window, step=1, wanted=None):
+def warp_blend(
+    picture: torch.Tensor,
+    fields: Sequence[torch.Tensor],
+    shares: Sequence[float | torch.Tensor],
+    window: tuple[int, int, int, int],
+    *,
+    step: int = 1,
+    wanted: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Sum of the same picture read along several displacement fields, in one window of the frame.
 
     picture: [C,H,W] float32.   fields: list of displacements [2,h,w] in px, from a pixel of the frame to where it comes
@@ -111,18 +123,18 @@ def warp_blend(picture, fields, shares, window, step=1, wanted=None):
     """
     y0, y1, x0, x1 = window
     if picture.device.type != "cpu":
-        return _warp_blend_torch(picture, fields, shares, window, step, wanted)
+        return _warp_blend_torch(picture, fields, shares, window, step=step, wanted=wanted)
     rows = picture.permute(1, 2, 0).contiguous().numpy()
     out = np.zeros((y1 - y0, x1 - x0, picture.shape[0]), np.float32)
     where = np.ones(out.shape[:2], np.bool_) if wanted is None else wanted.contiguous().numpy()
     for field, share in zip(fields, shares):
-        field = field.contiguous().numpy()
-        share = torch.as_tensor(share, dtype=torch.float32).expand(out.shape[:2]).contiguous().numpy()
-        in_slabs(lambda a, b: _warp(rows, field, step, share, where, y0, x0, out, a, b), len(out))  # noqa: B023
+        moves = field.contiguous().numpy()
+        part = torch.as_tensor(share, dtype=torch.float32).expand(out.shape[:2]).contiguous().numpy()
+        in_slabs(lambda a, b: _warp(rows, moves, step, part, where, y0, x0, out, a, b), len(out))  # noqa: B023
     return torch.from_numpy(out).permute(2, 0, 1)
 
 
-def _warp_blend_torch(picture, fields, shares, window, step, wanted):
+def _warp_blend_torch(picture, fields, shares, window, *, step, wanted):
     """The same by torch, for other devices."""
     y0, y1, x0, x1 = window
     height, width = picture.shape[1:]

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 from numba.core import event
@@ -42,7 +43,7 @@ def _can_write(folder) -> bool:
 
 FOLDER = cache_folder()
 if FOLDER is not None:
-    numba.config.CACHE_DIR = str(FOLDER)
+    numba.config.CACHE_DIR = str(FOLDER)  # type: ignore[attr-defined]
 
 
 def compiled(function: Callable) -> Callable:
@@ -56,10 +57,10 @@ def compiled(function: Callable) -> Callable:
 class CompileTimes(event.Listener):
     """Counts what this process compiles, and says on stderr that it waits for that and where the result is kept."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.functions, self.seconds, self._depth, self._start = 0, 0.0, 0, 0.0
 
-    def on_start(self, event):
+    def on_start(self, event: Any) -> None:
         """numba begins to compile; functions that the first one calls are compiled inside."""
         if self.functions == 0 and self._depth == 0:
             kept = (
@@ -72,7 +73,7 @@ class CompileTimes(event.Listener):
             self._start = time.perf_counter()
         self._depth += 1
 
-    def on_end(self, event):
+    def on_end(self, event: Any) -> None:
         """numba has compiled a function."""
         self._depth -= 1
         self.functions += 1

@@ -6,6 +6,7 @@ reference's work.
 """
 
 import functools
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -117,7 +118,7 @@ def _table(displacements, weights, height, width):
     return start, source, weight
 
 
-def in_slabs(function, count):
+def in_slabs(function: Callable[[int, int], None], count: int) -> None:
     """Run function(first, last) over 0..count, one slab per torch thread."""
     threads = min(torch.get_num_threads(), count)
     if threads <= 1:
@@ -127,26 +128,28 @@ def in_slabs(function, count):
 
 
 @functools.cache
-def _pool(threads):
+def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def splat_sum(input, flow):
+def splat_sum(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Summation splat of float32 CPU tensors; same as reference.splat_sum. input: [N,C,H,W]; flow: [N,2,H,W]; no
     gradient.
     """
     n, channels, height, width = input.shape
     rows = input.detach().permute(0, 2, 3, 1).contiguous().numpy().reshape(n, height * width, channels)
-    flow = flow.detach().float().contiguous().numpy()
+    moves = flow.detach().float().contiguous().numpy()
     out, total = np.empty_like(rows), np.empty(height * width, np.float32)
     ones = np.ones(height * width, np.float32)
     for i in range(n):
-        start, source, weight = _table([flow[i]], [ones], height, width)
+        start, source, weight = _table([moves[i]], [ones], height, width)
         in_slabs(lambda a, b: _gather(start, source, weight, rows[i], out[i], total, a, b), height * width)  # noqa: B023
     return torch.from_numpy(out).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
-def splat_blend(features, displacements, weights, eps=1e-8):
+def splat_blend(
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], eps: float = 1e-8
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As softmax_splatting.splat_blend, for float32 CPU tensors. The result is channels-last in memory."""
     channels, height, width = features.shape
     rows = features.detach().permute(1, 2, 0).contiguous().numpy().reshape(-1, channels)
@@ -157,8 +160,8 @@ def splat_blend(features, displacements, weights, eps=1e-8):
         width,
     )
     out, total = np.empty_like(rows), np.empty(height * width, np.float32)
-    eps = np.float32(eps)
-    in_slabs(lambda a, b: _gather_mean(start, source, weight, rows, out, total, eps, a, b), height * width)
+    least = np.float32(eps)
+    in_slabs(lambda a, b: _gather_mean(start, source, weight, rows, out, total, least, a, b), height * width)
     return torch.from_numpy(out).view(height, width, channels).permute(2, 0, 1), torch.from_numpy(total).view(
         1, height, width
     )

@@ -4,11 +4,13 @@ Row d of the matrix lists what lands on pixel d, in the order of the sources, as
 pictures' rows is the vendor library's.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 
 def splat_blend(
-    features: torch.Tensor, displacements: list[torch.Tensor], weights: list[torch.Tensor], eps: float = 1e-8
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], eps: float = 1e-8
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As softmax_splatting.splat_blend, on any device that multiplies sparse matrices."""
     channels, height, width = features.shape

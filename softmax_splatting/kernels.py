@@ -3,8 +3,12 @@
 Inside, an image is rows [pixels, channels]: channels last, padded to a multiple of four.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +30,7 @@ def source_of(module: str) -> str:
     return f"#define T2C_{module.upper()}\n{SOURCE.read_text()}"
 
 
-def splat_sum(input, flow, deterministic=None):
+def splat_sum(input: torch.Tensor, flow: torch.Tensor, deterministic: bool | None = None) -> torch.Tensor:
     """Summation splat of CUDA tensors, same as reference.splat_sum, gradients included. input: [N,C,H,W]; flow:
     [N,2,H,W] in px.
 
@@ -42,7 +46,9 @@ def splat_sum(input, flow, deterministic=None):
     return _SplatSum.apply(input, flow, deterministic)
 
 
-def splat_blend(features, displacements, weights, eps=1e-8):
+def splat_blend(
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], eps: float = 1e-8
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As softmax_splatting.splat_blend, for CUDA tensors; deterministic. The result is channels-last in memory.
 
     Fastest with features that are channels-last and whose channels are a multiple of four: they are then read where
@@ -56,19 +62,20 @@ def splat_blend(features, displacements, weights, eps=1e-8):
     _check(flow, (len(flow), 2, height, width), features.device)
     _check(weight, (len(flow), height, width), features.device)
     total = torch.empty(1, height, width, dtype=torch.float32, device=features.device)
-    start, entries = _lists(flow, 1, weight, total, float(eps))
+    start, entries = _lists(flow, 1, weight=weight, total=total, eps=float(eps))
     blended = _image(_gather(start, entries, _rows(features.detach()[None])), (1, channels, height, width))
     return blended[0], total
 
 
 class _SplatSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, input, flow, deterministic):
+    def forward(ctx: Any, input: torch.Tensor, flow: torch.Tensor, deterministic: bool) -> torch.Tensor:
         moves, rows, (n, _, height, width) = flow.detach().float().contiguous(), _rows(input.detach()), input.shape
         ctx.save_for_backward(moves, rows if ctx.needs_input_grad[1] else None)
         ctx.shape, ctx.dtypes = input.shape, (input.dtype, flow.dtype)
         if deterministic:
-            return _image(_gather(*_lists(moves, n), rows), input.shape)
+            start, entries = _lists(moves, n)
+            return _image(_gather(start, entries, rows), input.shape)
         out = torch.zeros(rows.shape, dtype=torch.float32, device=rows.device)
         _launch(
             _module_of(rows),
@@ -87,7 +94,7 @@ class _SplatSum(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None]:
         (moves, rows), (n, _, height, width) = ctx.saved_tensors, ctx.shape
         grad = _rows(grad)
         wants_input, wants_flow, _ = ctx.needs_input_grad
@@ -112,7 +119,7 @@ class _SplatSum(torch.autograd.Function):
         )
         if wants_input:
             grad_rows = _image(grad_rows, ctx.shape)
-        if wants_flow:
+        if grad_flow is not None:
             grad_flow = _image(grad_flow.sum(1), (n, 2, height, width)).to(ctx.dtypes[1])
         return grad_rows, grad_flow, None
 
@@ -150,7 +157,7 @@ def _module_of(rows):
     return str(rows.dtype).removeprefix("torch.")
 
 
-def _lists(flow, images, weight=None, total=None, eps=0.0):
+def _lists(flow, images, *, weight=None, total=None, eps=0.0):
     """What lands on each pixel of the images, in the order of the sources.
 
     flow: [M,2,H,W] float32; field m throws into image m % images.   weight: [M,H,W] float32, or None = 1.

@@ -3,7 +3,7 @@
 import torch
 
 
-def splat_sum(input, flow):
+def splat_sum(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Summation splat. input: [N,C,H,W]; flow: [N,2,H,W] in px. Returns [N,C,H,W].
 
     A source pixel goes to the four pixels around position + flow with bilinear weights; corners outside the image are

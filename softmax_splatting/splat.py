@@ -1,7 +1,11 @@
 """The door of the room: checks, normalisation, choice of backend."""
 
+from __future__ import annotations
+
 import functools
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from text2cinemagraph.softmax_splatting import reference
@@ -9,7 +13,9 @@ from text2cinemagraph.softmax_splatting import reference
 MODES = ("summation", "average", "linear", "softmax")
 
 
-def splat(input, flow, metric=None, mode="summation"):
+def splat(
+    input: torch.Tensor, flow: torch.Tensor, metric: torch.Tensor | None = None, mode: str = "summation"
+) -> torch.Tensor:
     """Throw each pixel of input to position + flow and add what lands on each pixel with bilinear weights.
 
     input: [N,C,H,W].   flow: [N,2,H,W], px, (dx right, dy down); what falls outside the image is dropped.
@@ -21,7 +27,7 @@ def splat(input, flow, metric=None, mode="summation"):
     _check(input, flow, metric, mode)
     if mode == "summation":
         return _sum(input, flow)
-    if mode == "average":
+    if metric is None:  # average
         weight = torch.ones_like(input[:, :1])
     elif mode == "linear":
         weight = metric
@@ -32,7 +38,9 @@ def splat(input, flow, metric=None, mode="summation"):
     return total[:, :-1] / torch.where(norm == 0, 1, norm)
 
 
-def splat_blend(features, displacements, weights, eps=1e-8):
+def splat_blend(
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], eps: float = 1e-8
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean of the same features splatted along several displacement fields: inference only, the heart of a frame.
 
     features: [C,H,W].   displacements: list of [2,H,W] in px.   weights: list of [H,W], >= 0.
@@ -50,20 +58,20 @@ def splat_blend(features, displacements, weights, eps=1e-8):
         from text2cinemagraph.softmax_splatting import gather
 
         return gather.splat_blend(features, displacements, weights, eps)
-    total = 0
+    total: Any = 0
     for displacement, weight in zip(displacements, weights):
         weighted = torch.cat([features * weight, weight[None]])
         total = total + _sum(weighted[None], displacement[None])[0]
     return total[:-1] / total[-1:].clamp(min=eps), total[-1:]
 
 
-def _level(metric):
+def _level(metric: torch.Tensor) -> torch.Tensor:
     """A constant per image, which cancels in the mean: the middle of its metrics, so that exp reaches far both ways."""
     low, high = metric.amin((1, 2, 3), keepdim=True), metric.amax((1, 2, 3), keepdim=True)
     return torch.maximum((low + high) / 2, high - 60)  # e^60 leaves room for the features and their sum
 
 
-def _sum(input, flow):
+def _sum(input: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """Summation by the fastest backend that can do it."""
     needs_grad = torch.is_grad_enabled() and (input.requires_grad or flow.requires_grad)
     if input.device.type == "cpu" and input.dtype == torch.float32 and not needs_grad:
@@ -81,13 +89,13 @@ def _sum(input, flow):
     return reference.splat_sum(input, flow)
 
 
-def _has_kernels(tensor):
+def _has_kernels(tensor: torch.Tensor) -> bool:
     """Do our CUDA kernels take this tensor? They need cupy, and leave double precision to the reference."""
     return tensor.is_cuda and tensor.dtype in (torch.float32, torch.bfloat16, torch.float16) and _has_cupy()
 
 
 @functools.cache
-def _has_cupy():
+def _has_cupy() -> bool:
     try:
         import cupy
 
@@ -100,7 +108,7 @@ def _has_cupy():
     return True
 
 
-def _check(input, flow, metric, mode):
+def _check(input: torch.Tensor, flow: torch.Tensor, metric: torch.Tensor | None, mode: str) -> None:
     if mode not in MODES:
         raise ValueError(f"splat mode '{mode}' is unknown; use {', '.join(MODES)}")
     n, _, height, width = input.shape

@@ -18,8 +18,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from text2cinemagraph.data.media import write_image, write_mask
-from text2cinemagraph.models.store import _read_state
-from text2cinemagraph.models.training import reading_processes
+from text2cinemagraph.models.training.commands import reading_processes
+from text2cinemagraph.models.training.files import read_state
 from text2cinemagraph.options.cli import LONGEST_LINE, run_main
 from text2cinemagraph.options.fields import full_name, kind_of
 from text2cinemagraph.options.inference import InferenceOptions
@@ -413,12 +413,12 @@ def test_damaged_cards(refused, network, tmp_path, options):
     refused("test_video.py", "--name", "v", "--dataroot", "data", "--gpu_ids", "-1")
 
 
-@pytest.mark.parametrize("state", [[], {}, {"generator": {}}, torch.ones(2, 3, 4), None], ids=str)
+@pytest.mark.parametrize("state", [[], {}, {"networks": {}}, torch.ones(2, 3, 4), None], ids=str)
 def test_states_of_no_training(tmp_path, state):
     path = tmp_path / "train_state.pt"
     torch.save(state, path) if state is not None else path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match="train_state.pt .*; remove it to go on from latest_net_G alone") as error:
-        _read_state(path, "cpu")
+        read_state(path)
     assert "\n" not in str(error.value)
 
 

@@ -28,7 +28,7 @@ def ramp(size=32):
 
 @pytest.fixture
 def page():
-    page = Page(32, 2, 3, "cpu", (2, 4))
+    page = Page(32, 2, 3, "cpu", wordings=(2, 4))
     for i in range(2):
         label = np.full((32, 32), i)
         page.add(np.stack([ramp() + 32 * i] * 3), [0, 1, 2], label, np.full((3, 2, 4), i))

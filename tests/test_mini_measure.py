@@ -58,7 +58,7 @@ def test_push_pull_keeps_what_is_covered_and_fills_the_rest():
 
 def test_push_pull_clips_move_loop_and_stay_still_outside():
     example = examples(1, 3)[0]
-    frames = list(push_pull_frames(example.image, example.flow, example.mask, 8, lambda u: u))
+    frames = list(push_pull_frames(example.image, example.flow, example.mask, 8, share_of_back=lambda u: u))
     assert torch.allclose(frames[0][:, ~example.mask[0]], example.image[:, ~example.mask[0]])
     still = torch.stack(frames)[:, :, ~example.mask[0]]
     assert torch.equal(still, still[:1].expand_as(still))

@@ -98,43 +98,69 @@ def test_pca_start_reconstructs_what_it_spans():
         assert torch.allclose(vae.decode_base(vae.encode_base(x)), x, atol=1e-3)
 
 
-def test_the_guard_restores_a_silent_decoder():
+def test_a_silent_decoder_is_woken(tmp_path):
     vae = PatchAutoencoder()
     torch.nn.init.constant_(vae.decoder[-1].bias, 0.5)
-    parameters = list(vae.parameters())
-    run = SimpleNamespace(
-        steps=1,
-        parameters=parameters,
-        rate=1.0,
-        optimizer=SimpleNamespace(state={1: 2}),
-        put=lambda tensors: [p.data.copy_(t) for p, t in zip(parameters, tensors)],
-    )
-    guard = train_autoencoder.CollapseGuard(vae, torch.zeros(1, 3, 16, 16), every=1)
-    guard(run)
+    trainer = train_autoencoder.autoencoder_trainer(vae, training.config_of(average=0.9), tmp_path / "vae.pt")
+    probe = torch.zeros(1, 3, 16, 16)
+    train_autoencoder.keep_awake(trainer, vae, probe)
     torch.nn.init.zeros_(vae.decoder[-1].bias)
-    guard(run)
-    assert vae.decoder[-1].bias.eq(0.5).all() and run.rate == 0.5
+    torch.nn.init.zeros_(vae.decoder[-1].weight)
+    train_autoencoder.keep_awake(trainer, vae, probe)
+    assert vae.decoder[-1].bias.eq(0.5).all() and trainer.state.rate_scale == 0.5
+
+
+def line(path, **more):
+    """A Trainer of one weight and one bias that learn to be 3 together."""
+    torch.manual_seed(0)
+    weight = torch.nn.Linear(1, 1)
+    config = training.config_of(batch_size=4, lr=0.1, betas=(0.9, 0.99), decay=training.cosine, **more)
+    return training.trainer_of(
+        training.Learning({"line": weight}, lambda x: (weight(x) - 3).square().mean()), config, path
+    )
+
+
+def ones(count):
+    return torch.ones(count, 1)
 
 
 def test_training_stops_goes_on_and_averages(tmp_path):
-    torch.manual_seed(0)
-    weight = torch.nn.Linear(1, 1)
-    run = training.Training({"line": weight}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0, average=0.9)
-    run.run(lambda n: (weight(torch.ones(n, 1)) - 3).square().mean(), 4, 0.005, training.cosine, 1)
-    assert run.steps > 3 and run.samples == 4 * run.steps
-    other = training.Training({"line": torch.nn.Linear(1, 1)}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0, average=0.9)
-    assert other.resume() and other.steps == run.steps
-    assert all(torch.equal(a, b) for a, b in zip(other.parameters, run.parameters))
-    before = other.parameters[0].clone()
+    path = tmp_path / "line.pt"
+    run = line(path, samples=40, average=0.9)
+    training.learn(run, ones, path)
+    assert run.state.steps == 10 and training.notes(run, batch=4)["samples"] == 40
+    assert 0 < run.loss < 9
+    other = line(path, samples=80, average=0.9, resume=True)
+    assert other.state.steps == 10 and all(torch.equal(a, b) for a, b in zip(other.parameters, run.parameters))
+    before, mean = other.parameters[0].clone(), other.average.shadow_params[0]
     with other.averaged():
-        assert torch.equal(other.parameters[0], other.average[0])
+        assert torch.equal(other.parameters[0], mean) and not torch.equal(mean, before)
     assert torch.equal(other.parameters[0], before)
+    training.learn(other, ones, path)
+    assert other.state.steps == 20 and torch.equal(line(path, resume=True).parameters[0], other.parameters[0])
+
+
+def test_minutes_end_a_training(tmp_path):
+    run = line(tmp_path / "line.pt", minutes=0.002)
+    training.learn(run, ones, tmp_path / "line.pt")
+    assert run.state.steps > 3 and run.state.elapsed >= 0.12
+    again = line(tmp_path / "line.pt", minutes=0.002, resume=True)
+    training.learn(again, ones, tmp_path / "line.pt")
+    assert again.state.steps == run.state.steps
 
 
 def test_a_broken_loss_stops_with_advice(tmp_path):
-    run = training.Training({"line": torch.nn.Linear(1, 1)}, tmp_path / "line.pt", 0.1, (0.9, 0.99), 0.0)
     with pytest.raises(ValueError, match="--resume"):
-        run.run(lambda n: torch.tensor(float("nan")), 4, 0.01, training.cosine, 1)
+        training.learn(line(tmp_path / "line.pt"), lambda n: torch.full((n, 1), float("nan")), tmp_path / "line.pt")
+
+
+def test_where_losses_are_looked_at_seldom_the_last_good_weights_come_back(tmp_path):
+    """As on a GPU, where each look would make a step wait."""
+    run = line(tmp_path / "line.pt", samples=48, check_every=4)
+    draws = iter([1.0] * 6 + [float("nan")] * 2 + [1.0] * 4)
+    training.learn(run, lambda n: torch.full((n, 1), next(draws)), tmp_path / "line.pt")
+    assert run.state.steps == 12 and run.state.rate_scale == 0.5
+    assert all(p.isfinite().all() for p in run.parameters) and run.loss < 9
 
 
 def test_tokenizer_reads_back(tmp_path):
@@ -162,15 +188,15 @@ def test_segmenter_understands_every_size():
 
 def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     output = tmp_path / "mini"
-    common = ["--data", str(data), "--output", str(output), "--minutes", "0.02"]
+    common = ["--data", str(data), "--output", str(output), "--batch", "4", "--samples", "8"]
     vocabulary = output / "diffusion/tokenizer/vocab.json"
     train_mini.main(["autoencoder", *common])
     train_mini.main(["unet", *common])
     steps = json.loads((output / "diffusion/card.json").read_text())["unet"]["steps"]
-    train_mini.main(["unet", *common, "--resume"])  # the time is used up: nothing is added
+    train_mini.main(["unet", *common, "--resume"])  # as many pictures were seen: nothing is added
     card = json.loads((output / "diffusion/card.json").read_text())
     assert (
-        card["unet"]["steps"] == steps > 0
+        card["unet"]["steps"] == steps == 2
         and card["dataset"]["pictures"] == 8
         and card["unet"]["command"].endswith("--resume")
     )
@@ -191,7 +217,7 @@ def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     check_diffusion(output / "diffusion", read_scenes(data))
     check_segmenter(output / "segmenter", read_scenes(data))
     shutil.rmtree(tmp_path / "mini-work")
-    train_mini.main(["unet", *common[:-1], "0", "--resume"])  # nothing to go on from: the exported weights
+    train_mini.main(["unet", *common, "--minutes", "0", "--resume"])  # nothing to go on from: the exported weights
     again = json.loads((output / "diffusion/card.json").read_text())
     assert (
         again["sha256"]["unet/diffusion_pytorch_model.safetensors"]
@@ -202,7 +228,7 @@ def test_all_parts_from_the_command_line(data, tmp_path, small, capsys):
     assert json.loads((output / "diffusion/card.json").read_text()) == again
     (tmp_path / "mini-work/unet.pt").unlink()
     train_mini.main(
-        ["unet", *common[:-1], "0", "--resume"]
+        ["unet", *common, "--minutes", "0", "--resume"]
     )  # a fresh autoencoder, no U-Net yet: the exported one is of no use
     last = json.loads((output / "diffusion/card.json").read_text())
     assert last["autoencoder"]["seed"] == 5 and last["sha256"] != again["sha256"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from text2cinemagraph.mini.scene import Scene
 from text2cinemagraph.models.clip_decoder import ClipDecoder, Rect, moving_rect
-from text2cinemagraph.models.engines import make_decoder
+from text2cinemagraph.models.engines import Decoders
 from text2cinemagraph.models.euler import displacements
 from text2cinemagraph.models.networks import build_video
 from text2cinemagraph.models.video import VideoModel, load_video_model
@@ -149,7 +149,7 @@ def test_engines_give_the_same_frames(engine):
     net, options = small_net()
     features = torch.randn(12, H, W)
     blended, total = frame_of(net, features, patch_of_flow(10, 10, 20, 20), 3, 4)
-    made = make_decoder(net.projector, features, None, engine)(blended, total)
+    made = Decoders(net).of_clip(features, engine=engine)(blended, total)
     assert_near(made, net.projector(blended[None], (total > 0).float()[None])[0], SAME)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from text2cinemagraph.models import losses
-from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, VideoTask
+from text2cinemagraph.models.training.pix2pix import MotionTask, Pix2Pix, VideoTask
 from text2cinemagraph.options.train import MotionOptions
 
 

@@ -113,7 +113,7 @@ def test_golden_video(case, folded):
     check(file, f"{case}.disp_backward", back, 0)
 
     alpha = (1 - (middle - first) / (last - first + 1))[:, None, None, None]
-    blended, mask = net.blend(codes["start"], codes["end"], ahead, back, alpha)
+    blended, mask = net.blend(codes["start"], codes["end"], ahead, back, alpha=alpha)
     step, expected = stride_of(file, f"{case}.blended")
     near_but_for_isolated_pixels(blended[:, ::8, ::step, ::step], expected)
     assert abs(1 - mask.mean().item() - float(file[f"{case}.hole_fraction"])) < 4 / mask.numel()

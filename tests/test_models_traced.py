@@ -55,8 +55,10 @@ def test_the_torch_form_reads_the_same(step):
     ]
     share = torch.rand(20, 30, generator=generator)
     wanted = torch.rand(20, 30, generator=generator) > 0.2
-    arguments = picture, fields, [share, 1 - share], (5, 25, 3, 33), step, wanted
-    ours, torchs = warp_blend(*arguments), backward_warp._warp_blend_torch(*arguments)
+    arguments = picture, fields, [share, 1 - share], (5, 25, 3, 33)
+    ours, torchs = (
+        form(*arguments, step=step, wanted=wanted) for form in (warp_blend, backward_warp._warp_blend_torch)
+    )
     # Where a map is nearly at the limit of "crowded", rounding may decide.
     far = ((ours - torchs).abs().amax(0) > 1e-4).float().mean()
     assert far < 0.01 and (ours[:, ~wanted] == 0).all()
@@ -254,7 +256,18 @@ def test_only_what_may_move_is_made():
     image = noise(300, 300)
     mask = torch.zeros(1, 300, 300, dtype=torch.bool)
     mask[:, 200:230, 40:90] = True
-    clip = TracedClip(image, 0.5 * mask * torch.ones(2, 1, 1), mask, 10, False, None, 1, True, "torch")
+    clip = TracedClip(
+        image,
+        0.5 * mask * torch.ones(2, 1, 1),
+        mask,
+        10,
+        shore=False,
+        network=None,
+        decoders=None,
+        multiple=1,
+        keep_detail=True,
+        engine="torch",
+    )
     assert clip.tiles == [(192, 238, 32, 98)]
     assert np.isclose(clip.flow[:, 205, 50], 0.5).all()
 

@@ -11,9 +11,11 @@ from text2cinemagraph.data.checkpoint import read_checkpoint
 from text2cinemagraph.data.datasets import FrameBatch, MotionBatch
 from text2cinemagraph.models.losses import VGGLoss
 from text2cinemagraph.models.networks import build_discriminator, build_motion, build_video
-from text2cinemagraph.models.pix2pix import MotionTask, Pix2Pix, VideoTask, start_weights
-from text2cinemagraph.models.store import adam
-from text2cinemagraph.models.training import Engine, Plan, fit
+from text2cinemagraph.models.training.config import TrainingConfig
+from text2cinemagraph.models.training.loop import fit
+from text2cinemagraph.models.training.pix2pix import MotionTask, Pix2Pix, VideoTask, start_weights
+from text2cinemagraph.models.training.state import TrainingState
+from text2cinemagraph.models.training.trainer import Trainer
 from text2cinemagraph.options.train import MotionOptions, VideoOptions
 from torch import nn
 
@@ -91,9 +93,8 @@ def test_golden_step(name):
     channels = next(entry["shape"][1] for entry in names if entry["name"] == "scale0_layer0.0.weight")
     critic = load_recipe(build_discriminator(channels), info["netD"]["manifest"], info["netD"]["weights_seed"])
     model = Pix2Pix(task, critic, **losses).train()
-    optimizers = [adam(module, info["adam"]["lr"], info["adam"]["betas"][0]) for module in (task.net, critic)]
-    made = []
-    model.register_forward_hook(lambda _, __, output: made.append(output[2]))
+    config = TrainingConfig(lr=info["adam"]["lr"], betas=(info["adam"]["betas"][0], 0.999))
+    trainer = Trainer(model, config)
 
     before = {key: value.clone() for key, value in task.net.named_parameters()}
     buffers = {}
@@ -103,12 +104,11 @@ def test_golden_step(name):
             buffers.update((key, value.clone()) for key, value in task.net.named_buffers())
 
     task.net.register_forward_hook(keep_first)
-    terms = Engine().step(model, optimizers, [batch])
-    terms.pop("seconds")
+    terms = trainer.step([batch])
     assert list(terms) == info["loss_names"]
     for key, value in terms.items():
         assert value == pytest.approx(float(file[f"loss.{key}"]), rel=1e-4), key
-    check(file, "fake", made[0], 1e-3)
+    check(file, "fake", trainer.made, 1e-3)
     for module, kind in ((task.net, "gradG"), (critic, "gradD")):
         within = LAST_LAYERS if name == "xattn" and kind == "gradG" else ("",)
         compare_gradients(module, file[f"{kind}.names"], file[f"{kind}.norm"], within)
@@ -124,8 +124,8 @@ def test_golden_step(name):
     after = {key.split(".", 1)[1]: float(file[key]) for key in file.files if key.startswith("loss_after_step.")}
     if after:
         with torch.no_grad():
-            terms, critic_terms, _ = model(batch)
-        for key, value in {**terms, **critic_terms}.items():
+            terms = model(batch).terms
+        for key, value in terms.items():
             assert value.item() == pytest.approx(after[key], rel=1e-3), key
 
 
@@ -144,6 +144,10 @@ LAST_LAYERS = (
 )
 
 
+# Of the largest gradient: what the order of sums, another on every kind of CPU, makes of one in which much cancels.
+ROUNDING = 5e-5
+
+
 def compare_gradients(module, names, norms, within):
     """Norms above a thousandth of the largest agree; smaller ones are rounding (biases before a norm); -1 is no
     gradient.
@@ -158,7 +162,7 @@ def compare_gradients(module, names, norms, within):
         if expected < 0 or gradient is None:
             assert expected <= 0 and (gradient is None or not gradient.any()), name
         elif expected > 1e-3 * norms.max():
-            assert gradient.norm().item() == pytest.approx(expected, rel=1e-3), name
+            assert gradient.norm().item() == pytest.approx(expected, rel=1e-3, abs=ROUNDING * norms.max()), name
 
 
 # ------------------------------------------------------------------ the loop, on toys
@@ -210,10 +214,10 @@ def assert_equal(a, b):
 def test_one_batch_is_learnt_by_heart(tmp_path):
     model, dataset = toy(gan=False), Toy(2)
     with torch.no_grad():
-        first = model(dataset[0].collate([dataset[0], dataset[1]]))[0]["G_EPE"].item()
-    fit(model, dataset, Plan(0.05, 60, 1), tmp_path, {}, batch_size=2, beta1=0.9)
+        first = model(dataset[0].collate([dataset[0], dataset[1]])).terms["G_EPE"].item()
+    fit(model, dataset, TrainingConfig(0.05, 60, 1, batch_size=2, betas=(0.9, 0.999)), tmp_path)
     with torch.no_grad():
-        last = model(dataset[0].collate([dataset[0], dataset[1]]))[0]["G_EPE"].item()
+        last = model(dataset[0].collate([dataset[0], dataset[1]])).terms["G_EPE"].item()
     assert last < first / 10
 
 
@@ -223,15 +227,17 @@ def test_a_small_published_network_learns_one_picture():
     image = torch.rand(3, 32, 32)
     item = FrameBatch(image, image, image, torch.zeros(2, 32, 32), torch.tensor([0, 20, 59]))
     batch, model = item.collate([item, item]), Pix2Pix(VideoTask(net), use_l1=True).train()
-    optimizers = [adam(net, 0.01, 0.9)]
-    values = [Engine().step(model, optimizers, [batch])["G_L1"] for _ in range(25)]
+    trainer = Trainer(model, TrainingConfig(lr=0.01, betas=(0.9, 0.999)))
+    values = [trainer.step([batch])["G_L1"] for _ in range(25)]
     assert values[-1] < 0.4 * values[0]
 
 
 @pytest.mark.parametrize("gan", [False, True])
-def test_going_on_is_as_if_never_stopped(tmp_path, gan):
+def test_going_on_is_as_if_never_stopped(tmp_path, gan, monkeypatch):
+    """To the bit, in the middle of an epoch too, and where the network itself draws."""
+    monkeypatch.setattr(ToyNet, "forward", lambda self, x, context=None: self.conv(x + torch.randn_like(x) / 10))
     whole = toy(gan)
-    fit(whole, Toy(), Plan(1e-3, 2, 2), tmp_path / "whole", {}, batch_size=2, save_epoch_freq=1)
+    fit(whole, Toy(), TrainingConfig(1e-3, 2, 2, batch_size=2, save_epoch_freq=1), tmp_path / "whole")
 
     class Interrupt(Exception):
         pass
@@ -244,10 +250,10 @@ def test_going_on_is_as_if_never_stopped(tmp_path, gan):
 
     broken = toy(gan)  # stops in epoch 3, after a save in the middle of it
     with pytest.raises(Interrupt):
-        fit(broken, Fragile(), Plan(1e-3, 2, 2), tmp_path / "broken", {}, batch_size=2, save_latest_freq=4)
+        fit(broken, Fragile(), TrainingConfig(1e-3, 2, 2, batch_size=2, save_latest_freq=4), tmp_path / "broken")
     resumed, dataset = toy(gan), Toy()
     torch.manual_seed(99)
-    progress = fit(resumed, dataset, Plan(1e-3, 2, 2), tmp_path / "broken", {}, batch_size=2, resume=True)
+    progress = fit(resumed, dataset, TrainingConfig(1e-3, 2, 2, batch_size=2, resume=True), tmp_path / "broken")
     assert_equal(weights(whole), weights(resumed))
     assert progress.images == 32 and progress.steps == 16 and progress.epoch == 5
     assert dataset.seen and dataset.seen[0][0] == 3 and len([s for s in dataset.seen if s[0] == 3]) < 8
@@ -255,14 +261,20 @@ def test_going_on_is_as_if_never_stopped(tmp_path, gan):
 
 def test_every_epoch_shows_every_item_once_in_another_order(tmp_path):
     dataset = Toy(8)
-    fit(toy(False), dataset, Plan(1e-3, 1, 1), tmp_path, {}, batch_size=4)
+    fit(toy(False), dataset, TrainingConfig(1e-3, 1, 1, batch_size=4), tmp_path)
     orders = [[index for e, index in dataset.seen if e == epoch] for epoch in (1, 2)]
     assert [sorted(order) for order in orders] == [list(range(8))] * 2 and orders[0] != orders[1]
 
 
 def test_files_and_card(tmp_path):
     model = toy()
-    fit(model, Toy(), Plan(1e-3, 2, 1), tmp_path, {"options": SMALL}, batch_size=4, print_freq=8, save_epoch_freq=2)
+    fit(
+        model,
+        Toy(),
+        TrainingConfig(1e-3, 2, 1, batch_size=4, print_freq=8, save_epoch_freq=2),
+        tmp_path,
+        card={"options": SMALL},
+    )
     names = {path.name for path in tmp_path.iterdir()}
     assert names >= {
         "latest_net_G.safetensors",
@@ -286,14 +298,13 @@ def test_files_and_card(tmp_path):
 
 def test_half_precision_is_for_the_export_only(tmp_path):
     model = toy(False)
-    fit(model, Toy(), Plan(1e-3, 1, 0), tmp_path, {}, batch_size=4, half=True)
+    fit(model, Toy(), TrainingConfig(1e-3, 1, 0, batch_size=4, half=True), tmp_path)
     exported, _ = read_checkpoint(tmp_path)
     own = model.generator.state_dict()
     assert not torch.equal(exported["conv.weight"], own["conv.weight"])
     torch.testing.assert_close(exported["conv.weight"], own["conv.weight"], atol=1e-3, rtol=1e-3)
-    assert torch.equal(
-        torch.load(tmp_path / "train_state.pt", weights_only=True)["generator"]["conv.weight"], own["conv.weight"]
-    )
+    state = torch.load(tmp_path / "train_state.pt", weights_only=True)
+    assert torch.equal(state["networks"]["generator"]["conv.weight"], own["conv.weight"])
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_save(tmp_path):
@@ -305,22 +316,22 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_save(tmp_path):
             return item
 
     with pytest.raises(ValueError, match="G_EPE is nan") as error:
-        fit(toy(False), Odd(), Plan(1e-3, 5, 0), tmp_path, {}, batch_size=4, save_epoch_freq=1)
+        fit(toy(False), Odd(), TrainingConfig(1e-3, 5, 0, batch_size=4, save_epoch_freq=1), tmp_path)
     assert "\n" not in str(error.value)
     assert all(value.isfinite().all() for value in read_checkpoint(tmp_path, "1")[0].values())
 
 
 def test_resuming_needs_the_same_kind_of_training(tmp_path):
     with pytest.raises(FileNotFoundError, match="continue_train"):
-        fit(toy(), Toy(), Plan(), tmp_path / "none", {}, resume=True)
-    fit(toy(False), Toy(), Plan(1e-3, 1, 0), tmp_path, {}, batch_size=8)
+        fit(toy(), Toy(), TrainingConfig(resume=True), tmp_path / "none")
+    fit(toy(False), Toy(), TrainingConfig(1e-3, 1, 0, batch_size=8), tmp_path)
     with pytest.raises(ValueError, match="without a discriminator"):
-        fit(toy(), Toy(), Plan(), tmp_path, {}, resume=True)
+        fit(toy(), Toy(), TrainingConfig(resume=True), tmp_path)
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="batchSize=9"):
-        fit(toy(), Toy(8), Plan(), tmp_path, {}, batch_size=9)
+        fit(toy(), Toy(8), TrainingConfig(batch_size=9), tmp_path)
 
 
 def test_nothing_to_minimise_is_refused():
@@ -335,10 +346,10 @@ def test_the_critic_learns_from_its_own_loss_only():
     for generator_too in (True, False):
         model = toy().train()
         if generator_too:
-            optimizers = [adam(module, 0.0, 0.5) for module in (model.generator, model.discriminator)]
-            Engine().step(model, optimizers, [batch])
+            Trainer(model, TrainingConfig(lr=0.0)).step([batch])
         else:
-            (0.5 * sum(model(batch)[1].values())).backward()
+            terms = model(batch).terms
+            (0.5 * (terms["D_real"] + terms["D_fake"])).backward()
         gradients.append([p.grad.clone() for p in model.discriminator.parameters()])
     for a, b in zip(*gradients):
         torch.testing.assert_close(a, b)
@@ -348,18 +359,23 @@ def test_the_critic_learns_from_its_own_loss_only():
 
 
 def test_published_schedule():
-    plan = Plan(2e-4, 100, 100)
-    assert [plan.rate(epoch, 0) for epoch in (1, 100, 101)] == [2e-4] * 3
-    assert plan.rate(102, 0) == pytest.approx(2e-4 * 0.99) and plan.rate(200, 0) == pytest.approx(2e-6)
-    assert not plan.over(200, 1e9) and plan.over(201, 0)
+    config = TrainingConfig(2e-4, 100, 100)
+    rates = [config.rate(TrainingState(epoch=epoch)) for epoch in (1, 100, 101, 102, 200)]
+    assert rates == pytest.approx([1, 1, 1, 0.99, 0.01])
+    assert not config.over(TrainingState(epoch=200, elapsed=1e9)) and config.over(TrainingState(epoch=201))
 
 
-def test_time_budget():
-    plan = Plan(1e-3, minutes=10)
-    assert (
-        plan.rate(1, 0) == 1e-3 and plan.rate(7, 300) == pytest.approx(5e-4) and plan.rate(1, 600) == pytest.approx(0)
-    )
-    assert plan.over(1, 600) and not plan.over(1000, 599)
+def test_time_and_picture_budgets():
+    config = TrainingConfig(1e-3, minutes=10)
+    rates = [
+        config.rate(TrainingState(epoch=epoch, elapsed=seconds)) for epoch, seconds in ((1, 0), (7, 300), (1, 600))
+    ]
+    assert rates == pytest.approx([1, 0.5, 0])
+    assert config.over(TrainingState(elapsed=600)) and not config.over(TrainingState(epoch=1000, elapsed=599))
+    assert TrainingConfig(minutes=0).over(TrainingState())
+    counted = TrainingConfig(minutes=10, samples=100, warmup=4)
+    assert counted.share_done(TrainingState(images=50, elapsed=60)) == 0.5 and counted.over(TrainingState(images=100))
+    assert counted.rate(TrainingState(steps=1, rate_scale=0.5)) == pytest.approx(0.25)
 
 
 def test_first_weights():

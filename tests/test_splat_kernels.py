@@ -223,7 +223,7 @@ def test_emulated_storage_rounds_as_torch_does(emulation, dtype):
     top = torch.finfo(dtype).max
     ones, weight = torch.ones(1, 256, 256, dtype=dtype), torch.exp2(torch.linspace(-140, 127, 65536)).reshape(256, 256)
     weight = torch.cat([weight.flatten()[:-2], torch.tensor([top, top * (1 + 2**-9)])]).reshape(256, 256)
-    start, entries = kernels._lists(still, 1, weight[None])
+    start, entries = kernels._lists(still, 1, weight=weight[None])
     out = kernels._gather(start, entries, kernels._rows(ones[None]))[:, 0]
     assert torch.equal(out, weight.flatten().to(dtype))
 
