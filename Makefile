@@ -4,6 +4,7 @@
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
 # make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
 # make gpu-check   what only a graphics card can show: kernels, speed, training; at most 8 minutes on one
+# make studio       draw what moves, see it move: a page in the browser, on this machine alone
 # make readme-assets   every picture and number of the README, with the weights in this repository
 # make mini          renders the landscapes and trains the small family anew, in checkpoints/own, in seven hours on two cores; interrupted, it goes on
 # All make .venv on the first run and reuse it afterwards.
@@ -13,10 +14,14 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph gpu-check train-mini-check readme-assets mini test test-slow test-cpus checkpoints lint clean
+.PHONY: cinemagraph studio gpu-check train-mini-check readme-assets mini test test-slow test-cpus checkpoints lint clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
+
+studio: $(VENV)/.installed
+	@$(RUN) -c 'import starlette, uvicorn' 2>/dev/null || $(RUN) -m pip install --quiet -r requirements-studio.txt
+	$(RUN) -m demo.studio
 
 # Each process computes in one thread; whole files go to one process, which makes their fixtures once.
 JOBS   ?= 2
@@ -78,7 +83,7 @@ mini: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .
 
-$(VENV)/.installed: requirements.txt requirements-core.txt pyproject.toml
+$(VENV)/.installed: requirements.txt requirements-core.txt requirements-studio.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "error: Python 3.10 or newer is needed, $$($(PYTHON) --version) found; set PYTHON=python3.11 or similar"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
