@@ -20,7 +20,6 @@ cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
 
 studio: $(VENV)/.installed
-	@$(RUN) -c 'import starlette, uvicorn' 2>/dev/null || $(RUN) -m pip install --quiet -r requirements-studio.txt
 	$(RUN) -m demo.studio
 
 # Each process computes in one thread; whole files go to one process, which makes their fixtures once.

@@ -357,7 +357,8 @@ def main(argv=None, networks=None):
     inverting = bool(options.inputs.image and o.inversion_steps) and not painting
     stages = (PAINTED, *STAGES[1:]) if painting else STAGES
     costs = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
-    write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
+    if not options.video.preview:
+        write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
     print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")
     print(f"peak memory: {', '.join(f'{name} {cost.peak / 1e9:.1f} GB' for name, cost in costs.items())}")

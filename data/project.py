@@ -139,7 +139,7 @@ def _config(key, value):
         not isinstance(value, str)
         or len(value) > LONGEST_TEXT
         or ".." in Path(value).parts
-        or not re.fullmatch(r"[\w./\\: +-]*[\w+-]+(\.ya?ml)?", value)
+        or not re.fullmatch(r"[\w+-]+|[\w./\\: +-]*\.ya?ml", value)
     ):
         raise ValueError(f"{key}={shown(value)}: expected a YAML such as {CONFIG}")
     return value

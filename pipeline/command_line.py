@@ -98,7 +98,7 @@ def _words_of_project(path, overrides) -> list[str]:
     from text2cinemagraph.data.project import FILE, argv, read_project, unpacked
 
     project, file = read_project(path)
-    own = file.resolve().parent.name if file.name == FILE else file.stem
+    own = file.resolve().parent.name if file.name == FILE else file.stem.removesuffix(".project")
     place = {"twin_extraction.exp_path_root": "outputs", "twin_extraction.experiment_name": _plain(own)}
     place |= {key: value for key, _, value in (text.partition("=") for text in overrides) if key in place}
     root, name = place.values()
@@ -107,7 +107,7 @@ def _words_of_project(path, overrides) -> list[str]:
 
 def _plain(name) -> str:
     """A name that an experiment folder can have."""
-    return re.sub(r"[^\w .+-]+", "-", name).strip(". ") or "project"
+    return re.sub(r"[^\w .+-]+", "-", name).strip(". -") or "project"
 
 
 def drawn_motion(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment) -> DrawnMotion | None:

@@ -24,9 +24,9 @@
                                                 and X-Flow-Source (arrows or stage: where it comes from)
     GET    /api/projects/<id>/events            server-sent events: {type: job, job} and {type: project, revision}
     GET    /api/projects/<id>/files/<name>      a file; ?download=1: as an attachment. Names: picture, own_mask,
-                                                strokes, thumb, completed; image, twin, mask_odise, mask (of the stages),
-                                                clusters, flow_color, motion_picture, motion, flow, summary ...; video
-                                                (video.mp4), video.webm, video.gif, ...; preview
+                                                strokes, thumb, completed; the stages' image, twin, mask_odise, mask,
+                                                clusters, flow_color, motion_picture, motion, flow, summary, ...;
+                                                video (video.mp4), video.webm, video.gif, ...; preview
     GET    /api/jobs/<id>                       a job, see jobs.Job;  DELETE: cancel it
 
 What changes something needs X-Studio-Token (in the page's <meta name="studio-token">) and an Origin, see guard.py.
@@ -67,6 +67,7 @@ MIME = {
     **{".mp4": "video/mp4", ".webm": "video/webm", ".npz": "application/octet-stream", ".woff2": "font/woff2"},
 }
 JSON_MEGABYTES = 8  # of a request: motion files hold up to 100,000 points
+READ_ALL = 4  # times the limit that is still read of an upload, so that its sender gets to see why it was refused
 SECONDS = 120  # that a picture may take to be read
 BEAT = 15.0  # seconds between two signs of life on an event stream
 FEWEST, MOST = 32, 1024  # px of the short side of a flow that is asked for
@@ -97,7 +98,7 @@ class Studio:
         """Start the processes and the queue; end them with the server."""
         self._work = [asyncio.create_task(self.jobs.run())]
         for worker in (self.hands, self.renders):
-            self._work.append(asyncio.create_task(self._warm(worker)))
+            self._work.append(asyncio.create_task(worker.warm()))
         try:
             yield
         finally:
@@ -105,10 +106,6 @@ class Studio:
                 task.cancel()
             for worker in (self.renders, self.hands):
                 await worker.kill()
-
-    async def _warm(self, worker):
-        with contextlib.suppress(TaskFailed):  # told where it is needed
-            await worker.call("warm_up")
 
     # ------------------------------------------------------------ what routes find
     def folder(self, request: Request) -> Folder:
@@ -191,14 +188,16 @@ class Studio:
 async def _chunks(request, most):
     """The pieces of a request's body, up to `most` bytes."""
     said, size = request.headers.get("content-length", ""), 0
-    too_large = Refused(413, f"the upload is too large; expected at most {most // 2**20} MB")
-    if said.isdigit() and int(said) > most:
-        raise too_large
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > most:
-            raise too_large
-        yield chunk
+    if not said.isdigit() or int(said) <= READ_ALL * most:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > READ_ALL * most:
+                break
+            if size <= most:
+                yield chunk
+            # A client that still sends would not see the answer: a little too much is read, and thrown away.
+    if size > most or not size and said.isdigit() and int(said) > most:
+        raise Refused(413, f"the upload is too large; expected at most {most // 2**20} MB")
 
 
 async def read_body(request: Request) -> dict:
@@ -348,6 +347,8 @@ async def put_picture(studio: Studio, request: Request) -> Response:
             thumb=str(folder.own("thumb")) if key == "picture" else None,
             timeout=SECONDS,
         )
+        if key == "picture":
+            studio.idle(folder)
         source.with_suffix(".png").replace(target)
     finally:
         source.unlink(missing_ok=True)

@@ -145,6 +145,8 @@ class Jobs:
         except Exception as wrong:  # one broken job must not end the queue
             state, error = "failed", f"{type(wrong).__name__}: {wrong} (a mistake of the program)"
         self._end(job, "cancelled" if job.state == "cancelled" else state, error)
+        if self._worker.pid is None and not self._queue:
+            self._warming = asyncio.create_task(self._worker.warm())  # the next one shall not wait
 
     def _hear(self, job, said):
         now = time.monotonic()

@@ -14,6 +14,7 @@ because the server is gone, the process ends too, in the middle of a render if n
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import json
 import os
@@ -82,14 +83,21 @@ def render(task: dict, shelf: Networks) -> dict:
 
 
 def warm_up(task: dict, shelf: Networks) -> dict:
-    """Import what the first task would wait for."""
+    """Load, and compile where it must be, what the first task would wait for.  clip: whether that makes a clip."""
     import text2cinemagraph.data.animation  # noqa: F401
-    import text2cinemagraph.data.harmonic  # noqa: F401
     import text2cinemagraph.data.summary  # noqa: F401
-    import text2cinemagraph.models.traced  # noqa: F401
     import text2cinemagraph.pipeline.moving  # noqa: F401
     import text2cinemagraph.pipeline.own_files  # noqa: F401
+    import torch
+    from text2cinemagraph.data.arrows import sample_arrows
+    from text2cinemagraph.data.harmonic import harmonic_flow
+    from text2cinemagraph.data.motion_file import parse_arrows
+    from text2cinemagraph.models.traced import traced_frames
 
+    mask = torch.ones(1, 32, 32, dtype=torch.bool)
+    found = harmonic_flow(mask, sample_arrows(parse_arrows("8,16>24,16"), mask))
+    if task["clip"]:
+        list(traced_frames(torch.rand(3, 32, 32), found, mask, 2))
     return {}
 
 
@@ -261,6 +269,8 @@ class Desk:
             desk.say(done=bar.n, total=bar.total, what=bar.desc.removesuffix(": ") if bar.desc else "")
 
         tqdm.tqdm.display = display
+        # The bar itself goes nowhere.
+        tqdm.tqdm.__init__ = functools.partialmethod(tqdm.tqdm.__init__, file=io.StringIO())
 
     def say(self, **answer: Any) -> None:
         self._out.write(json.dumps({"id": self._id, **answer}) + "\n")

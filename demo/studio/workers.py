@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -99,10 +101,17 @@ class Worker:
             words = [sys.executable, "-m", MODULE, self.role, *(["lean"] if self._lean else [])]
             pipe = asyncio.subprocess.PIPE
             # A session of its own: Ctrl-C in the terminal is the server's, which ends this one by closing its stdin.
+            # Its threads sleep while they wait: the browser that shows the preview needs the cores too.
+            env = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
             self._process = await asyncio.create_subprocess_exec(
-                *words, stdin=pipe, stdout=pipe, limit=LONGEST_ANSWER, start_new_session=True
+                *words, stdin=pipe, stdout=pipe, limit=LONGEST_ANSWER, start_new_session=True, env=env
             )
         return self._process
+
+    async def warm(self) -> None:
+        """Start the process and let it load what the first task would wait for."""
+        with contextlib.suppress(TaskFailed, OSError):  # told where it is needed
+            await self.call("warm_up", clip=self.role == "renders")
 
     async def kill(self) -> None:
         """End the process at once; the task it was at fails with WorkerDied."""
