@@ -66,6 +66,7 @@ def _bound(host, port):
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen(128)  # who opens the printed address at once waits, and is not turned away
     except (OSError, OverflowError) as error:
         listening.close()
         raise OSError(f"cannot listen on {host}:{port} ({error}); choose another --port or --host") from error
