@@ -97,8 +97,7 @@ class Studio:
     async def running(self, app: Starlette) -> AsyncIterator[None]:
         """Start the processes and the queue; end them with the server."""
         self._work = [asyncio.create_task(self.jobs.run())]
-        for worker in (self.hands, self.renders):
-            self._work.append(asyncio.create_task(worker.warm()))
+        self._work += [asyncio.create_task(self._prepare()), asyncio.create_task(self.renders.warm())]
         try:
             yield
         finally:
@@ -106,6 +105,12 @@ class Studio:
                 task.cancel()
             for worker in (self.renders, self.hands):
                 await worker.kill()
+
+    async def _prepare(self):
+        """What the page asks for first comes first."""
+        with contextlib.suppress(TaskFailed, OSError):
+            await self.about()
+        await self.hands.warm()
 
     # ------------------------------------------------------------ what routes find
     def folder(self, request: Request) -> Folder:

@@ -30,6 +30,7 @@ from typing import Any
 
 import tqdm
 from text2cinemagraph import inference_t2c
+from text2cinemagraph.data.artifacts import OWN_MEGAPIXELS
 from text2cinemagraph.data.notes import forget_told
 from text2cinemagraph.options.cli import one_line, told
 from text2cinemagraph.pipeline.networks import Networks
@@ -201,12 +202,14 @@ def flow(task: dict, shelf: Networks) -> dict:
     motion: content of a motion.json, or null.   mask: path.   flow: path of a flow.npz in place of the arrows, or null.
     short_side: px.   Returns {"flow": float32 [2,H,W] little-endian in base64, "width", "height", "scale"}.
     """
+    import numpy as np
     import torch
+    from PIL import Image
     from text2cinemagraph.data.arrows import sample_arrows
     from text2cinemagraph.data.flow import read_flow, resize_flow
     from text2cinemagraph.data.harmonic import harmonic_flow
-    from text2cinemagraph.data.media import read_mask
     from text2cinemagraph.data.motion_file import motion_of
+    from text2cinemagraph.data.pictures import open_picture
 
     with torch.inference_mode():
         if task.get("flow"):
@@ -218,10 +221,10 @@ def flow(task: dict, shelf: Networks) -> dict:
             key = task["mask"], state.st_mtime_ns, state.st_size, task["short_side"]
             if key not in _masks:
                 _masks.clear()
-                full = read_mask(task["mask"])
-                size, scale = _small(full.shape[-2:], task["short_side"])
-                share = torch.nn.functional.interpolate(full[None].float(), size, mode="area")[0]
-                _masks[key] = share > 0.5 if (share > 0.5).any() else share > 0, scale
+                full = open_picture(task["mask"], "mask", OWN_MEGAPIXELS).convert("L")  # ours: black and white
+                size, scale = _small(full.size[::-1], task["short_side"])
+                share = torch.from_numpy(np.array(full.resize(size[::-1], Image.Resampling.BOX)))[None]
+                _masks[key] = share > 127 if (share > 127).any() else share > 0, scale
             mask, scale = _masks[key]
             motion = motion_of(task["motion"], Path()).at_size(mask.shape[-2:])
             found = harmonic_flow(mask, sample_arrows(motion, mask), FLOW_CELLS)
