@@ -134,7 +134,7 @@ class Hand:
         end = time.monotonic() + seconds
         while not self.page.evaluate(condition):
             if time.monotonic() > end:
-                shown = self.page.locator("#toasts").inner_text()
+                shown = self.page.locator("#toasts, #progress-text, #cards").all_inner_texts()
                 raise TimeoutError(f"not within {seconds:g} s: {condition} {shown} {self.wrong}")
             time.sleep(0.03)
 

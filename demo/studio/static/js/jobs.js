@@ -9,6 +9,7 @@ import { $, attempt, el, reduced, say, toast } from './ui.js';
 
 const NAMES = { run: 'Rendering', preview: 'Preview', words: 'Finding what moves', paint: 'Painting', suggest: 'Suggesting arrows' };
 const jobs = new Map(); // id -> job of this project that waits or runs
+const ended = new Map(); // id -> job that is done
 const after = new Map(); // id -> what to do when it is done
 let end = null; // closes the event stream
 
@@ -39,6 +40,7 @@ function told(job) {
   if (['queued', 'running'].includes(job.state)) jobs.set(job.id, job);
   else {
     jobs.delete(job.id);
+    ended.set(job.id, job);
     if (before || after.has(job.id)) finished(job);
   }
   if (before?.stage !== job.stage || before?.state !== job.state) refreshStages(job);
@@ -82,10 +84,11 @@ const time = (seconds) => (seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.fl
 async function start(ask, then) {
   return attempt(async () => {
     await flush();
-    const answer = await ask(state.doc.id);
-    const job = answer.job;
+    const { job } = await ask(state.doc.id);
+    const known = jobs.get(job.id) || ended.get(job.id); // an event may be here before the answer
     after.set(job.id, then);
-    told(job);
+    if (ended.has(job.id)) finished(known);
+    else if (!known) told(job);
     return job;
   });
 }
@@ -97,12 +100,13 @@ export const run = (stages) => start((id) => api.run(id, stages));
 /** The final video, from the first stage that is not fresh. */
 export function render() {
   if (busy('run')) return undefined;
-  const first = state.doc.stages.findIndex((card) => ['missing', 'stale', 'running'].includes(card.state));
-  return run(first < 0 ? 's6' : first === 5 ? 's6' : `s${first + 1}-s6`);
+  const cards = state.doc.stages, yours = cards[3].state === 'yours'; // a mask of the hand's is in the place of s3's
+  const first = cards.find((card) => ['missing', 'stale', 'running'].includes(card.state) && !(yours && card.name === 's3'));
+  return run(!first || first.name === 's6' ? 's6' : `${first.name}-s6`);
 }
 
 export const draw = () => start((id) => api.run(id, 's1'), () => show('still'));
-export const paintLook = () => start((id) => api.paint(id), () => show('still'));
+export const paintLook = () => start((id) => api.paint(id));
 
 /** The mask of what words name. An own mask is replaced, as one step; else the stages' one counts. */
 export function find(vocab, then) {
@@ -162,7 +166,7 @@ function display() {
   if (!job) { $('progress-bar').value = 0; return; }
   const stage = state.about.stages.find((one) => one.name === job.stage);
   const words = [NAMES[job.kind] || job.kind];
-  if (job.state === 'queued') words.push('waits for another render');
+  if (job.state === 'queued') words.push('waits its turn');
   else if (stage) words.push(`${stage.name} ${stage.title}`);
   if (job.eta !== null && job.eta !== undefined) words.push(`${time(job.eta)} left`);
   $('progress-text').textContent = words.join(' · ');

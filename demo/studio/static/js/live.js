@@ -13,7 +13,7 @@ import { $, debounced, reduced } from './ui.js';
 const FLOW_SIDE = 256; // px of the flow that is asked for
 const SHORT = 512, SHARE = 384, PICTURE = 1024; // px of the short side: what is drawn, the mask's, the picture's
 const RATE = 30; // frames/s at most: more is not seen in water
-const SLOW = 26; // frames/s below which the drawing gets smaller
+const SLOW = 25; // frames/s below which the drawing gets smaller
 
 export const live = { ready: false, kind: '', fps: 0, frames: 0, width: 0, height: 0, quality: 1, line: '' };
 const canvas = $('live');

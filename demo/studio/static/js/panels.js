@@ -31,7 +31,7 @@ export function slider({ label, least, most, step, get, set, shown = (x) => numb
   return el('div', { class: 'slider' }, el('label', { for: id, text: label }), out, input);
 }
 
-const button = (label, icon, onclick, more = {}) => el('button', { onclick, icon, ...more }, el('span', { text: label }));
+const button = (label, icon, onclick, more = {}) => el('button', { onclick, icon, ...more }, label && el('span', { text: label }));
 const section = (step, title, ...children) => el('section', { class: 'section', 'aria-label': title }, el('h2', {}, el('span', { class: 'step', text: step }), title), ...children);
 
 // ---------------------------------------------------------------- 1 picture
@@ -48,7 +48,7 @@ function picture() {
   const own = el('div', { class: 'row picture-row' }, thumb, el('div', { class: 'col' }, size, button('Replace', 'picture', choosePicture)));
   const all = [{ name: '', title: 'As it is' }, ...state.about.looks];
   looks.append(...all.map(({ name, title }) => el('button', { role: 'radio', class: 'look-choice', 'data-look': name || 'none', onclick: () => pickLook(name) },
-    name ? el('img', { src: `/static/looks/${name}.webp`, alt: '', draggable: 'false' }) : el('span', { class: 'as-it-is' }), el('span', { text: title }))));
+    el('img', { src: `/static/looks/${name || 'none'}.webp`, alt: '', draggable: 'false' }), el('span', { text: title }))));
   roving(looks);
   updates.push(() => {
     const { doc, project } = state, url = doc.files.thumb || doc.files.image;
@@ -138,7 +138,7 @@ function motion() {
   const inspector = el('div', { class: 'inspector' }, chosen, auto);
   updates.push(() => {
     empty.hidden = state.arrows.length + state.anchors.length > 0;
-    list.replaceChildren(...state.arrows.map((arrow, index) => entry('arrow', index, `Arrow ${index + 1}`, `${number(speedOf(arrow))} px/frame${arrow.speed ? '' : ' · from length'}`, arrow.suggested)),
+    list.replaceChildren(...state.arrows.map((arrow, index) => entry('arrow', index, `Arrow ${index + 1}`, `${number(speedOf(arrow))} px/frame${arrow.speed ? '' : ' · auto'}`, arrow.suggested)),
       ...state.anchors.map((_, index) => entry('anchor', index, `Anchor ${index + 1}`, 'stands still')));
     inspector.hidden = state.chosen?.kind !== 'arrow';
     if (!inspector.hidden) auto.hidden = !state.arrows[state.chosen.index].speed;

@@ -5,7 +5,8 @@ import { run } from './jobs.js';
 import { on, state } from './state.js';
 import { $, el, toast } from './ui.js';
 
-const STATES = { missing: 'not yet', fresh: 'fresh', stale: 'older than your changes', yours: 'yours', running: 'running' };
+const STATES = { missing: 'not yet', fresh: 'fresh', stale: 'out of date', yours: 'yours', running: 'running…' };
+const ICONS = { s1: 'picture', s2: 'picture', s3: 'find', s4: 'invert', s5: 'arrow', s6: 'play' };
 const cards = new Map(); // stage -> its card's parts
 
 function build() {
@@ -15,7 +16,8 @@ function build() {
     const video = el('video', { muted: true, playsinline: true, preload: 'metadata', hidden: true, 'aria-hidden': 'true', tabindex: '-1' });
     const mark = el('span', { class: 'state' });
     const look = el('button', { class: 'look', title: stage.text, onclick: () => toggle(stage.name) },
-      el('span', { class: 'thumb' }, picture, video), el('span', { class: 'name' }, el('b', { text: stage.name }), ` ${stage.title}`), mark);
+      el('span', { class: 'thumb', icon: ICONS[stage.name] }, picture, video),
+      el('span', { class: 'about' }, el('b', { text: stage.name }), el('span', { class: 'name', text: stage.title }), mark));
     const again = el('button', { class: 'plain again', icon: 'run', title: `Run from here: ${stage.name} to s6`, 'aria-label': `Run from ${stage.name} ${stage.title} to the end`,
       onclick: () => run(stage.name === 's6' ? 's6' : `${stage.name}-s6`) });
     const item = el('li', { class: 'card' }, look, again);

@@ -4,7 +4,7 @@ import { addAnchor, addArrow, choose, chosenArrow, hit, setSpeed, simplified, sp
 import { Stroke } from './mask.js';
 import { edit, emit, on, shortSide, state } from './state.js';
 import { $, clamp, toast } from './ui.js';
-import { fit, inPicture, pan, place, redraw, setRing, toPicture, zoomAt, view } from './view.js';
+import { fit, inPicture, looking, pan, place, redraw, setRing, toPicture, zoomAt, view } from './view.js';
 
 export const TOOLS = [
   { name: 'select', label: 'Move', key: 'V', title: 'Choose, move and bend arrows; drag elsewhere to move the picture' },
@@ -145,7 +145,7 @@ over.addEventListener('pointerdown', (event) => {
   if (pointers.size > 2) return;
   if (event.button === 1 || spaced) doing = panning(event);
   else if (event.button === 0) {
-    if (PAINTS.includes(state.tool) && ['preview', 'final'].includes(state.show)) emit('work');
+    if (state.tool !== 'select' && !looking()) emit('work');
     doing = STARTS[state.tool](event);
   }
   event.preventDefault();

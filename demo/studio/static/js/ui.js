@@ -14,7 +14,7 @@ export function el(tag, props = {}, ...children) {
     else if (key === 'value' || key === 'checked' || key === 'disabled' || key === 'hidden') made[key] = value;
     else made.setAttribute(key, value === true ? '' : value);
   }
-  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false && child !== ''));
   return made;
 }
 
@@ -33,7 +33,7 @@ const PATHS = {
   eraser: 'M13.5 5 19 10.5 11 18.5H7l-3-3ZM8.5 10l5.5 5.5M11 18.5h9',
   freeze: 'M12 3v18M4.200 7.5l15.600 9M19.800 7.5l-15.600 9M9.5 4.5 12 7l2.5-2.5M9.5 19.5 12 17l2.5 2.5',
   scribble: 'M3 15c2-7 5-9 6-7s-4 8-1 8 4-8 7-8 0 7 2 7 3-2 4-4',
-  terminal: 'm5 8 4 4-4 4M12 16h7', dice: 'M5 5h14v14H5ZM9 9v.01M15 9v.01M9 15v.01M15 15v.01M12 12v.01',
+  terminal: 'm5 8 4 4-4 4M12 16h7', dice: 'M6.5 4h11a2.5 2.5 0 0 1 2.5 2.5v11a2.5 2.5 0 0 1-2.5 2.5h-11A2.5 2.5 0 0 1 4 17.5v-11A2.5 2.5 0 0 1 6.5 4ZM9 9v.01M15 9v.01M9 15v.01M15 15v.01M12 12v.01',
   trash: 'M5 7h14M10 7V4.5h4V7M7 7l1 12.5h8L17 7', spark: 'M12 4v5M12 15v5M4 12h5M15 12h5M7 7l2 2M15 15l2 2M17 7l-2 2M9 15l-2 2',
   reset: 'M5 5v5h5M5.5 10A7.5 7.5 0 1 1 5 14', run: 'M7 5v14l11-7Z', close: 'm6 6 12 12M18 6 6 18', invert: 'M12 3a9 9 0 1 0 0 18ZM12 3a9 9 0 0 1 0 18',
   find: 'M11 17a6 6 0 1 0 0-12 6 6 0 0 0 0 12Zm4.5-1.5L20 20',

@@ -106,8 +106,8 @@ function draw(now) {
   if (ring) drawRing();
 }
 
-/** Whether the canvas shows the work, not a stage's picture alone. */
-export const looking = () => ['still', 'live', 'preview', 'final'].includes(state.show);
+/** Whether the canvas shows the work, which mask and arrows belong to; a finished loop is looked at without them. */
+export const looking = () => ['still', 'live'].includes(state.show);
 
 function drawEdge(march, dense) {
   context.setTransform(dense * view.zoom, 0, 0, dense * view.zoom, dense * view.x, dense * view.y);
