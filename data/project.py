@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from text2cinemagraph.data.files import atomic
-from text2cinemagraph.data.motion_file import content_of, motion_of
+from text2cinemagraph.data.motion_file import SAME_SHAPE, content_of, motion_of
 from text2cinemagraph.options.fields import Kind, check_value, full_name, kind_of, shown
 from text2cinemagraph.options.inference import InferenceOptions, TwinExtraction
 
@@ -292,7 +292,7 @@ def store_picture(
     """Read a picture file that somebody handed in and write its pixels anew as PNG.  Returns its (H, W).
 
     key: one of PICTURES: a picture becomes RGB in sRGB, of an animation the first frame; a mask black and white;
-    strokes keep their transparency.   size: (H, W) that a mask or strokes must have.
+    strokes keep their transparency.   size: (H, W) of the picture below a mask or strokes: they are brought to it.
     max_megapixels: None = data.pictures.MAX_MEGAPIXELS.   Raises ValueError in one line.
     """
     import numpy as np
@@ -308,12 +308,15 @@ def store_picture(
         pixels = np.uint8(moving_pixels(picture, source)) * 255
     else:
         pixels = np.asarray(picture.convert("RGBA"))
+    stored = Image.fromarray(pixels)
     if size is not None and pixels.shape[:2] != tuple(size):
-        found, wanted = (f"{s[1]}x{s[0]}" for s in (pixels.shape, size))
-        raise ValueError(f"the {key} is {found} px, the picture {wanted}; they must match")
+        if abs(pixels.shape[1] * size[0] / (pixels.shape[0] * size[1]) - 1) > SAME_SHAPE:
+            found, wanted = (f"{s[1]}x{s[0]}" for s in (pixels.shape, size))
+            raise ValueError(f"the {key} is {found} px, the picture {wanted}; draw it on that picture")
+        stored = stored.resize(size[::-1], Image.Resampling.NEAREST)
     with atomic(target) as temporary:
-        Image.fromarray(pixels).save(temporary)
-    return pixels.shape[:2]
+        stored.save(temporary)
+    return stored.size[::-1]
 
 
 # ---------------------------------------------------------------- the command line

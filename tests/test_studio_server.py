@@ -260,7 +260,8 @@ def test_changes_mark_what_is_stale(serving):
     assert page.states(name)["s5"] == page.states(name)["s6"] == "stale"
     page.change(name, motion=ARROWS)
     assert page.states(name)["s5"] == page.states(name)["s6"] == "fresh"
-    page.ask("PUT", f"/api/projects/{name}/mask", content=png(255 - lower_half()))
+    page.ask("PUT", f"/api/projects/{name}/mask", content=png(255 - lower_half((96, 128))))  # twice the picture's size
+    assert page.get(name)["size"] == [64, 48] == list(Image.open(serving_file(page, name, "own_mask")).size)
     assert page.states(name)["s5"] == "stale"
     page.change(name, options={"video.motion": "splat", "video.blend": "variance"})
     assert "blend=variance" in page.get(name)["problem"]
@@ -565,7 +566,8 @@ def odd_files():
 
 
 def memory_of(pid):
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_fifty_bad_uploads(serving):
@@ -582,7 +584,7 @@ def test_fifty_bad_uploads(serving):
             assert str(serving.studio.store.root) not in line, line  # nobody needs to know where it lay
     for key in ("mask", "strokes"):
         page.ask("PUT", f"/api/projects/{name}/{key}", 415, content=b"nothing")
-        page.ask("PUT", f"/api/projects/{name}/{key}", 400, content=png(lower_half()))  # another size
+        page.ask("PUT", f"/api/projects/{name}/{key}", 400, content=png(lower_half()))  # another shape
     assert memory_of(os.getpid()) - before < 100e6  # the server's own process decodes nothing
     hands = serving.studio.hands.pid
     assert hands is None or memory_of(hands) < HEAVY
@@ -722,7 +724,7 @@ def test_a_task_that_takes_too_long_or_makes_no_sense():
         hands = Worker("hands")
         try:
             with pytest.raises(TaskFailed, match="a mistake of the program"):
-                await hands.call("flow")
+                await hands.call("store")
             with pytest.raises(TaskFailed, match="more than 0.001 seconds"):
                 await hands.call("warm_up", clip=True, timeout=0.001)
             assert hands.pid is None

@@ -308,9 +308,10 @@ class Desk:
 
 
 def memory() -> int:
-    """Bytes that this process holds; 0 where the system does not say."""
+    """Bytes that this process holds for itself alone; 0 where the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+        return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 

@@ -13,7 +13,7 @@ from typing import Any
 
 MODULE = "text2cinemagraph.demo.studio.worker"
 LONGEST_ANSWER = 2**26  # bytes of a line: the flow of a picture of 1024 px is 11 MB
-HEAVY = 10**9  # bytes that an idle "hands" process may keep; above, another one takes its place
+HEAVY = 8 * 10**8  # bytes that an idle "hands" process may keep to itself (0.4 GB is usual); above, it is replaced
 
 
 class TaskFailed(Exception):
