@@ -203,6 +203,16 @@ def gallery():
         Image.fromarray(np.concatenate(rows)).save(path, "JPEG", quality=80)
 
 
+def studio():
+    """The studio's page, and a session on it; left as they are where no browser can be driven."""
+    from text2cinemagraph.demo.readme_studio import missing, session
+
+    if missing():
+        print(f"studio.webp and studio_session.webp stay as they are: {missing()}")
+    else:
+        session(ASSETS)
+
+
 def write_times(seconds, peak):
     """The record, and the README's table of it."""
     from text2cinemagraph.data.files import atomic
@@ -244,6 +254,7 @@ def main():
     photograph()
     directions()
     gallery()
+    studio()
     write_times(seconds, round(peak, 2))
     size = sum(path.stat().st_size for path in ASSETS.iterdir())
     print(f"{size / 1e6:.2f} MB in {ASSETS}")

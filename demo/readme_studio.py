@@ -1,7 +1,7 @@
 """What the studio's page shows of itself: thumbnails of the looks, and the README's screenshot and session.
 
 python -m demo.readme_studio looks      # demo/studio/static/looks/: one small picture a look
-python -m demo.readme_studio            # docs/assets/studio.png and studio.webp; make readme-assets does it too
+python -m demo.readme_studio            # docs/assets/studio.webp and studio_session.webp, as make readme-assets does
 
 A session is driven as a hand would, in Debian's chromium; tests/test_studio_page.py uses the same hand.
 """
@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,13 +149,17 @@ class Hand:
         left, top, zoom, size = view["x"], view["y"], view["zoom"], view["size"]
         return box["x"] + left + x * size[0] * zoom, box["y"] + top + y * size[1] * zoom
 
-    def drag(self, places: Sequence[tuple[float, float]], steps: int = 6) -> None:
-        """Press at the first place, go along the others, let go."""
+    def drag(
+        self, places: Sequence[tuple[float, float]], steps: int = 6, seen: Callable[[], None] | None = None
+    ) -> None:
+        """Press at the first place, go along the others, let go.  seen: called after each of them."""
         mouse = self.page.mouse
         mouse.move(*self.place(*places[0]))
         mouse.down()
         for place in places[1:]:
             mouse.move(*self.place(*place), steps=steps)
+            if seen:
+                seen()
         mouse.up()
 
     def saved(self) -> None:
@@ -164,14 +168,139 @@ class Hand:
         self.until("!studio.unsaved()")
 
 
+# ---------------------------------------------------------------- the README's pictures of it
+# Down the river, where it is narrow and where it is wide.
+NARROW = ((0.505, 0.42), (0.435, 0.5), (0.44, 0.58), (0.48, 0.66))
+WIDE = ((0.5, 0.68), (0.54, 0.8), (0.54, 0.93)), ((0.52, 0.68), (0.66, 0.82), (0.84, 0.95)), ((0.62, 0.8), (0.7, 0.96))
+ARROWS = (
+    ((0.5, 0.44), (0.44, 0.5), (0.44, 0.56)),
+    ((0.47, 0.62), (0.56, 0.75), (0.6, 0.85)),
+    ((0.62, 0.74), (0.75, 0.9)),
+)
+
+
+def session(folder: Path = ASSETS) -> None:
+    """The README's studio.webp (a still) and studio_session.webp: a picture, paint, three arrows, a look, the loop."""
+    import tempfile
+
+    import numpy as np
+    from PIL import Image
+    from text2cinemagraph.mini.scene import Scene
+
+    with tempfile.TemporaryDirectory() as place, serving(Path(place, "projects")) as address, browsing() as browser:
+        picture = Path(place, "river.png")
+        scene = Scene(3, "river", "sunset", size=768, edition=2)
+        Image.fromarray(np.uint8(np.round(scene.image * 255))).save(picture)
+        page = browser.new_context(viewport=WINDOW, color_scheme="dark").new_page()
+        film, hand = Film(page), Hand(page, address)
+        hand.open()
+        page.evaluate("studio.live.least = 1")  # all pixels: a film has the time
+        page.mouse.click(5, 400)
+        film.hold(700)
+        hand.choose(picture)
+        hand.until("!!studio.state.size && studio.state.tool === 'brush'")
+        page.locator("#prompt").fill("a river at sunset")
+        page.locator(".looks img").last.evaluate("(image) => image.decode()")
+        film.hold(700)
+        page.locator("#over").focus()
+        for _ in range(4):
+            page.keyboard.press("[")
+        hand.drag(NARROW, seen=film.add)
+        for _ in range(4):
+            page.keyboard.press("]")
+        for stroke in WIDE:
+            hand.drag(stroke, seen=film.add)
+        page.keyboard.press("a")
+        for arrow in ARROWS:
+            hand.drag(arrow, seen=film.add)
+        hand.until("studio.live.ready && studio.live.frames > 5")
+        for _ in range(22):
+            film.add()
+        page.locator("[data-look=starry]").click()
+        film.hold(600)
+        hand.until("studio.state.doc.stages[0].state === 'fresh' && studio.live.ready", 120)
+        page.wait_for_timeout(800)
+        page.keyboard.press("Escape")
+        for _ in range(30):
+            film.add()
+        page.mouse.move(5, 5)
+        film.still(folder / "studio.webp")
+        film.write(folder / "studio_session.webp")
+
+
+WINDOW = {"width": 1280, "height": 800}
+SHOWN = (800, 500)  # px of the session's loop
+
+
+class Film:
+    """Screenshots of a page that become a loop."""
+
+    def __init__(self, page: Any):
+        self._page = page
+        self._frames: list[Any] = []
+        self._times: list[int] = []  # ms
+
+    def add(self, milliseconds: int = 90) -> None:
+        """What the page shows now, for so long."""
+        from PIL import Image
+
+        self._frames.append(self._shot().resize(SHOWN, Image.Resampling.LANCZOS))
+        self._times.append(milliseconds)
+
+    hold = add
+
+    def _shot(self):
+        import io
+
+        from PIL import Image
+
+        return Image.open(io.BytesIO(self._page.screenshot())).convert("RGB")
+
+    def still(self, path: Path) -> None:
+        """Write what the page shows now."""
+        from text2cinemagraph.data.files import atomic
+
+        with atomic(path) as temporary:
+            self._shot().save(temporary, "WEBP", quality=86, method=6)
+
+    def write(self, path: Path) -> None:
+        """Write the loop, of at most LIMIT bytes.  Raises ValueError where no quality is low enough."""
+        import io
+
+        from text2cinemagraph.data.files import atomic
+
+        for quality in (55, 45, 35):
+            packed = io.BytesIO()
+            self._frames[0].save(
+                packed,
+                "WEBP",
+                save_all=True,
+                append_images=self._frames[1:],
+                duration=self._times,
+                loop=0,
+                quality=quality,
+                method=4,
+                minimize_size=False,
+            )
+            if packed.tell() <= LIMIT:
+                break
+        else:
+            raise ValueError(f"the session takes {packed.tell() / 1e6:.1f} MB at the lowest quality: lower SHOWN")
+        with atomic(path) as temporary:
+            temporary.write_bytes(packed.getvalue())
+        print(f"{path}: {packed.tell() / 1e6:.2f} MB, {sum(self._times) / 1000:.1f} s, {len(self._frames)} frames")
+
+
 def main() -> None:
     """The command line."""
     parser = Parser(usage="python -m demo.readme_studio [looks]", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("looks", "session"), default="session")
     if parser.parse_args().what == "looks":
         look_thumbnails()
+    elif missing():
+        raise ModuleNotFoundError(missing())
     else:
-        raise NotImplementedError
+        session()
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ const SHORT = 512, SHARE = 384, PICTURE = 1024; // px of the short side: what is
 const RATE = 30; // frames/s at most: more is not seen in water
 const SLOW = 25; // frames/s below which the drawing gets smaller
 
-export const live = { ready: false, kind: '', fps: 0, frames: 0, width: 0, height: 0, quality: 1, line: '' };
+export const live = { ready: false, kind: '', fps: 0, frames: 0, width: 0, height: 0, quality: 1, least: 0.35, line: '' };
 const canvas = $('live');
 let drawer = null;
 let flow = null;
@@ -141,7 +141,7 @@ function frame(now) {
   if (times.length > 30) times.shift();
   if (times.length > 8) live.fps = (1000 * (times.length - 1)) / (times.at(-1) - times[0]);
   // Too slow for this machine: draw fewer pixels; the eye forgives that before it forgives a stutter.
-  if (times.length === 30 && live.fps < SLOW && live.quality > 0.35) {
+  if (times.length === 30 && live.fps < SLOW && live.quality > live.least) {
     live.quality *= 0.85;
     times.length = 0;
     resize();
