@@ -1,4 +1,4 @@
-"""Everything the README shows, made anew: loops, the strip of stages, a photograph, directions, times and memory.
+"""Everything the README shows, made anew: loops, stages, a photograph, directions, the studio, times and memory.
 
     python -m demo.readme_assets            # or: make readme-assets
 

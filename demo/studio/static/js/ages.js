@@ -75,6 +75,17 @@ export function feathered(mask, width, height, radius) {
   return out;
 }
 
+/** The box that holds what is not 0, shares of the whole: [left, top, width, height]. */
+export function boxOf(data, width, height) {
+  let [x0, y0, x1, y1] = [width, height, 0, 0];
+  for (let i = 0; i < data.length; i++) {
+    if (!data[i]) continue;
+    const x = i % width, y = (i - x) / width;
+    [x0, y0, x1, y1] = [Math.min(x0, x), Math.min(y0, y), Math.max(x1, x + 1), Math.max(y1, y + 1)];
+  }
+  return x1 > x0 ? [x0 / width, y0 / height, (x1 - x0) / width, (y1 - y0) / height] : [0, 0, 1, 1];
+}
+
 /** A running mean along one direction. n: places along it, every `step`; lines of them, every `stride`. */
 function boxed(from, n, lines, radius, step, stride) {
   const out = new Float32Array(from.length);

@@ -12,6 +12,7 @@ const jobs = new Map(); // id -> job of this project that waits or runs
 const ended = new Map(); // id -> job that is done
 const after = new Map(); // id -> what to do when it is done
 let end = null; // closes the event stream
+let wrong = ''; // why the last job failed
 
 export const waiting = () => [...jobs.values()];
 export const busy = (kind) => waiting().some((job) => job.kind === kind);
@@ -29,6 +30,7 @@ export function listen(id) {
 }
 
 export function unlisten() {
+  wrong = '';
   end?.();
   end = null;
   jobs.clear();
@@ -59,7 +61,10 @@ function refreshStages(job) {
 }
 
 async function finished(job) {
-  if (job.state === 'failed') toast(job.error || 'it failed; the terminal has more', 'error');
+  if (job.state === 'failed') {
+    wrong = `${NAMES[job.kind] || job.kind}: ${job.error || 'it failed; the terminal has more'}`;
+    toast(wrong, 'error');
+  }
   if (job.state === 'cancelled') toast('Cancelled. Nothing that was made before is lost.');
   await refresh();
   const then = after.get(job.id);
@@ -83,6 +88,7 @@ const time = (seconds) => (seconds < 60 ? `${Math.ceil(seconds)} s` : `${Math.fl
 /** Save, ask for a job, and remember what to do when it is done. */
 async function start(ask, then) {
   return attempt(async () => {
+    wrong = '';
     await flush();
     const { job } = await ask(state.doc.id);
     const known = jobs.get(job.id) || ended.get(job.id); // an event may be here before the answer
@@ -158,6 +164,9 @@ export const cancel = () => {
 let saidAt = 0;
 function display() {
   const all = waiting(), job = all.find((one) => one.state === 'running') || all[0];
+  const problem = wrong || state.doc?.problem || '';
+  $('failed').hidden = Boolean(job) || !problem;
+  $('failed').textContent = problem;
   $('progress').hidden = !job;
   $('queue').hidden = all.length < 2;
   $('queue').textContent = `${all.length - 1} waiting`;

@@ -4,7 +4,8 @@ import { KEYS } from './ages.js';
 
 const VERTEX = `#version 300 es
 in vec2 corner; out vec2 uv;
-void main() { uv = vec2(corner.x, 1.0 - corner.y); gl_Position = vec4(corner * 2.0 - 1.0, 0.0, 1.0); }`;
+uniform vec4 box; // the part of the picture that the canvas lies on: left, top, width, height
+void main() { uv = box.xy + vec2(corner.x, 1.0 - corner.y) * box.zw; gl_Position = vec4(corner * 2.0 - 1.0, 0.0, 1.0); }`;
 
 // Linear in between: the mean of two pictures has less contrast than either; what differs from the local mean (a high
 // level of the mipmap) is therefore weighted so that its variance stays.
@@ -65,6 +66,7 @@ export function makeGL(canvas) {
     gl.texParameteri(kind, gl.TEXTURE_MIN_FILTER, name === 'picture' ? gl.LINEAR_MIPMAP_LINEAR : gl.LINEAR);
     gl.uniform1i(gl.getUniformLocation(program, name), unit);
   });
+  const boxAt = gl.getUniformLocation(program, 'box');
   const phaseAt = gl.getUniformLocation(program, 'phase');
   const use = (name) => gl.activeTexture(gl.TEXTURE0 + textures[name].unit);
   return {
@@ -83,9 +85,10 @@ export function makeGL(canvas) {
       // Half floats: unlike full ones, they are filtered everywhere.
       gl.texImage3D(gl.TEXTURE_3D, 0, gl.RG16F, width, height, depth, 0, gl.RG, gl.FLOAT, data);
     },
-    draw(phase) {
+    draw(phase, box) {
       gl.viewport(0, 0, canvas.width, canvas.height);
       gl.uniform1f(phaseAt, phase);
+      gl.uniform4fv(boxAt, box);
       gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
     },
     lost: () => gl.isContextLost(),

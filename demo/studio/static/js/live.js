@@ -1,7 +1,7 @@
 // The live preview: asks the server for the flow of the arrows whenever they change, and lets the picture run in the
 // browser at once. It is approximate, and says so; the server's preview is the true one.
 
-import { feathered, ways } from './ages.js';
+import { boxOf, feathered, ways } from './ages.js';
 import { api } from './api.js';
 import { LARGEST, make2D } from './live-2d.js';
 import { makeGL } from './live-gl.js';
@@ -20,6 +20,7 @@ const canvas = $('live');
 let drawer = null;
 let flow = null;
 let asked = 0;
+let box = [0, 0, 1, 1]; // where something moves: only that part of the picture is drawn, frame by frame
 
 /** Frames in the loop, and its seconds, as the render will have them. */
 export function loop() {
@@ -73,7 +74,9 @@ function again() {
   const [w, h] = state.size, ratio = Math.min(1, SHARE / Math.min(w, h), layer.scale);
   const width = Math.round(w * ratio), height = Math.round(h * ratio);
   const radius = Math.max(1, Math.round(Math.max(2 * ratio, option('video.feather') * Math.min(width, height))));
-  drawer.setShare({ width, height, data: feathered(maskAt(width, height), width, height, radius) });
+  const data = feathered(maskAt(width, height), width, height, radius);
+  drawer.setShare({ width, height, data });
+  box = live.kind === 'webgl2' ? boxOf(data, width, height) : [0, 0, 1, 1];
   resize();
   const first = !live.ready;
   live.ready = true;
@@ -97,8 +100,11 @@ function renewPicture() {
 function resize() {
   const [w, h] = state.size, most = live.kind === 'canvas2d' ? LARGEST : SHORT;
   const ratio = Math.min(1, most / Math.min(w, h)) * live.quality;
-  canvas.width = live.width = Math.max(1, Math.round(w * ratio));
-  canvas.height = live.height = Math.max(1, Math.round(h * ratio));
+  live.width = Math.max(1, Math.round(w * ratio));
+  live.height = Math.max(1, Math.round(h * ratio));
+  canvas.width = Math.max(1, Math.round(w * ratio * box[2]));
+  canvas.height = Math.max(1, Math.round(h * ratio * box[3]));
+  ['left', 'top', 'width', 'height'].forEach((side, i) => { canvas.style[side] = `${100 * box[i]}%`; });
 }
 
 function stop() {
@@ -125,7 +131,7 @@ let phase = 0, before = 0, drawn = 0;
 const times = [];
 
 function paint() {
-  if (live.ready && drawer && !drawer.lost()) drawer.draw(phase);
+  if (live.ready && drawer && !drawer.lost()) drawer.draw(phase, box);
 }
 
 function frame(now) {

@@ -134,6 +134,8 @@ function display() {
 }
 for (const name of ['show', 'live', 'doc', 'overlay']) on(name, display);
 
+let blank = false; // s1 draws, and there is nothing to look at yet
+
 // One line on the canvas says what comes next; it goes when nothing is missing.
 function hints() {
   const place = $('hint'), stage = state.doc?.stages.find((card) => card.name === state.show);
@@ -146,6 +148,11 @@ function hints() {
   else if (!state.arrows.length) text = state.doc.files.flow_color ? '' : 'Now draw an arrow along the motion (A), or press Suggest.';
   else if (live.line) text = live.line;
   if (waiting().length && act) [text, act] = ['', null];
+  const drawing = state.doc && !state.size && waiting().length > 0;
+  if (drawing !== blank) {
+    blank = drawing;
+    emit('waits', drawing ? 'Drawing the picture…' : '');
+  }
   place.hidden = !text;
   place.replaceChildren(text, act ? el('button', { class: 'small', text: 'or find it for me', onclick: act }) : '');
 }

@@ -45,7 +45,8 @@ function picture() {
   const dice = button('', 'dice', () => setField('seed', Math.floor(Math.random() * 1e6)), { class: 'plain', 'aria-label': 'Another seed', title: 'Another seed' });
   const looks = el('div', { class: 'looks', role: 'radiogroup', 'aria-label': 'Look' });
   const strength = slider({ label: 'Strength', least: 0, most: 1, step: 0.05, get: () => option('painting.strength'), set: (value) => { setOption('painting.strength', value); repaint(); }, shown: (x) => `${Math.round(100 * x)} %` });
-  const own = el('div', { class: 'row picture-row' }, thumb, el('div', { class: 'col' }, size, button('Replace', 'picture', choosePicture)));
+  const replace = button('Replace', 'picture', choosePicture), looksTitle = el('div', { class: 'looks-title faint', text: 'Look' });
+  const own = el('div', { class: 'row picture-row' }, thumb, el('div', { class: 'col' }, size, replace));
   const all = [{ name: '', title: 'As it is' }, ...state.about.looks];
   looks.append(...all.map(({ name, title }) => el('button', { role: 'radio', class: 'look-choice', 'data-look': name || 'none', onclick: () => pickLook(name) },
     el('img', { src: `/static/looks/${name || 'none'}.webp`, alt: '', draggable: 'false' }), el('span', { text: title }))));
@@ -59,7 +60,8 @@ function picture() {
     if (document.activeElement !== seed) seed.value = project.seed;
     drawIt.hidden = Boolean(project.picture);
     drawIt.disabled = !project.prompt.trim();
-    looks.hidden = !project.picture;
+    looks.hidden = looksTitle.hidden = !project.picture;
+    replace.lastChild.textContent = state.size ? 'Replace' : 'Choose one';
     strength.hidden = !project.picture || !project.style;
     for (const choice of looks.children) {
       const on = (choice.dataset.look === 'none' ? '' : choice.dataset.look) === project.style;
@@ -68,8 +70,8 @@ function picture() {
     }
   });
   return section('1', 'Picture', own, el('label', { for: 'prompt', text: 'Prompt' }), prompt,
-    el('div', { class: 'row' }, el('label', { for: 'seed', text: 'Seed' }), seed, dice, el('span', { class: 'grow' }), drawIt),
-    el('div', { class: 'looks-title faint', text: 'Look' }), looks, strength);
+    el('div', { class: 'row wrap' }, el('label', { for: 'seed', text: 'Seed' }), seed, dice, el('span', { class: 'grow' }), drawIt),
+    looksTitle, looks, strength);
 }
 
 const repaint = debounced(() => { if (state.project.style && state.project.picture) paintLook(); }, 700);

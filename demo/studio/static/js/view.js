@@ -38,7 +38,7 @@ function apply() {
 /** The whole picture, in the middle. */
 export function fit() {
   if (!state.size || !view.width) return;
-  const below = 56; // the transport's place
+  const below = document.querySelector('.transport').offsetHeight + 20; // the transport's place
   const [w, h] = state.size;
   view.zoom = Math.min((view.width - 2 * MARGIN) / w, (view.height - MARGIN - below) / h);
   view.x = (view.width - w * view.zoom) / 2;
