@@ -142,6 +142,10 @@ class Hand:
         """Choose a file, as with the button."""
         self.page.set_input_files("#file", str(path))
 
+    def opened(self) -> None:
+        """Wait until a project is open, and all of its picture, mask and arrows is there."""
+        self.until("document.body.dataset.open === studio.state.doc?.id && !!studio.state.size")
+
     def place(self, x: float, y: float) -> tuple[float, float]:
         """A place of the picture, in px of the window."""
         box = self.page.locator("#over").bounding_box()
@@ -198,7 +202,7 @@ def session(folder: Path = ASSETS) -> None:
         page.mouse.click(5, 400)
         film.hold(700)
         hand.choose(picture)
-        hand.until("!!studio.state.size && studio.state.tool === 'brush'")
+        hand.opened()
         page.locator("#prompt").fill("a river at sunset")
         page.locator(".looks img").last.evaluate("(image) => image.decode()")
         film.hold(700)

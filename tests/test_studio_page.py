@@ -74,7 +74,7 @@ def hand(new_hand):
 def begin(hand, picture):
     """A picture, paint on the river, three arrows along it."""
     hand.choose(picture)
-    hand.until("!!studio.state.size && studio.state.tool === 'brush'")
+    hand.opened()
     hand.drag(RIVER)
     hand.page.keyboard.press("a")
     for (x0, y0), (x1, y1) in (((0.5, 0.52), (0.52, 0.64)), ((0.52, 0.68), (0.49, 0.8)), ((0.48, 0.83), (0.46, 0.93))):
@@ -183,7 +183,8 @@ def test_undo_and_redo_and_a_reload_that_keeps_all(hand, picture):
     assert faster[1]["speed"] > 0 and drawn[1]["speed"] is None
     hand.saved()
     page.reload()
-    hand.until("document.body.dataset.ready === 'true' && !!studio.state.size")
+    hand.until("document.body.dataset.ready === 'true'")
+    hand.opened()
     assert (painted(hand) == mask).all()
     assert page.evaluate("studio.layer.marks.filter((mark) => mark === 3).length") == frozen
     kept = arrows(hand)
@@ -209,8 +210,7 @@ def test_a_project_is_exported_and_dropped_again(hand, picture, tmp_path):
         window.dispatchEvent(new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true})); }""",
         (tmp_path / "project.json").read_text(),
     )
-    hand.until(f"!!studio.state.size && (studio.state.doc?.id ?? '{before}') !== '{before}' && studio.state.arrows.length === 3")
-    hand.until("studio.layer.moving > 0")
+    hand.until(f"(document.body.dataset.open ?? '{before}') !== '{before}'")
     assert (painted(hand) == mask).all()
     for one, other in zip(drawn, arrows(hand)):
         assert np.allclose(one["path"], other["path"], atol=0.01)
@@ -234,7 +234,7 @@ def test_two_tabs_and_the_later_one_is_asked(browser, hand, picture):
     hand.saved()
     other = Hand(page.context.new_page(), page.url)
     other.open()
-    other.until("!!studio.state.size")
+    other.opened()
     # The first tab does not hear of the other's save before its own: its stream of events is cut.
     page.evaluate("studio.state.doc.revision -= 1; studio.state.project.prompt = 'a river'")
     page.locator("#prompt").fill("a wide river")
@@ -257,7 +257,7 @@ def press_until(hand, key, condition, most=90):
 def test_keys_alone_draw_bend_and_delete_arrows(hand, picture):
     page = hand.page
     hand.choose(picture)
-    hand.until("!!studio.state.size")
+    hand.opened()
     page.evaluate("document.activeElement.blur()")
     press_until(hand, "Tab", "document.activeElement.id === 'over'")
     page.keyboard.press("a")
@@ -288,7 +288,7 @@ def test_keys_alone_draw_bend_and_delete_arrows(hand, picture):
 def test_fingers_pinch_the_picture_and_paint_on_it(new_hand, picture):
     hand = new_hand(has_touch=True, viewport={"width": 1024, "height": 768})
     hand.choose(picture)
-    hand.until("!!studio.state.size")
+    hand.opened()
     touch = hand.page.context.new_cdp_session(hand.page)
 
     def fingers(kind, *places):

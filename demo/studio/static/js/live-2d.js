@@ -4,6 +4,9 @@ import { KEYS } from './ages.js';
 
 export const LARGEST = 220; // px of the short side that a processor alone keeps up with
 
+/** A place beyond the border, mirrored into the picture. */
+const mirrored = (i, n) => Math.min(n - 1, Math.max(0, i < 0 ? -1 - i : i >= n ? 2 * n - 1 - i : i));
+
 /** Draws on a canvas with a 2D context. */
 export function make2D(canvas) {
   const context = canvas.getContext('2d');
@@ -45,7 +48,7 @@ export function make2D(canvas) {
         for (let k = 0; k < 2; k++) {
           const { from, part } = looks[k], i = from + cell, weight = k ? w : 1 - w;
           const dx = ways.data[i] * (1 - part) + ways.data[i + plane] * part, dy = ways.data[i + 1] * (1 - part) + ways.data[i + plane + 1] * part;
-          const px = Math.min(width - 1, Math.max(0, Math.round(x + dx * width))), py = Math.min(height - 1, Math.max(0, Math.round(y + dy * height)));
+          const px = mirrored(Math.round(x + dx * width), width), py = mirrored(Math.round(y + dy * height), height);
           const p = 4 * (py * width + px);
           r += weight * picture[p];
           g += weight * picture[p + 1];

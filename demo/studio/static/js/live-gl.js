@@ -16,11 +16,15 @@ uniform float phase; // 0..1 of the loop
 in vec2 uv; out vec4 color;
 const float KEYS = ${KEYS}.0, DEPTH = ${2 * KEYS + 1}.0;
 vec2 way(float age) { return texture(ways, vec3(uv, (KEYS * (1.0 + age) + 0.5) / DEPTH)).rg; }
+// 1 in the picture, 0 well beyond its border, where the other look knows more; what is read there is mirrored.
+float within(vec2 p) { vec2 off = abs(p - 0.5) - 0.5; return 1.0 - 0.99 * smoothstep(0.0, 0.05, max(off.x, off.y)); }
 void main() {
   float a = texture(share, uv).r;
   if (a < 0.004) { color = vec4(0.0); return; }
   vec2 old = uv + way(phase), young = uv + way(phase - 1.0);
   float w = phase * phase * (3.0 - 2.0 * phase);
+  float one_in = within(old) * (1.0 - w), two_in = within(young) * w;
+  w = two_in / max(one_in + two_in, 1e-4);
   vec3 one = texture(picture, old).rgb, two = texture(picture, young).rgb;
   vec3 mean = mix(textureLod(picture, old, 4.0).rgb, textureLod(picture, young, 4.0).rgb, w);
   vec3 both = mean + (mix(one, two, w) - mean) / sqrt(w * w + (1.0 - w) * (1.0 - w));
@@ -61,7 +65,8 @@ export function makeGL(canvas) {
     textures[name] = { kind, unit, texture: gl.createTexture() };
     gl.activeTexture(gl.TEXTURE0 + unit);
     gl.bindTexture(kind, textures[name].texture);
-    for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T, gl.TEXTURE_WRAP_R]) gl.texParameteri(kind, side, gl.CLAMP_TO_EDGE);
+    const wrap = name === 'picture' ? gl.MIRRORED_REPEAT : gl.CLAMP_TO_EDGE;
+    for (const side of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T, gl.TEXTURE_WRAP_R]) if (kind === gl.TEXTURE_3D || side !== gl.TEXTURE_WRAP_R) gl.texParameteri(kind, side, wrap);
     gl.texParameteri(kind, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
     gl.texParameteri(kind, gl.TEXTURE_MIN_FILTER, name === 'picture' ? gl.LINEAR_MIPMAP_LINEAR : gl.LINEAR);
     gl.uniform1i(gl.getUniformLocation(program, name), unit);

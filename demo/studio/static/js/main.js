@@ -21,6 +21,7 @@ let maskFrom = ''; // url of the mask that is shown; ours, once painted
 async function open(id, { drawIt = false } = {}) {
   const doc = await attempt(() => api.open(id));
   if (!doc) { history.replaceState(null, '', '/'); return home(); }
+  delete document.body.dataset.open;
   if (state.doc?.id !== id) { forget(); base = ''; }
   forgetChanges();
   if (location.hash !== `#${id}`) history.pushState(null, '', `#${id}`);
@@ -29,6 +30,7 @@ async function open(id, { drawIt = false } = {}) {
   document.body.classList.add('working');
   await take_doc(doc);
   listen(id);
+  document.body.dataset.open = id; // all of it is here; the tests wait for this
   if (drawIt) draw();
   if (!$('over').contains(document.activeElement)) $('over').focus({ preventScroll: true });
 }
@@ -77,6 +79,7 @@ async function home() {
   await flush().catch(() => {});
   unlisten();
   state.doc = null;
+  delete document.body.dataset.open;
   $('work').hidden = true;
   $('start').hidden = false;
   document.body.classList.remove('working');
