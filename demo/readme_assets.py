@@ -204,13 +204,10 @@ def gallery():
 
 
 def studio():
-    """The studio's page, and a session on it; left as they are where no browser can be driven."""
-    from text2cinemagraph.demo.readme_studio import missing, session
-
-    if missing():
-        print(f"studio.webp and studio_session.webp stay as they are: {missing()}")
-    else:
-        session(ASSETS)
+    """The studio's page and a session on it; where no browser can be driven, the line says so and they stay."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.studio_page"], cwd=ROOT)
+    if done.returncode:
+        print("studio.webp and studio_session.webp stay as they are")
 
 
 def write_times(seconds, peak):

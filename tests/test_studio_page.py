@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from text2cinemagraph.benchmarks.studio_page import Hand, browsing, missing, serving, shown_scene
 from text2cinemagraph.data.videos import read_video
-from text2cinemagraph.demo.readme_studio import Hand, browsing, missing, serving, shown_scene
 from text2cinemagraph.evaluate.loop_error import seam_ratio
 
 if missing():

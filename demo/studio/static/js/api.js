@@ -46,6 +46,7 @@ export const api = {
   paint: (id) => json('POST', at(id, '/paint'), {}),
   suggest: (id, count) => json('POST', at(id, '/suggest'), { count }),
   complete: (id) => json('POST', at(id, '/complete'), {}),
+  job: (id) => json('GET', `/api/jobs/${id}`),
   cancel: (job) => json('DELETE', `/api/jobs/${job}`),
   exported: (id) => at(id, '/project.json'),
 

@@ -11,6 +11,7 @@ const NAMES = { run: 'Rendering', preview: 'Preview', words: 'Finding what moves
 const jobs = new Map(); // id -> job of this project that waits or runs
 const ended = new Map(); // id -> job that is done
 const after = new Map(); // id -> what to do when it is done
+let heardAt = 0; // when the last event came
 let end = null; // closes the event stream
 let wrong = ''; // why the last job failed
 
@@ -23,6 +24,7 @@ export function listen(id) {
   jobs.clear();
   for (const job of state.doc.jobs || []) if (['queued', 'running'].includes(job.state)) jobs.set(job.id, job);
   end = api.events(id, (message) => {
+    heardAt = Date.now();
     if (message.type === 'project') toldRevision(message.revision);
     else if (message.type === 'job') told(message.job);
   });
@@ -49,6 +51,20 @@ function told(job) {
   display();
   emit('job', job);
 }
+
+// A stream of events can break, or a tab sleep: where nothing was heard for a while, jobs are asked for.
+const SILENCE = 3000; // ms
+setInterval(async () => {
+  if (Date.now() - heardAt < SILENCE) return;
+  for (const { id } of waiting()) {
+    try {
+      const job = await api.job(id);
+      if (jobs.has(id)) told(job);
+    } catch (error) {
+      if (error.status === 404 && jobs.has(id)) told({ ...jobs.get(id), state: 'failed', error: 'the studio was started anew meanwhile; start the render again' });
+    }
+  }
+}, 1000);
 
 /** A stage that begins shows on its card without asking the server. */
 function refreshStages(job) {

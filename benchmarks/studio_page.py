@@ -1,7 +1,7 @@
 """What the studio's page shows of itself: thumbnails of the looks, and the README's screenshot and session.
 
-python -m demo.readme_studio looks      # demo/studio/static/looks/: one small picture a look
-python -m demo.readme_studio            # docs/assets/studio.webp and studio_session.webp, as make readme-assets does
+python -m benchmarks.studio_page looks   # demo/studio/static/looks/: one small picture a look
+python -m benchmarks.studio_page         # docs/assets/studio.webp and studio_session.webp, as make readme-assets does
 
 A session is driven as a hand would, in Debian's chromium; tests/test_studio_page.py uses the same hand.
 """
@@ -175,7 +175,11 @@ class Hand:
 # ---------------------------------------------------------------- the README's pictures of it
 # Down the river, where it is narrow and where it is wide.
 NARROW = ((0.505, 0.42), (0.435, 0.5), (0.44, 0.58), (0.48, 0.66))
-WIDE = ((0.5, 0.68), (0.54, 0.8), (0.54, 1)), ((0.52, 0.68), (0.68, 0.82), (0.84, 0.98)), ((0.6, 0.8), (0.6, 1), (0.8, 1))
+WIDE = (
+    ((0.5, 0.68), (0.54, 0.8), (0.54, 1)),
+    ((0.52, 0.68), (0.68, 0.82), (0.84, 0.98)),
+    ((0.6, 0.8), (0.6, 1), (0.8, 1)),
+)
 ARROWS = (
     ((0.5, 0.44), (0.44, 0.5), (0.44, 0.56)),
     ((0.47, 0.62), (0.56, 0.75), (0.6, 0.85)),
@@ -297,7 +301,7 @@ class Film:
 
 def main() -> None:
     """The command line."""
-    parser = Parser(usage="python -m demo.readme_studio [looks]", description=__doc__)
+    parser = Parser(usage="python -m benchmarks.studio_page [looks]", description=__doc__)
     parser.add_argument("what", nargs="?", choices=("looks", "session"), default="session")
     if parser.parse_args().what == "looks":
         look_thumbnails()
