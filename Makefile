@@ -4,6 +4,7 @@
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
 # make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
 # make gpu-check   what only a graphics card can show: kernels, speed, training; at most 8 minutes on one
+# make studio       draw what moves, see it move: a page in the browser, on this machine alone
 # make lint, make types   ruff over everything; mypy over the rooms named in pyproject.toml
 # make readme-assets   every picture and number of the README, with the weights in this repository
 # make mini          renders the landscapes and trains the small family anew, in checkpoints/own, in seven hours on two cores; interrupted, it goes on
@@ -14,10 +15,13 @@ VENV   := .venv
 RUN    := $(VENV)/bin/python
 CONFIG ?= configs/inference_mini.yaml
 
-.PHONY: cinemagraph gpu-check train-mini-check readme-assets mini test test-slow test-cpus checkpoints lint types clean
+.PHONY: cinemagraph studio gpu-check train-mini-check readme-assets mini test test-slow test-cpus checkpoints lint types clean
 
 cinemagraph: $(VENV)/.installed
 	$(RUN) inference_t2c.py --config $(CONFIG)
+
+studio: $(VENV)/.installed
+	$(RUN) -m demo.studio
 
 # Each process computes in one thread; whole files go to one process, which makes their fixtures once.
 JOBS   ?= 2
@@ -85,7 +89,7 @@ types: $(VENV)/.installed
 	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/text2cinemagraph
 	MYPYPATH=$(VENV)/types $(RUN) -m mypy
 
-$(VENV)/.installed: requirements.txt requirements-core.txt pyproject.toml
+$(VENV)/.installed: requirements.txt requirements-core.txt requirements-studio.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "error: Python 3.10 or newer is needed, $$($(PYTHON) --version) found; set PYTHON=python3.11 or similar"; exit 1; }
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)

@@ -361,7 +361,8 @@ def main(argv=None, networks=None, numbers=None):
         numbers["seconds"] = {name: cost.seconds for name, cost in costs.items()}
         numbers["peak"] = {name: cost.peak for name, cost in costs.items()}
         numbers["loop"] = state.loop
-    write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
+    if not options.video.preview:
+        write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
     print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")
     print(f"peak memory: {', '.join(f'{name} {cost.peak / 1e9:.1f} GB' for name, cost in costs.items())}")

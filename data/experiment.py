@@ -32,6 +32,10 @@ class Experiment:
     def has(self, artifact: str) -> bool:
         return self.path(artifact).is_file()
 
+    def digest(self, artifact: str) -> str:
+        """The sha256 of an artifact's file."""
+        return sha256(self.path(artifact))
+
     def read(self, *artifacts: str):
         """The artifacts in order (one alone is not wrapped in a tuple)."""
         values = tuple(self._read(artifact) for artifact in artifacts)
@@ -102,8 +106,8 @@ class Experiment:
         record = self.record()
         record["versions"] = {"torch": torch.__version__}
         record.setdefault("stages", {})[stage] = {
-            "read": {a: sha256(self.path(a)) for a in needs if self.has(a)},
-            "made": {a: sha256(self.path(a)) for a in makes if self.has(a)},
+            "read": {a: self.digest(a) for a in needs if self.has(a)},
+            "made": {a: self.digest(a) for a in makes if self.has(a)},
             "options": options,
         }
         record["given"] = [artifact for artifact in record.get("given", ()) if artifact not in makes]
@@ -120,7 +124,7 @@ class Experiment:
         known = {name: [order.index(a) for a in entry["made"] if a in order] for name, entry in stages}
         for name, entry in sorted(stages, key=lambda item: min(known[item[0]], default=len(order))):
             if any(
-                a in doubtful or self.has(a) and sha256(self.path(a)) != digest for a, digest in entry["read"].items()
+                a in doubtful or self.has(a) and self.digest(a) != digest for a, digest in entry["read"].items()
             ):
                 found.append(name)
                 doubtful.update(entry["made"])

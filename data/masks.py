@@ -155,6 +155,14 @@ def _by_colour(rgb, path):
     return _chroma(rgb) > CHROMA
 
 
+def _values_of(gray):
+    """The sorted values that gray of at most 255 holds; whole ones are counted, because sorting a large mask takes
+    seconds.
+    """
+    whole = gray.astype(np.uint8)
+    return np.flatnonzero(np.bincount(whole.ravel())) if np.array_equal(whole, gray) else np.unique(gray)
+
+
 def _by_brightness(gray, path):
     """Gray [H,W] of any depth: above half of the depth, or of the values' own range where all lie on one side of it."""
     if not np.isfinite(gray).all():
@@ -162,7 +170,7 @@ def _by_brightness(gray, path):
     low, high = float(gray.min()), float(gray.max())
     if not 1 < high <= 255:
         return gray > high / 2
-    values = np.unique(gray)
+    values = _values_of(gray)
     if low == 0 and 2 < len(values) <= MOST_LABELS and high < TOP_LABEL and not (values % 1).any():
         return _labelled(gray.astype(np.int64), path)
     if len(values) > 1 and (high <= HALF or low > HALF):

@@ -11,11 +11,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import cv2
-import numpy as np
-import torch
 from text2cinemagraph.data.files import atomic
-from text2cinemagraph.data.media import read_mask
 
 VERSION = 1
 FRAMES_OF_AN_ARROW = 60  # an arrow without a speed shows the way of 60 frames: two seconds at 30 frames/s
@@ -104,7 +100,13 @@ class DrawnMotion:
         if self.mask is None:
             return None
         if isinstance(self.mask, Path):
+            from text2cinemagraph.data.media import read_mask
+
             return read_mask(self.mask, size)
+        import cv2
+        import numpy as np
+        import torch
+
         height, width = self.size or size
         filled = np.zeros(tuple(size), np.uint8)
         for polygon in self.mask:  # one at a time: together, cv2 would take a doubly covered place for a hole
@@ -136,7 +138,7 @@ def read_motion_file(source):
     try:
         if not isinstance(content, dict):
             raise ValueError(f"expected an object with the key arrows, found a {type(content).__name__}")
-        return _of_labelme(content) if "shapes" in content else _of_motion(content, path.parent)
+        return _of_labelme(content) if "shapes" in content else motion_of(content, path.parent)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -158,7 +160,11 @@ def parse_arrows(text):
     return DrawnMotion(tuple(arrows))
 
 
-def _of_motion(content, folder):
+def motion_of(content, folder):
+    """The content of a motion.json (a dict) as a DrawnMotion.
+
+    folder: where a mask's picture would lie.  Raises ValueError that names the entry which is wrong.
+    """
     unknown = sorted(set(content) - set(KEYS))
     if unknown:
         raise ValueError(f"the key {unknown[0][:40]!r} is unknown; expected {', '.join(KEYS)}")
@@ -299,8 +305,8 @@ def _mask(value, folder):
 
 
 # ---------------------------------------------------------------- writing
-def write_motion_file(path, motion):
-    """Write a DrawnMotion as motion.json, atomically; read_motion_file gives it back (a mask's picture by its name)."""
+def content_of(motion):
+    """A DrawnMotion as the content of a motion.json: a dict for JSON, rounded as it is written."""
     content = {"version": VERSION}
     if motion.size is not None:
         content["size"] = [motion.size[1], motion.size[0]]
@@ -314,8 +320,13 @@ def write_motion_file(path, motion):
             motion.mask.name if isinstance(motion.mask, Path) else [_rounded(polygon) for polygon in motion.mask]
         )
     content |= {key: getattr(motion, key) for key in ("speed", "seconds") if getattr(motion, key) is not None}
+    return content
+
+
+def write_motion_file(path, motion):
+    """Write a DrawnMotion as motion.json, atomically; read_motion_file gives it back (a mask's picture by its name)."""
     with atomic(path) as temporary:
-        lines = (f" {json.dumps(key)}: {_one_entry_a_line(value)}" for key, value in content.items())
+        lines = (f" {json.dumps(key)}: {_one_entry_a_line(value)}" for key, value in content_of(motion).items())
         temporary.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 

@@ -20,3 +20,9 @@ def tell(kind: str, line: str) -> None:
     _lines.add(line)
     _told[kind] += 1
     tqdm.write(f"note: {line}" + ("; further ones of this kind are not told" if _told[kind] == MOST else ""))
+
+
+def forget_told() -> None:
+    """Begin anew: for a process that makes one clip after the other, each for somebody who saw no earlier lines."""
+    _told.clear()
+    _lines.clear()

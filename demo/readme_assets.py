@@ -1,4 +1,4 @@
-"""Everything the README shows, made anew: loops, the strip of stages, a photograph, directions, times and memory.
+"""Everything the README shows, made anew: loops, stages, a photograph, directions, the studio, times and memory.
 
     python -m demo.readme_assets            # or: make readme-assets
 
@@ -193,6 +193,13 @@ def gallery():
         Image.fromarray(np.concatenate(rows)).save(path, "JPEG", quality=80)
 
 
+def studio():
+    """The studio's page and a session on it; where no browser can be driven, the line says so and they stay."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.studio_page"], cwd=ROOT)
+    if done.returncode:
+        print("studio.webp and studio_session.webp stay as they are")
+
+
 def write_times(seconds, peak):
     """The record, and the README's table of it."""
     from text2cinemagraph.data.files import atomic
@@ -234,6 +241,7 @@ def main():
     photographs()
     directions()
     gallery()
+    studio()
     write_times(seconds, round(peak, 2))
     size = sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file())
     print(f"{size / 1e6:.2f} MB in {ASSETS}")

@@ -306,14 +306,14 @@ def run_main(main: Callable[[], int | None]) -> None:
         print("interrupted; finished files stay, the rest is made again by the next run", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        text = _told(error)
+        text = told(error)
         if os.environ.get("T2C_DEBUG") or text is None:
             raise
         print(f"error: {one_line(text)}", file=sys.stderr)
         sys.exit(1)
 
 
-def _told(error) -> str | None:
+def told(error: BaseException) -> str | None:
     """The line for an error that a user can do something about; None for one of the program's own."""
     own = str(error) if isinstance(error, (ValueError, OSError, ImportError)) else None
     return machine_error(error) or own

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2cinemagraph.data.wording import PHRASES, nearest_phrase
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from text2cinemagraph.data.motion_file import DrawnMotion
     from text2cinemagraph.pipeline.stages import Stage
 
+CONFIG = "configs/inference.yaml"  # of a run that names none
 DIRECTED = f'"in X direction", X one of {"; ".join(PHRASES)}; or other clear words, such as "flowing to the left"'
 
 
@@ -26,12 +29,26 @@ def read_command_line(
 
     argv: None = the process's own.
     """
+    parser = _parser(description)
+    flags = parser.parse_intermixed_args(argv)
+    overrides, config = _overrides_of(flags), flags.config
+    if flags.project:
+        told = parser.parse_intermixed_args(_words_of_project(flags.project, overrides))
+        overrides, config = [*_overrides_of(told), *overrides], config or told.config
+    options = load_options(InferenceOptions, config or CONFIG, overrides)
+    options.inputs.image = options.inputs.image or options.twin_extraction.init_img
+    said = frozenset(text.partition("=")[0].strip() for text in overrides)
+    return options, chosen_stages(flags.stage, stages), said
+
+
+def _parser(description) -> Parser:
     parser = Parser(
         usage="python inference_t2c.py [--config YAML] [--stage s1-s6] [section.key=value ...]; --help shows all flags",
         description=description,
         epilog=f"section.key=value, also the keys of the YAML:\n{all_options(InferenceOptions)}",
     )
-    parser.add_argument("--config", default="configs/inference.yaml", help="YAML file (default: %(default)s)")
+    parser.add_argument("--config", help=f"YAML file (default: the project's, else {CONFIG})")
+    parser.add_argument("--project", help="project.json of the studio, or its folder; what else is said here wins")
     parser.add_argument("--stage", default="all", help="all, s1 ... s6, or a span such as s3-s6 (default: all)")
     parser.add_argument("--use_hint", action="store_true", help=f"follow the direction in the prompt: {DIRECTED}")
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
@@ -47,7 +64,11 @@ def read_command_line(
     parser.add_argument("--arrows", help='how it moves: motion.json, a labelme JSON, or "100,200>180,210" in px')
     parser.add_argument("--suggest_arrows", metavar="N", help="write the flow as N arrows into motion.json")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="any option of options/inference.py")
-    flags = parser.parse_intermixed_args(argv)
+    return parser
+
+
+def _overrides_of(flags) -> list[str]:
+    """All that a command line says, as section.key=value."""
     overrides = list(flags.overrides)
     named = {
         "twin_extraction.prompt": flags.prompt,
@@ -69,10 +90,24 @@ def read_command_line(
         overrides.append(
             "twin_generation.prompt="
         )  # the YAML's belongs to the YAML's prompt: take the nouns of this one
-    options = load_options(InferenceOptions, flags.config, overrides)
-    options.inputs.image = options.inputs.image or options.twin_extraction.init_img
-    said = frozenset(text.partition("=")[0].strip() for text in overrides)
-    return options, chosen_stages(flags.stage, stages), said
+    return overrides
+
+
+def _words_of_project(path, overrides) -> list[str]:
+    """The command line that a project.json stands for, its files laid beside what the run will make."""
+    from text2cinemagraph.data.project import FILE, argv, read_project, unpacked
+
+    project, file = read_project(path)
+    own = file.resolve().parent.name if file.name == FILE else file.stem.removesuffix(".project")
+    place = {"twin_extraction.exp_path_root": "outputs", "twin_extraction.experiment_name": _plain(own)}
+    place |= {key: value for key, _, value in (text.partition("=") for text in overrides) if key in place}
+    root, name = place.values()
+    return argv(project, unpacked(project, file.parent, Path(root) / _plain(name) / "project"), root=root, name=name)
+
+
+def _plain(name) -> str:
+    """A name that an experiment folder can have."""
+    return re.sub(r"[^\w .+-]+", "-", name).strip(". -") or "project"
 
 
 def drawn_motion(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment) -> DrawnMotion | None:

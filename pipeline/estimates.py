@@ -19,7 +19,7 @@ GB = 1e9
 START = 0.6 * GB
 PER_PIXEL = {"splat": 2100, "features": 350, "pixels": 250}
 HELD = 3  # bytes per pixel and frame that the formats beside mp4 hold until the last frame
-ON_DISK = {"mp4": 0.1, "gif": 0.5, "webp": 0.3, "apng": 1.5}  # bytes per pixel and frame, generous
+ON_DISK = {"mp4": 0.1, "webm": 0.1, "gif": 0.5, "webp": 0.3, "apng": 1.5}  # bytes per pixel and frame, generous
 SECONDS = 0.2e-6  # per pixel and frame on a CPU, the fastest way on a fast one
 DAY = 24 * 3600
 

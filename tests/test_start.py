@@ -25,9 +25,24 @@ SCRIPTS = (
     "demo/gallery.py",
     "demo/gen_mask.py",
     "demo/readme_assets.py",
+    "demo/studio/__main__.py",
 )
 # What takes seconds to load, or belongs to one stage.
-LIBRARIES = ("torch", "numpy", "cv2", "PIL", "av", "numba", "scipy", "sklearn", "skimage", "transformers", "diffusers")
+LIBRARIES = (
+    "starlette",
+    "uvicorn",
+    "torch",
+    "numpy",
+    "cv2",
+    "PIL",
+    "av",
+    "numba",
+    "scipy",
+    "sklearn",
+    "skimage",
+    "transformers",
+    "diffusers",
+)
 ONE_STAGE = ("diffusers", "transformers", "sklearn", "skimage", "torch._dynamo", "torchvision", "accelerate")
 OF_SCIPY = ("scipy.sparse", "scipy.spatial")  # numba takes scipy.linalg where it compiles, a hint scipy.ndimage
 REPORT = """

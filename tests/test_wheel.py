@@ -43,5 +43,11 @@ def test_the_wheel_makes_a_cinemagraph_anywhere(installed, tmp_path):
     said = run(installed / "t2c", "--config", "inference_mini", *quick, cwd=tmp_path, env=env)
     assert "video: outputs" in said
     assert next((tmp_path / "outputs").glob("*/video.mp4")).stat().st_size > 1000
+    said = run(installed / "python", "-m", "text2cinemagraph.demo.studio", "--help", cwd=tmp_path, env=env)
+    assert "--port" in said
+    site = next((installed.parent / "lib").glob("python*/site-packages")) / "text2cinemagraph" / "demo" / "studio"
+    static = ROOT / "demo" / "studio" / "static"
+    wanted = {path.relative_to(static.parent) for path in static.rglob("*") if path.is_file()}
+    assert wanted <= {path.relative_to(site) for path in site.rglob("*")}
     where = [installed / "python", "-c", "import text2cinemagraph; print(text2cinemagraph.__file__)"]
     assert str(installed.parent) in run(*where, cwd=tmp_path, env=env)
