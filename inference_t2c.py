@@ -34,20 +34,23 @@ UNSURE = (
 def s1_artistic_image(options, experiment, state):
     """Draw the artistic image and remember what s2 and s4 need of its making.  -> image, noise, attention"""
     import torch
-    from text2cinemagraph.data.media import resize_image
-    from text2cinemagraph.img2img.twin import artistic, invert_picture
-    from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
+    from text2cinemagraph.img2img.twin import artistic
+    from text2cinemagraph.pipeline.drawing import (
+        feature_plan,
+        load_drawing_model,
+        noise_behind,
+        noise_generator,
+        source_of,
+    )
 
     o, own = options.twin_extraction, experiment.given("image")
-    place = state.runtime.device if options.runtime.noise == "device" else "cpu"
-    generator = torch.Generator(place).manual_seed(state.runtime.seed)
     diffusion = load_drawing_model(options, state)
     if own:  # your picture: find the noise that leads to it
-        image = experiment.read("image")
-        small = resize_image(image, diffusion.drawing_size(*image.shape[-2:], min(o.H, o.W)))
-        noise = invert_picture(diffusion, small, o.inversion_steps, generator)
+        noise = noise_behind(experiment.read("image"), options, experiment, state)
     else:
-        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=generator, device=place).cpu()
+        generator = noise_generator(options, state)
+        shape = diffusion.latent_shape(o.H, o.W)
+        noise = torch.randn(shape, generator=generator, device=generator.device).cpu()
     prompt, scale = source_of(o, own)
     made = artistic(
         diffusion,
@@ -69,22 +72,53 @@ def s1_painted_image(options, experiment, state):
     experiment.write(image=painted(experiment.read("photograph"), options, experiment, state.runtime))
 
 
+def s1_picture_in_other_words(options, experiment, state):
+    """Draw your photograph, its own twin, in other words (--style), holding its layout.  photograph -> image"""
+    from text2cinemagraph.img2img.twin import artistic
+    from text2cinemagraph.pipeline.drawing import drawn_over, feature_plan, load_drawing_model, noise_behind, source_of
+    from text2cinemagraph.pipeline.painting import style_prompt
+
+    o = options.twin_extraction
+    prompt, source = style_prompt(o.prompt, options.painting.style), source_of(o, own=True)
+    tqdm.write(f"s1: the photograph is drawn as: {prompt}")
+    diffusion, photograph = load_drawing_model(options, state), experiment.read("photograph")
+    noise = noise_behind(photograph, options, experiment, state)
+    made = artistic(
+        diffusion,
+        noise,
+        source[0],
+        guidance_scale=source[1],
+        steps=o.ddim_steps,
+        plan=feature_plan(options, diffusion.unet, diffusion.spatial_factor),
+        feature_memory=options.twin_generation.feature_memory_gb * 1e9,
+        title="s1 the photograph's features",
+    )
+    image = drawn_over(
+        options,
+        diffusion,
+        noise,
+        source=source,
+        prompt=prompt,
+        features=made.features,
+        title="s1 the photograph in other words",
+        size=photograph.shape[-2:],
+    )
+    experiment.write(attention=made.attention.tensors(), image=image)
+
+
 def s2_twin(options, experiment, state):
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     from dataclasses import asdict
 
     from text2cinemagraph.data.hint import without_directions
-    from text2cinemagraph.data.media import resize_image
     from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
-    from text2cinemagraph.img2img.twin import twin
     from text2cinemagraph.options.fields import known_part
     from text2cinemagraph.options.inference import TwinExtraction
-    from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
+    from text2cinemagraph.pipeline.drawing import drawn_over, load_drawing_model, source_of
 
     o, t, own = options.twin_extraction, options.twin_generation, experiment.given("image")
     recorded = (experiment.options_of("s1") or {}).get("twin_extraction") or asdict(o)
     drawn_with = known_part(TwinExtraction, recorded)  # what s1 saw counts, whatever the options say by now
-    source, source_scale = source_of(drawn_with, own)
     if drawn_with.ddim_steps != o.ddim_steps:
         raise ValueError(
             f"s1 took {drawn_with.ddim_steps} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
@@ -93,26 +127,17 @@ def s2_twin(options, experiment, state):
     prompt = t.prompt or twin_prompt(without_directions(o.prompt), load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
     features, state.features = state.features, None
-    diffusion = load_drawing_model(options, state)
-    drawn, _ = twin(
-        diffusion,
+    drawn = drawn_over(
+        options,
+        load_drawing_model(options, state),
         experiment.read("noise"),
-        source,
-        prompt,
-        negative_prompt=t.negative_prompt or source,
-        source_scale=source_scale,
-        guidance_scale=t.scale,
-        steps=o.ddim_steps,
-        negative_alpha=t.negative_prompt_alpha,
-        negative_schedule=t.negative_prompt_schedule,
-        plan=feature_plan(options, diffusion.unet, diffusion.spatial_factor),
+        source=source_of(drawn_with, own),
+        prompt=prompt,
         features=features,
+        title="s2 twin",
+        size=experiment.read("image").shape[-2:] if own else None,  # drawn at a size that the model takes
     )
-    if own:  # drawn at a size that the model takes: back to your picture's
-        size = experiment.read("image").shape[-2:]
-        experiment.write(twin=resize_image(drawn[0], size, mode="bicubic").clamp(0, 1))
-    else:
-        experiment.write(twin=drawn[0])
+    experiment.write(twin=drawn)
 
 
 def s3_mask(options, experiment, state):
@@ -249,7 +274,7 @@ STAGES = (
             Tensors("noise", "noise.safetensors"),
             Tensors("attention", "attention.safetensors"),
         ),
-        also=(Picture("photograph", "photograph.png"),),
+        also=(Picture("photograph", "photograph.png"), Tensors("inversion", "inversion.safetensors")),
         inverts=True,
         networks=("diffusion",),
         panels=(Panel("s1  image", ("image",), "picture"),),
@@ -309,15 +334,26 @@ STAGES = (
         panels=(Panel("s6  ", ("video",), "clip"),),
     ),
 )
-# s1 under --style
-PAINTED = Stage(
-    "s1",
-    s1_painted_image,
-    section="painting",
-    needs=("photograph",),
-    makes=(Picture("image", "image.png"),),
-    panels=STAGES[0].panels,
-)
+# s1 under --style, by painting.method
+PAINTED = {
+    "rule": Stage(
+        "s1",
+        s1_painted_image,
+        section="painting",
+        needs=("photograph",),
+        makes=(Picture("image", "image.png"),),
+        panels=STAGES[0].panels,
+    ),
+    "diffusion": Stage(
+        "s1",
+        s1_picture_in_other_words,
+        section="painting",
+        needs=("photograph",),
+        makes=(Picture("image", "image.png"), Tensors("attention", "attention.safetensors")),
+        networks=("diffusion",),
+        panels=STAGES[0].panels,
+    ),
+}
 ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
 
@@ -354,8 +390,8 @@ def main(argv=None, networks=None):
         check_clip(options, experiment, runtime, drawn=STAGES[0].name in chosen and not experiment.given("image"))
     state = RunState(runtime, networks or Networks(), keep_features="s2" in chosen)
     painting = bool(options.painting.style)
-    inverting = bool(options.inputs.image and o.inversion_steps) and not painting
-    stages = (PAINTED, *STAGES[1:]) if painting else STAGES
+    inverting = options.inverts and (painting or bool(options.inputs.image))
+    stages = (PAINTED[options.painting.method], *STAGES[1:]) if painting else STAGES
     costs = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())

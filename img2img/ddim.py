@@ -26,15 +26,18 @@ def step(x, epsilon, a_from, a_to):
     return a_to**0.5 * x0 + (1 - a_to) ** 0.5 * epsilon
 
 
-def invert(predict_noise, latent, alphas_cumprod, n_steps=999, progress=iter):
+def invert(predict_noise, latent, alphas_cumprod, n_steps=999, progress=iter, *, done=0, after=None):
     """From a clean latent to the noise it would be drawn from.
 
     predict_noise(x, t) -> epsilon, evaluated at the CURRENT t (diffusers' DDIMInverseScheduler evaluates at the next
     one). n_steps must divide 999 (1, 3, 9, 27, 37, 111, 333, 999): other numbers would walk past the schedule's end.
+    done: how many of the steps were taken already; `latent` is what they left.   after(done, x) is called after each.
     """
     if n_steps < 1 or 999 % n_steps:
         raise ValueError(f"n_steps={n_steps}: inversion needs a divisor of 999 (27, 37, 111, 333 or 999)")
     stride, x = 999 // n_steps, latent
-    for t in progress(range(0, 999, stride)):
+    for t in progress(range(done * stride, 999, stride)):
         x = step(x, predict_noise(x, t), float(alphas_cumprod[t]), float(alphas_cumprod[t + stride]))
+        if after:
+            after(t // stride + 1, x)
     return x

@@ -15,6 +15,8 @@ from text2cinemagraph.img2img.ddim import alpha_pairs, invert, step
 from text2cinemagraph.img2img.features import Features, inject, record, self_attention
 from tqdm import tqdm
 
+KEPT_EVERY = 50  # steps of an inversion: about a minute on a CPU, a few seconds on a GPU
+
 
 @dataclass(frozen=True)
 class FeaturePlan:
@@ -48,8 +50,18 @@ class Artistic:
     features: list | None
 
 
-def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, feature_memory=4e9, callback=None):
-    """Draw a picture from noise [1,c,h,w].  callback(i, latent) is called after every step.
+def artistic(
+    diffusion,
+    noise,
+    prompt,
+    guidance_scale,
+    steps,
+    plan,
+    feature_memory=4e9,
+    callback=None,
+    title="s1 artistic image",
+):
+    """Draw a picture from noise [1,c,h,w].  callback(i, latent) is called after every step; title: of the progress bar.
 
     feature_memory: bytes of main memory that the features for s2 may take; where they would take more, none are kept
     and s2 computes them again (Stable Diffusion at 512 px, 50 steps: 1.4 GB in half precision, 2.8 GB in single).
@@ -57,7 +69,7 @@ def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, feature_memo
     context = diffusion.encode_text(["", prompt])
     x, features = noise.to(diffusion.device), []
     attention = AttentionMean(tuple(noise.shape[-2:]))
-    for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), "s1 artistic image")):
+    for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), title)):
         watched = plan.mask_attention if t <= plan.max_timestep else ()
         epsilon, seen = _source_call(diffusion, x, t, context, guidance_scale, plan.for_twin(i, steps), watched)
         for layer in watched:
@@ -71,20 +83,32 @@ def artistic(diffusion, noise, prompt, guidance_scale, steps, plan, feature_memo
     return Artistic(diffusion.decode(x), x, attention, features)
 
 
-def invert_picture(diffusion, image, steps, generator):
+def invert_picture(diffusion, image, steps, generator, *, kept=None, keep=None):
     """The noise [1,c,h,w] from which the empty prompt draws a picture again.
 
     image: [3,H,W] in [0,1], of a size that the model takes.   steps: see img2img.ddim.invert.   generator: for the
     autoencoder's draw.
+    keep: called now and then, and at the end, with a dict of tensors.   kept: such a dict of an earlier, perhaps
+    interrupted, inversion: its steps are not taken again where the first one gives the same numbers.
     """
     context = diffusion.encode_text([""])
-    latent = diffusion.encode(image[None], generator).float()
+    latent, done = diffusion.encode(image[None], generator).float(), 0
+    marks = {"first": diffusion.predict_noise(latent, 0, context), "steps": torch.tensor(steps)}
+    if kept and all(torch.equal(kept[name], value.cpu()) for name, value in marks.items()):
+        latent, done = kept["latent"].to(latent.device), int(kept["done"])
+
+    def after(done, x):
+        if keep and (done % KEPT_EVERY == 0 or done == steps):
+            keep({**marks, "latent": x, "done": torch.tensor(done)})
+
     return invert(
         lambda x, t: diffusion.predict_noise(x, t, context),
         latent,
         diffusion.alphas_cumprod,
         steps,
         lambda times: tqdm(times, "s1 inverting the picture"),
+        done=done,
+        after=after,
     )
 
 
@@ -110,11 +134,12 @@ def twin(
     negative_alpha=0.75,
     negative_schedule="linear",
     callback=None,
+    title="s2 twin",
 ):
     """Draw the twin from the source's noise [1,c,h,w].  Returns (image [1,3,H,W] in [0,1], latent).
 
     features: s1's list of Features; None computes them again in lock-step, from source_prompt and source_scale, with
-    equal results. One U-Net call per step has three rows: negative prompt, no prompt, prompt; they get the source's
+    equal results.   title: of the progress bar. One U-Net call per step has three rows: negative prompt, no prompt, prompt; they get the source's
     features of rows (0, 0, 1).
     """
     context = diffusion.encode_text([negative_prompt, "", prompt])
@@ -123,7 +148,7 @@ def twin(
         features = None  # s1 kept something else; the lock-step makes what is needed
     x = source = noise.to(diffusion.device)
     weights = negative_weights(negative_alpha, negative_schedule, steps)
-    for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), "s2 twin")):
+    for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), title)):
         kept = plan.for_twin(i, steps)
         if features is not None:
             seen = features[i].only(*kept)

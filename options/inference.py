@@ -289,15 +289,26 @@ class Video(Options):
 
 @dataclass
 class Painting(Options):
-    """s1 for a photograph of your own: painted by rule (--style), without a network; see docs/painting.md."""
+    """s1 for a photograph of your own, which is its own twin (--style); see docs/painting.md."""
 
     SECTION = "painting"
 
     style: str = option(
-        "", "oil, starry, watercolor, ukiyo, lowpoly, pastel, ink, pointillism or pencil; empty: no paint"
+        "",
+        "oil, starry, watercolor, ukiyo, lowpoly, pastel, ink, pointillism or pencil (method diffusion: any words); "
+        "empty: no paint",
+    )
+    method: str = option(
+        "rule",
+        "rule: by a painter, without a network; diffusion: drawn by the prompt in that style, with the photograph's "
+        "features injected as s2 does (its options count)",
+        choices=("rule", "diffusion"),
     )
     strength: float = option(
-        1.0, "0 is the photograph; from 0.5 on all of it is paint, and the brushes grow", least=0, most=1
+        1.0,
+        "of method rule: 0 is the photograph; from 0.5 on all of it is paint, and the brushes grow",
+        least=0,
+        most=1,
     )
 
 
@@ -350,3 +361,10 @@ class InferenceOptions(Options):
     painting: Painting = section(Painting)
     inputs: Inputs = section(Inputs)
     runtime: RuntimeOptions = section(RuntimeOptions)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether s1 looks for the noise behind a picture of the user's own, so that it can be drawn again."""
+        return self.twin_extraction.inversion_steps > 0 and (
+            not self.painting.style or self.painting.method == "diffusion"
+        )

@@ -23,7 +23,7 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     the artifacts given.
     """
     o, painting = options.inputs, bool(options.painting.style) and "s1" in chosen
-    inverting = options.twin_extraction.inversion_steps > 0 and not painting
+    inverting = options.inverts and not painting
     if (o.invert_mask or o.mask_labels) and not o.mask:
         flag = "--invert_mask" if o.invert_mask else "--mask_labels"
         raise ValueError(f"{flag} says how to read --mask, but no mask is given")

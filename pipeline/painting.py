@@ -1,7 +1,8 @@
-"""s1 for a photograph of the user's own: it is painted (--style), and is its own twin."""
+"""s1 for a photograph of the user's own under --style: by which rule or words it is painted; it is its own twin."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,21 +13,58 @@ if TYPE_CHECKING:
 
 WITH_STARS = ("starry",)  # looks that ask where the sky is
 SKY = "sky, clouds"
+# What a look of painters/looks.py is called in a prompt; any other style goes into it as it is.
+IN_WORDS = {
+    "oil": "an oil painting",
+    "starry": "The Starry Night by Vincent van Gogh",
+    "watercolor": "a watercolor painting",
+    "ukiyo": "a Japanese ukiyo-e woodblock print",
+    "lowpoly": "low poly art",
+    "pastel": "a pastel drawing",
+    "ink": "a Chinese ink wash painting",
+    "pointillism": "a pointillist painting by Georges Seurat",
+    "pencil": "a pencil drawing",
+}
 
 
 def check_style(options: InferenceOptions, chosen: tuple[str, ...], experiment: Experiment) -> None:
     """Mistakes around --style are told before anything is computed."""
-    style = options.painting.style
+    style, o = options.painting.style, options.painting
     if not style:
         return
-    from text2cinemagraph.painters.looks import check_look
+    if o.method == "rule":
+        from text2cinemagraph.painters.looks import check_look
 
-    check_look(style)
+        try:
+            check_look(style)
+        except ValueError as error:
+            raise ValueError(f"{error}; other words: painting.method=diffusion") from error
+    elif "s1" in chosen and not options.inverts:
+        raise ValueError(
+            "painting.method=diffusion draws from the noise behind the photograph, but twin_extraction.inversion_steps "
+            "is 0: set it to 999, or to 111, which is quick"
+        )
+    elif o.strength != 1:
+        raise ValueError(
+            f"painting.strength={o.strength} is of method rule; with diffusion, a lower "
+            "twin_generation.feature_injection_threshold leads further from the photograph"
+        )
     if "s1" in chosen and not options.inputs.image and not experiment.given("photograph"):
         raise ValueError(
             f"--style {style} paints a photograph of yours, but there is none: give --image photo.jpg; for a drawn "
             'picture write the style into the prompt ("... in the style of an oil painting")'
         )
+
+
+def style_prompt(prompt: str, style: str) -> str:
+    """What a photograph is drawn by: the prompt without its directions, and in this style instead of its own.
+
+    ("a river in the style of Monet", "oil") -> "a river in the style of an oil painting"
+    """
+    from text2cinemagraph.data.hint import without_directions
+
+    subject = re.split(r",?\s*\bin the style of\b", without_directions(prompt), flags=re.IGNORECASE)[0].strip(" ,.")
+    return f"{subject or 'a picture'} in the style of {IN_WORDS.get(style, style)}"
 
 
 def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, runtime: Runtime):
