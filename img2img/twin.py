@@ -139,8 +139,9 @@ def twin(
     """Draw the twin from the source's noise [1,c,h,w].  Returns (image [1,3,H,W] in [0,1], latent).
 
     features: s1's list of Features; None computes them again in lock-step, from source_prompt and source_scale, with
-    equal results.   title: of the progress bar. One U-Net call per step has three rows: negative prompt, no prompt, prompt; they get the source's
-    features of rows (0, 0, 1).
+    equal results.   title: of the progress bar.
+    One U-Net call per step has three rows: negative prompt, no prompt, prompt; they get the source's features of rows
+    (0, 0, 1).
     """
     context = diffusion.encode_text([negative_prompt, "", prompt])
     source_context = diffusion.encode_text(["", source_prompt])

@@ -1,4 +1,4 @@
-"""--style with painting.method=diffusion: the photograph in other words, on a tiny Stable Diffusion with random weights."""
+"""--style with painting.method=diffusion: the photograph in other words, on a tiny random model."""
 
 import os
 
