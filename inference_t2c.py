@@ -8,6 +8,8 @@
 A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in memory.
 """
 
+from dataclasses import replace
+
 from text2cinemagraph.data.artifacts import Classes, Clip, Flow, Mask, Motion, Panel, Picture, Tensors
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.options.cli import run_main
@@ -138,6 +140,27 @@ def s2_twin(options, experiment, state):
         size=experiment.read("image").shape[-2:] if own else None,  # drawn at a size that the model takes
     )
     experiment.write(twin=drawn)
+
+
+def s2_instructed_twin(options, experiment, state):
+    """Ask an image-editing model for the picture's scene as a photograph; refuse one that drifted.  image -> twin"""
+    from text2cinemagraph.img2img.instructed import drift, edited, load_editor
+    from text2cinemagraph.pipeline.instructing import check_drift, instruction_of
+
+    o, picture = options.twin_editing, experiment.read("image")
+    instruction = instruction_of(options, NOUNS)
+    tqdm.write(f"s2: {instruction}")
+    twin = edited(
+        state.networks.get("editor", load_editor, o.model, state.runtime),
+        picture,
+        instruction,
+        seed=state.runtime.seed,
+        steps=o.steps,
+        scale=o.scale,
+        megapixels=o.megapixels,
+    )
+    check_drift(drift(picture, twin), o, experiment, twin)
+    experiment.write(twin=twin)
 
 
 def s3_mask(options, experiment, state):
@@ -285,6 +308,7 @@ STAGES = (
         section="twin_generation",
         needs=("noise",),
         makes=(Picture("twin", "twin.png"),),
+        also=(Picture("twin_refused", "twin_refused.png"),),
         networks=("diffusion",),
         panels=(Panel("s2  twin", ("twin",), "picture"),),
     ),
@@ -354,8 +378,19 @@ PAINTED = {
         panels=STAGES[0].panels,
     ),
 }
+# s2, by twin_generation.method
+TWINS = {
+    "inject": STAGES[1],
+    "edit": replace(STAGES[1], run=s2_instructed_twin, needs=("image",), networks=("editor",)),
+}
 ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
+
+
+def rows_of(options):
+    """The rows of the table in the forms that the options ask for."""
+    first = PAINTED[options.painting.method] if options.painting.style else STAGES[0]
+    return first, TWINS[options.twin_generation.method], *STAGES[2:]
 
 
 def main(argv=None, networks=None):
@@ -388,11 +423,10 @@ def main(argv=None, networks=None):
     given = place_inputs(options, chosen, experiment)
     if STAGES[-1].name in chosen:
         check_clip(options, experiment, runtime, drawn=STAGES[0].name in chosen and not experiment.given("image"))
-    state = RunState(runtime, networks or Networks(), keep_features="s2" in chosen)
-    painting = bool(options.painting.style)
-    inverting = options.inverts and (painting or bool(options.inputs.image))
-    stages = (PAINTED[options.painting.method], *STAGES[1:]) if painting else STAGES
-    costs = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
+    injecting = "s2" in chosen and options.twin_generation.method == "inject"
+    state = RunState(runtime, networks or Networks(), keep_features=injecting)
+    inverting = options.inverts and bool(options.painting.style or options.inputs.image)
+    costs = run_stages(rows_of(options), chosen, options, experiment, state, given=given, inverting=inverting)
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
     print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")

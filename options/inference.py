@@ -54,10 +54,15 @@ class TwinExtraction(Options):
 
 @dataclass
 class TwinGeneration(Options):
-    """s2: the natural-looking twin, by feature injection."""
+    """s2: the natural-looking twin, by feature injection (or by an image-editing model, see twin_editing)."""
 
     SECTION = "twin_generation"
 
+    method: str = option(
+        "inject",
+        "inject: drawn again with the picture's features, as published; edit: asked of an image-editing model",
+        choices=("inject", "edit"),
+    )
     prompt: Optional[str] = option(
         None, "empty: the nouns of the prompt + ', nature, bright, realistic, photography, 4k, 8k'"
     )
@@ -84,6 +89,41 @@ class TwinGeneration(Options):
         most=1e6,
     )
     feature_layers: list[str] = option([], "U-Net ResNets; empty: output block 4 of Stable Diffusion 1.x")
+
+
+@dataclass
+class TwinEditing(Options):
+    """s2 under twin_generation.method=edit: an image-editing model is asked for the twin; any picture has one so."""
+
+    SECTION = "twin_editing"
+
+    model: str = option(
+        "checkpoints/twin-editor",
+        "a diffusers folder, or hub id in the local cache, whose pipeline takes a picture and a prompt: FLUX.2 klein, "
+        "Qwen-Image-Edit, ...",
+        filled=True,
+    )
+    instruction: Optional[str] = option(
+        None, "empty: the same scene as a photograph, everything in its place, with the twin's words"
+    )
+    steps: int = option(0, "0: what the model's card says (FLUX.2 klein 4, Qwen-Image-Edit 40)", least=0, most=999)
+    scale: Optional[float] = option(None, "guidance_scale; empty: what the model's card says", least=0, most=1000)
+    megapixels: float = option(
+        1.0, "at which the model works; the twin comes back at the picture's size", least=0.01, most=16
+    )
+    drift: float = option(
+        3.0,
+        "px at a short side of 512, the median way of edges that both have: a twin that moved more is refused. Of our "
+        "painters' pictures nine in ten measure less than 2.8 (docs/results/twin_drift.json)",
+        above=0,
+        most=512,
+    )
+    shared: float = option(
+        0.4,
+        "share of the picture's edges that the twin must have (of another photograph mostly below 0.38)",
+        least=0,
+        most=1,
+    )
 
 
 @dataclass
@@ -354,6 +394,7 @@ class InferenceOptions(Options):
 
     twin_extraction: TwinExtraction = section(TwinExtraction)
     twin_generation: TwinGeneration = section(TwinGeneration)
+    twin_editing: TwinEditing = section(TwinEditing)
     odise: Odise = section(Odise)
     attn_mask: AttnMask = section(AttnMask)
     optical_flow: OpticalFlow = section(OpticalFlow)
@@ -365,6 +406,6 @@ class InferenceOptions(Options):
     @property
     def inverts(self) -> bool:
         """Whether s1 looks for the noise behind a picture of the user's own, so that it can be drawn again."""
-        return self.twin_extraction.inversion_steps > 0 and (
-            not self.painting.style or self.painting.method == "diffusion"
-        )
+        painting = bool(self.painting.style)
+        again = self.painting.method == "diffusion" if painting else self.twin_generation.method == "inject"
+        return again and self.twin_extraction.inversion_steps > 0

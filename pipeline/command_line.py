@@ -143,6 +143,14 @@ def check_networks(options: InferenceOptions, chosen: tuple[str, ...], experimen
     from text2cinemagraph.data.checkpoint import find_checkpoint
 
     o = options.optical_flow
+    if (
+        "s2" in chosen
+        and options.twin_generation.method == "edit"
+        and not (options.inputs.twin or options.painting.style)
+    ):
+        from text2cinemagraph.img2img.instructed import editor_folder
+
+        editor_folder(options.twin_editing.model)
     kept = "s1" not in chosen and (experiment.given("image") or experiment.given("photograph"))
     own = bool(options.inputs.image) or kept or bool(options.painting.style)
     without_network = o.method in ("constant", "arrows") or (o.method == "auto" and drawn)

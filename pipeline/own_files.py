@@ -47,6 +47,7 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     if image is None and painting:
         image = experiment.read("photograph")  # the one that lies there in another look
     drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
+    drawn = drawn or not painting and _edited(options, chosen, experiment, image)
     twin_image = read_image(o.twin, **limit) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
     flow = read_own_flow(o.flow, size, **limit) if o.flow else None
@@ -92,6 +93,14 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
             experiment.path(name).unlink(missing_ok=True)
     experiment.give(**given)
     return frozenset(given)
+
+
+def _edited(options, chosen, experiment, image):
+    """Whether the twin of the user's own picture comes, or came, from an image-editing model."""
+    if options.twin_generation.method != "edit" or options.painting.style:
+        return False
+    there = image is None or experiment.holds(image)
+    return "s2" in chosen or (there and experiment.has("twin") and not experiment.given("twin"))
 
 
 def _mask_of_strokes(path, image, size, experiment, limit):
