@@ -71,7 +71,7 @@ def s1_painted_image(options, experiment, state):
     """Paint your photograph, which is its own twin (--style).  photograph -> image"""
     from text2cinemagraph.pipeline.painting import painted
 
-    experiment.write(image=painted(experiment.read("photograph"), options, experiment, state.runtime))
+    experiment.write(image=painted(experiment.read("photograph"), options, experiment, state))
 
 
 def s1_picture_in_other_words(options, experiment, state):
@@ -167,15 +167,14 @@ def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     import torch
     from text2cinemagraph.img2img.edges import SURE, refined_classes
-    from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, forget_models, segment
+    from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, segment
+    from text2cinemagraph.pipeline.segmenting import segmenter_of
 
     o = options.odise
     name, checkpoint = choose_backend(o.backend, o.checkpoint)
     tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
     twin = experiment.read("twin")
-    found = segment(twin, o.vocab, name, checkpoint, state.runtime)
-    if not state.networks.keep_all:
-        forget_models()
+    found = segment(twin, o.vocab, segmenter_of(options, state.networks, state.runtime))
     mask, classes = found.mask, found.class_masks
     if o.to_edges and (experiment.given("image") or experiment.given("photograph")):
         classes, agreement = refined_classes(twin, classes)
@@ -365,7 +364,9 @@ PAINTED = {
         s1_painted_image,
         section="painting",
         needs=("photograph",),
+        always=True,
         makes=(Picture("image", "image.png"),),
+        networks=("segmenter",),
         panels=STAGES[0].panels,
     ),
     "diffusion": Stage(
@@ -373,6 +374,7 @@ PAINTED = {
         s1_picture_in_other_words,
         section="painting",
         needs=("photograph",),
+        always=True,
         makes=(Picture("image", "image.png"), Tensors("attention", "attention.safetensors")),
         networks=("diffusion",),
         panels=STAGES[0].panels,

@@ -146,8 +146,9 @@ def main():
     arguments = parser.parse_args()
 
     from text2cinemagraph.evaluate.finished import run_on_all, share_of
-    from text2cinemagraph.img2img.segment import segment
+    from text2cinemagraph.img2img.segment import load_segmenter, segment
     from text2cinemagraph.options.runtime import runtime_of
+    from text2cinemagraph.pipeline.networks import Networks
 
     code = run_on_all(arguments.gpu_ids, sys.argv)
     if code is not None:
@@ -157,8 +158,10 @@ def main():
     name, checkpoint = segmenter(arguments.backend, arguments.checkpoint)
     print(f"segmenter: {name}, {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})", file=sys.stderr)
 
+    shelf = Networks()
+
     def find_mask(image):
-        return segment(image, arguments.vocab, name, checkpoint, runtime).mask
+        return segment(image, arguments.vocab, shelf.get("segmenter", load_segmenter, name, checkpoint, runtime)).mask
 
     outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, share)
     report(outcome, arguments.output, arguments.vocab)

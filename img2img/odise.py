@@ -7,7 +7,6 @@ References: ODISE, arXiv 2303.04803; the CLIP that sees one mask at a time is Ma
 
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -253,17 +252,16 @@ def reading_size(height, width):
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
-def odise(image, classes, checkpoint, runtime, diffusion=None, clip=None):
+def odise(image, classes, model):
     """Segment by words of one's own.
 
-    image: [3,H,W] in [0,1], any size.   classes: lists of synonyms.   checkpoint, diffusion, clip: see load_odise.
+    image: [3,H,W] in [0,1], any size.   classes: lists of synonyms.   model: of load_odise.
     -> ({class's first word: bool [1,H,W]}, {class's first word: mean score of its pixels in [0,1]}, []: no word is unknown)
     """
-    model = load_odise(str(checkpoint), runtime, diffusion and str(diffusion), clip and str(clip))
     height, width = image.shape[-2:]
     rows, columns = reading_size(height, width)
     picture = to_pil_image((image * 255).round().byte().cpu()).resize((columns, rows), Image.Resampling.BILINEAR)
-    logits, probabilities = model.queries(pil_to_tensor(picture)[None].to(runtime.device) / 255, classes)
+    logits, probabilities = model.queries(pil_to_tensor(picture)[None].to(model.diffusion.device) / 255, classes)
     winner, scores = (x.cpu() for x in panoptic(resize(logits[None], (height, width))[0].sigmoid(), probabilities))
     labels, masks, confidences = probabilities.argmax(-1).cpu(), {}, {}
     for index, words in enumerate(classes):
@@ -272,9 +270,8 @@ def odise(image, classes, checkpoint, runtime, diffusion=None, clip=None):
     return masks, confidences, []
 
 
-@lru_cache(maxsize=1)
 def load_odise(checkpoint, runtime, diffusion=None, clip=None, sizes=RELEASED):
-    """The model from disk, in float32 whatever the runtime says; the last one is kept.
+    """The model from disk, in float32 whatever the runtime says.
 
     checkpoint: the released file (.pth or .safetensors), or the folder that holds it.   diffusion, clip: folders in diffusers' and
     in transformers' form; None: `stable-diffusion-v1-3` and `clip-vit-large-patch14-336` beside the file.

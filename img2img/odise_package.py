@@ -5,7 +5,6 @@ package cannot be installed where this project is tested (torch 1.13, CUDA), so 
 masks_of and the refusal.
 """
 
-import functools
 import itertools
 
 import numpy as np
@@ -16,10 +15,9 @@ CONFIG = "Panoptic/odise_label_coco_50e.py"
 ALPHA, BETA, OVERLAP, SEED = 0.35, 0.65, 0, 42  # of the authors' gen_mask
 
 
-@functools.lru_cache(maxsize=1)
-def _load(runtime):
-    """(the model with its frozen backbone, open_panoptic_inference, its augmentation): ImportError with the install
-    line.
+def load_odise_package(checkpoint, runtime):
+    """(the model with its frozen backbone, open_panoptic_inference, its augmentation); the checkpoint is the package's
+    own affair.  ImportError with the install line.
     """
     try:
         from detectron2.config import instantiate
@@ -40,9 +38,9 @@ def _load(runtime):
     return model.eval(), OpenPanopticInference, transforms.AugmentationList(list(augment))
 
 
-def odise_package(image, classes, checkpoint, runtime):
-    """Backend signature of img2img/segmenters.py; the checkpoint is the package's own affair."""
-    model, inference, augment = _load(runtime)
+def odise_package(image, classes, loaded):
+    """Backend signature of img2img/segmenters.py.  loaded: of load_odise_package."""
+    model, inference, augment = loaded
     from detectron2.data import MetadataCatalog, transforms
 
     torch.manual_seed(SEED)

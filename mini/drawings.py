@@ -21,6 +21,7 @@ from text2cinemagraph.mini.look import LookClassifier
 from text2cinemagraph.mini.scene import FLUIDS, KINDS, LABELS
 from text2cinemagraph.mini.styles import STYLE_NAMES
 from text2cinemagraph.pipeline.drawing import feature_plan
+from text2cinemagraph.pipeline.segmenting import segmenter_of
 
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
 MEANT = {
@@ -216,11 +217,10 @@ def _share(picture, label, bench):
 
 
 def _find(picture, vocabulary, bench):
-    o = bench.options.odise
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of words without a label: the vocabulary is the YAML's whole grammar
         try:
-            return segment(picture, vocabulary, o.backend, o.checkpoint, bench.runtime).mask[0]
+            return segment(picture, vocabulary, segmenter_of(bench.options, bench.networks, bench.runtime)).mask[0]
         except EmptyMask:
             return torch.zeros(picture.shape[-2:], dtype=torch.bool)
 

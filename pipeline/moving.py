@@ -76,7 +76,8 @@ def regions_of(options: InferenceOptions, experiment: Experiment, mask: torch.Te
     """The mask shared out among the classes of the vocabulary, {class: bool [1,H,W]}: s4's, else s3's, else looked for
     now (a mask of the user's own).
     """
-    from text2cinemagraph.img2img.segment import choose_backend, forget_models, segment
+    from text2cinemagraph.img2img.segment import segment
+    from text2cinemagraph.pipeline.segmenting import segmenter_of
 
     names = [words[0] for words in _vocabulary(options)]
     for artifact in ("classes", "classes_odise"):
@@ -84,10 +85,8 @@ def regions_of(options: InferenceOptions, experiment: Experiment, mask: torch.Te
             classes = experiment.read(artifact)
             if list(classes) == names and classes[names[0]].shape == mask.shape:
                 return share_out(mask, classes)
-    backend, checkpoint = choose_backend(options.odise.backend, options.odise.checkpoint)
-    found = segment(experiment.read("twin"), options.odise.vocab, backend, checkpoint, state.runtime)
-    if not state.networks.keep_all:
-        forget_models()  # no later stage asks for them
+    segmenter = segmenter_of(options, state.networks, state.runtime)
+    found = segment(experiment.read("twin"), options.odise.vocab, segmenter)
     experiment.write(classes_odise=found.class_masks)
     return share_out(mask, found.class_masks)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
     from text2cinemagraph.data.experiment import Experiment
     from text2cinemagraph.options.inference import InferenceOptions
-    from text2cinemagraph.options.runtime import Runtime
+    from text2cinemagraph.pipeline.stages import RunState
 
 WITH_STARS = ("starry",)  # looks that ask where the sky is
 SKY = "sky, clouds"
@@ -67,7 +67,7 @@ def style_prompt(prompt: str, style: str) -> str:
     return f"{subject or 'a picture'} in the style of {IN_WORDS.get(style, style)}"
 
 
-def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, runtime: Runtime):
+def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, state: RunState):
     """The photograph [3,H,W] in the chosen look, in [0,1]; strokes keep to a given mask and follow a given flow."""
     import torch
     from text2cinemagraph.painters.looks import paint
@@ -76,11 +76,11 @@ def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Exp
     known = {name: experiment.read(name).numpy() for name in ("mask", "flow") if experiment.given(name)}
     if "mask" in known:
         known["mask"] = known["mask"][0]
-    sky = find_sky(photograph, options, runtime) if o.style in WITH_STARS else None
+    sky = find_sky(photograph, options, state) if o.style in WITH_STARS else None
     picture = paint(
         photograph.permute(1, 2, 0).numpy(),
         o.style,
-        seed=runtime.seed,
+        seed=state.runtime.seed,
         strength=o.strength,
         labels={} if sky is None else {"sky": sky[0].numpy()},
         **known,
@@ -88,14 +88,14 @@ def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Exp
     return torch.from_numpy(picture).permute(2, 0, 1)
 
 
-def find_sky(photograph: torch.Tensor, options: InferenceOptions, runtime: Runtime) -> torch.Tensor | None:
+def find_sky(photograph: torch.Tensor, options: InferenceOptions, state: RunState) -> torch.Tensor | None:
     """Where s3's segmenter sees sky, bool [1,H,W]; None where it sees none, or there is no segmenter."""
-    from text2cinemagraph.img2img.segment import EmptyMask, choose_backend, segment
+    from text2cinemagraph.img2img.segment import EmptyMask, segment
+    from text2cinemagraph.pipeline.segmenting import segmenter_of
     from tqdm import tqdm
 
     try:
-        name, checkpoint = choose_backend(options.odise.backend, options.odise.checkpoint)
-        return segment(photograph, SKY, name, checkpoint, runtime).mask
+        return segment(photograph, SKY, segmenter_of(options, state.networks, state.runtime)).mask
     except (EmptyMask, FileNotFoundError) as reason:
         tqdm.write(f"s1: no stars, as no sky is known ({reason})")
         return None

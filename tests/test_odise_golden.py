@@ -386,12 +386,11 @@ def test_clip_looks_at_one_mask_at_a_time(model):
 
 
 # ---------------------------------------------------------------- the backend
-def test_odise_as_a_backend(model, runtime, monkeypatch):
+def test_odise_as_a_backend(model, monkeypatch):
     """The golden picture at its own size: the masks of the classes are the segments of the golden panoptic map."""
     image, file = picture()[0], golden("tiny_e2e")
-    monkeypatch.setattr("text2cinemagraph.img2img.odise.load_odise", lambda *_: model)
     monkeypatch.setattr("text2cinemagraph.img2img.odise.SHORT_SIDE", min(image.shape[1:]))
-    masks, scores, unmatched = odise(image, VOCABULARIES["v2"], "anywhere", runtime)
+    masks, scores, unmatched = odise(image, VOCABULARIES["v2"], model)
     assert list(masks) == list(scores) == ["water", "sky", "dragon smoke"]
     assert unmatched == []
     segments = file["v2/panoptic_seg"]  # none at all, perhaps

@@ -1,6 +1,7 @@
 """--style and --mask_strokes as a user runs them, on the weights in checkpoints/mini: small and short."""
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,27 @@ def test_mistakes_are_named(photo, tmp_path, words, said):
     words = [photo / w if str(w).endswith(".png") else w for w in words]
     with pytest.raises(ValueError, match=said):
         run(tmp_path, *words)
+
+
+def test_a_segmenter_is_loaded_once_and_freed_when_no_later_stage_asks(photo, tmp_path, monkeypatch):
+    """s1 looks for the sky and s3 for water with one model; afterwards it is on no shelf."""
+    from text2cinemagraph.img2img import segment as door
+    from text2cinemagraph.pipeline import segmenting
+    from text2cinemagraph.pipeline.networks import Networks
+
+    loaded, held = [], []
+
+    def load(*arguments):
+        loaded.append(weakref.ref(found := door.load_segmenter(*arguments)))
+        return found
+
+    class Shelf(Networks):
+        def keep(self, names):
+            super().keep(names)
+            held.append(set(self._shelf))
+
+    monkeypatch.setattr(segmenting, "load_segmenter", load)
+    settings = [f"twin_extraction.exp_path_root={tmp_path}", "--image", str(photo / "photo.png"), "--style", "starry"]
+    inference_t2c.main(["--config", "configs/inference_mini.yaml", "--stage", "s1-s3", *settings], Shelf())
+    assert len(loaded) == 1 and loaded[0]() is None
+    assert held[0] == {"segmenter"} and held[-1] == set()
