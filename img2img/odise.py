@@ -6,7 +6,6 @@ References: ODISE, arXiv 2303.04803; the CLIP that sees one mask at a time is Ma
 """
 
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,6 +56,7 @@ class Odise:
     """The trained parts with the frozen models that they read.
 
     diffusion: img2img.diffusion.Diffusion of the SD 1.x shape.   clip, tokenizer: transformers' CLIPModel and its tokenizer.
+    The frozen models may be in half precision; the trained parts, and all that comes between, are in float32.
     """
 
     def __init__(self, trained, diffusion, clip, tokenizer, sizes=RELEASED):
@@ -65,7 +65,7 @@ class Odise:
         noise = torch.randn(1, 4, NOISE_SIDE, NOISE_SIDE, generator=torch.Generator().manual_seed(NOISE_SEED))
         side = sizes.crop // diffusion.spatial_factor
         self.noise = resize(noise, (side, side), "bicubic").to(diffusion.device)
-        self.empty_context = diffusion.encode_text([""])  # [1,tokens,context]
+        self.empty_context = diffusion.encode_text([""]).float()  # [1,tokens,context]
 
     def queries(self, pixels, classes):
         """What the model sees in a picture [1,3,H,W] in [0,1], already of the size at which it is read.
@@ -75,6 +75,8 @@ class Odise:
         height, width = pixels.shape[-2:]
         padded = F.pad(pixels, (0, -width % PADDED_TO, 0, -height % PADDED_TO))
         masks, embeddings = self.trained.masks(self.maps(padded))
+        if not masks.isfinite().all():
+            raise ValueError(f"ODISE gives NaN or infinite values in {self.diffusion.unet.dtype}; use odise.dtype=fp32")
         probabilities = self.classify(pixels, masks, embeddings[0], classes)
         return resize(masks, padded.shape[-2:])[0, :, :height, :width], probabilities
 
@@ -108,23 +110,26 @@ class Odise:
         """The eight tapped features of [1,3,sizes.crop,sizes.crop]: what goes into blocks of the autoencoder and the U-Net."""
         context, time_embedding = self.caption(crop)
         with _inputs_of(self.diffusion.vae.encoder, ENCODER_TAPS) as encoder_features:
-            latent = self.diffusion.encode(crop)
+            latent = self.diffusion.encode(crop).float()
         kept = self.diffusion.alphas_cumprod[0].item()  # t = 0: hardly any noise
         noisy = kept**0.5 * latent + (1 - kept) ** 0.5 * self.noise
         handle = self.diffusion.unet.time_embedding.register_forward_hook(
-            lambda module, inputs, output: output + time_embedding
+            lambda module, inputs, output: output + time_embedding.to(output.dtype)
         )
         try:
             with _inputs_of(self.diffusion.unet, UNET_TAPS) as unet_features:
-                self.diffusion.unet(noisy, 0, context)
+                dtype = self.diffusion.unet.dtype
+                self.diffusion.unet(noisy.to(dtype), 0, context.to(dtype))
         finally:
             handle.remove()
-        return [*encoder_features, *unet_features, *self._decoder_features(latent)]
+        found = [*encoder_features, *unet_features, *self._decoder_features(latent)]
+        return [feature.float() for feature in found]
 
     def _decoder_features(self, latent):
         """Inputs of up_blocks.0.resnets.2 and up_blocks.1.resnets.2, for the clean latent; the rest, and dearest, is left out."""
         vae = self.diffusion.vae
-        x = vae.decoder.mid_block(vae.decoder.conv_in(vae.post_quant_conv(latent / vae.config.scaling_factor)))
+        scaled = (latent / vae.config.scaling_factor).to(vae.dtype)
+        x = vae.decoder.mid_block(vae.decoder.conv_in(vae.post_quant_conv(scaled)))
         tapped, (first, second) = [], vae.decoder.up_blocks[:2]
         for block, resnet in [(first, 0), (first, 1), (first, 2), (second, 0), (second, 1)]:
             x = block.resnets[resnet](x, None)
@@ -136,13 +141,13 @@ class Odise:
 
     def caption(self, crop):
         """The implicit caption of a crop: (context [1,tokens,context], what is added to the time embedding [1,4*unet])."""
-        embedding = self.clip.get_image_features(self._clip_pixels(crop, "bicubic")).pooler_output
+        embedding = self.clip.get_image_features(self._clip_pixels(crop, "bicubic")).pooler_output.float()
         context, time_embedding = self.trained.backbone["feature_extractor"](embedding)
         return self.empty_context + context, time_embedding
 
     def _clip_pixels(self, pixels, mode):
         mean, std = (pixels.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
-        return (resize(pixels, (self.clip_side, self.clip_side), mode) - mean) / std
+        return ((resize(pixels, (self.clip_side, self.clip_side), mode) - mean) / std).to(self.clip.dtype)
 
     def classify(self, pixels, masks, embeddings, classes):
         """[Q,K+1]: probabilities from the queries' embeddings [Q,hidden] and, where there are several classes, from CLIP.
@@ -156,7 +161,7 @@ class Odise:
         by_clip = None
         if len(classes) > 1:
             prompts = self.encode_words([f"a photo of a {word}." for word in words])
-            by_clip = word_logits(self.look_at_masks(pixels, masks), prompts, counts, self.clip.logit_scale)
+            by_clip = word_logits(self.look_at_masks(pixels, masks), prompts, counts, self.clip.logit_scale.float())
         return combine(torch.stack(named, -1), none, by_clip, [not SEEN.isdisjoint(words) for words in classes])
 
     def encode_words(self, texts):
@@ -168,7 +173,7 @@ class Odise:
             truncation=True,
             return_tensors="pt",
         ).input_ids
-        return self.clip.get_text_features(tokens.to(self.clip.device)).pooler_output
+        return self.clip.get_text_features(tokens.to(self.clip.device)).pooler_output.float()
 
     def look_at_masks(self, pixels, masks):
         """CLIP's embedding of each mask alone: [1,3,H,W] and logits [1,Q,h,w] -> [Q,clip].
@@ -186,7 +191,7 @@ class Odise:
         bias = torch.zeros_like(allowed, dtype=hidden.dtype).masked_fill(~allowed, float("-inf"))[None, None]
         hidden = torch.cat([hidden[:, :1].expand(-1, count, -1), hidden], 1)
         seen = vision.encoder(inputs_embeds=hidden, attention_mask=bias).last_hidden_state[0, :count]
-        return self.clip.visual_projection(vision.post_layernorm(seen))
+        return self.clip.visual_projection(vision.post_layernorm(seen)).float()
 
 
 @contextmanager
@@ -271,7 +276,7 @@ def odise(image, classes, model):
 
 
 def load_odise(checkpoint, runtime, diffusion=None, clip=None, sizes=RELEASED):
-    """The model from disk, in float32 whatever the runtime says.
+    """The model from disk; its frozen models in the runtime's dtype, the trained parts in float32.
 
     checkpoint: the released file (.pth or .safetensors), or the folder that holds it.   diffusion, clip: folders in diffusers' and
     in transformers' form; None: `stable-diffusion-v1-3` and `clip-vit-large-patch14-336` beside the file.
@@ -280,7 +285,6 @@ def load_odise(checkpoint, runtime, diffusion=None, clip=None, sizes=RELEASED):
     file = _weights_file(Path(checkpoint))
     diffusion, clip = Path(diffusion or file.parent / DIFFUSION), Path(clip or file.parent / CLIP)
     _require_folders(diffusion, clip)
-    runtime = replace(runtime, dtype=torch.float32)
     trained = load_trained_parts(file, sizes).to(runtime.device).eval().requires_grad_(False)
     latent_diffusion = load_diffusion(str(diffusion), runtime)
     clip_model, tokenizer = _load_clip(clip, runtime)
@@ -346,7 +350,7 @@ def _load_clip(folder, runtime):
             raise ValueError("it has no vocab.json")  # transformers would make an empty tokenizer without a word
         _, variant = weights_of(folder)
         model, report = CLIPModel.from_pretrained(
-            folder, variant=variant or None, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            folder, variant=variant or None, local_files_only=True, output_loading_info=True, dtype=runtime.dtype
         )
         wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
         if wrong:

@@ -139,6 +139,12 @@ class Odise(Options):
     checkpoint: str = option(
         "", "folder, or hub id in the local cache; empty: the backend's own place under checkpoints/"
     )
+    dtype: str = option(
+        "auto",
+        "of ODISE's frozen models (others compute in fp32): fp32 takes 10 GB, fp16 6 GB; auto: fp16 on a GPU of less "
+        "than 12 GB, else fp32",
+        choices=("auto", "fp32", "fp16"),
+    )
     to_edges: bool = option(False, "move the mask of your own picture to the picture's edges (GrabCut)")
 
 
