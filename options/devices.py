@@ -46,7 +46,7 @@ def half_or_full(device: torch.device, wanted: str) -> str:
 
 
 def full_if_it_fits(device: torch.device, needed: float) -> str:
-    """ "fp32" on a CPU, and on a GPU that has `needed` bytes of memory in all; "fp16" on a smaller one that computes it."""
+    """ "fp32" on a CPU, and on a GPU that has `needed` bytes of memory; "fp16" on a smaller one that computes it."""
     import torch
 
     device = torch.device(device)
