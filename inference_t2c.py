@@ -241,13 +241,13 @@ def s5_flow(options, experiment, state):
 def s6_video(options, experiment, state):
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
-    from text2cinemagraph.data.flow import clamp_flow
     from text2cinemagraph.data.media import to_uint8
     from text2cinemagraph.evaluate.steadiness import LoopLine
-    from text2cinemagraph.models.video import fade_in, lay_over, load_video_model
+    from text2cinemagraph.models.loop import LoopRenderer
+    from text2cinemagraph.models.video import load_video_model
     from text2cinemagraph.options.devices import check_dtype, half_or_full
     from text2cinemagraph.options.runtime import dtype_of
-    from text2cinemagraph.pipeline.animating import frames_of, preview_of
+    from text2cinemagraph.pipeline.animating import preview_of, rendering_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -258,24 +258,22 @@ def s6_video(options, experiment, state):
         raise ValueError(
             f"{experiment.path('flow')} is for {size_text(flow)}, the picture is {size_text(image)}; run s5 again"
         )
-    limit = min(image.shape[-2:]) / 512  # the authors clamp at +-1 px/frame at 512 px
-    flow = clamp_flow(flow, o.clamp, limit=limit) * o.speed * mask
-    if not flow.any():
+    if not (flow * mask).any():
         raise ValueError(
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
     kind = half_or_full(state.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
     check_dtype(state.runtime.device, kind, "video.dtype")
     network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
-    own, shelf = experiment.given("image") or experiment.given("photograph"), state.networks
+    rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
     if o.preview:
-        o, image, flow, mask = preview_of(o, image, flow, mask)
-    frames = frames_of(o, image, flow, mask, own_picture=own, load=lambda: shelf.get(*network))
-    share = fade_in(mask, max(2, round(o.feather * min(image.shape[-2:]))))
+        image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps)
+    loop = LoopRenderer(lambda: state.networks.get(*network)).set_image(image, mask)
+    frames = loop.render(flow, **rendering)
     line = LoopLine(mask)
-    with ClipWriter(experiment.path("video"), o.formats, o.fps, o.quality) as video:
-        for frame in tqdm(frames, "s6 frames", total=o.n_frames):
-            pixels = to_uint8(lay_over(frame, image, share) if o.composite else frame)
+    with ClipWriter(experiment.path("video"), o.formats, fps, o.quality) as video:
+        for frame in tqdm(frames, "s6 frames", total=rendering["n_frames"]):
+            pixels = to_uint8(frame)
             line.add(pixels)
             video.write(pixels)
     if line.text():

@@ -51,19 +51,32 @@ def make_clip(options, model, item, path):
     flow is not 0).
     """
     from text2cinemagraph.data.datasets import match_flow, picture_of
-    from text2cinemagraph.data.flow import clamp_flow
     from text2cinemagraph.data.media import VideoWriter, read_image, to_uint8
     from text2cinemagraph.evaluate.loop_error import LoopMeter
-    from text2cinemagraph.models.video import composite
+    from text2cinemagraph.models.loop import LoopRenderer
 
     image = sized(read_image(picture_of(options.dataroot, item), animated=True), options.fineSize)
     flow = match_flow(flow_of(options, item), image)
-    flow = clamp_flow(flow, options.clamp, limit=min(image.shape[1:]) / 512) * options.speed
     mask = (flow != 0).any(0, keepdim=True)
+    frames = (
+        LoopRenderer(lambda: model)
+        .set_image(image, mask)
+        .render(
+            flow,
+            options.n_frames,
+            speed=options.speed,
+            clamp=options.clamp,
+            motion="splat",
+            blend=options.blend,
+            keep_detail=options.keep_detail,
+            holes="network",
+            composite=options.composite,
+        )
+    )
     meter = LoopMeter(mask, flow_every=0)
     with VideoWriter(path, options.fps) as video:
-        for frame in model.frames(image, flow, options.n_frames, options.blend, options.keep_detail):
-            pixels = to_uint8(composite(frame, image, mask) if options.composite else frame)
+        for frame in frames:
+            pixels = to_uint8(frame)
             meter.add(pixels)
             video.write(pixels)
     return meter.result() if options.n_frames > 2 else {}

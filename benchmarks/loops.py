@@ -19,8 +19,7 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import read_flow
 from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.evaluate.steadiness import SteadinessMeter
-from text2cinemagraph.models.traced import traced_frames
-from text2cinemagraph.models.video import fade_in, lay_over
+from text2cinemagraph.models.loop import LoopRenderer
 from text2cinemagraph.options.cli import Parser, run_main
 
 WAYS = ("smooth", "variance")
@@ -31,12 +30,12 @@ FEATHER = 0.01  # of the short side, as in the mini tier
 def measured(image, flow, mask, n_frames, blend, numbers):
     """(numbers of one clip, {n: uint8 frame} of those shown)."""
     meter, shown, cpu, still = SteadinessMeter(mask, flow, n_frames), {}, 0.0, 0
-    share = fade_in(mask, max(2, round(FEATHER * min(image.shape[-2:]))))
-    clip = traced_frames(image, flow, mask, n_frames, blend=blend, numbers=numbers)
+    loop = LoopRenderer().set_image(image, mask)
+    clip = loop.render(flow, n_frames, clamp="none", blend=blend, feather=FEATHER, numbers=numbers)
     outside, first = ~mask[0].numpy(), None
     for n in numbers:
         before = cpu_seconds()
-        frame = lay_over(next(clip), image, share)
+        frame = next(clip)
         cpu += cpu_seconds() - before
         pixels = np.uint8((frame * 255).round().permute(1, 2, 0).numpy())
         meter.add(pixels, n)

@@ -14,11 +14,12 @@ import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.mini.held_out import examples
-from text2cinemagraph.models.video import composite, load_video_model
+from text2cinemagraph.models.loop import LoopRenderer
+from text2cinemagraph.models.video import load_video_model
 from text2cinemagraph.options.cli import Parser, load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
-from text2cinemagraph.pipeline.animating import frames_of
+from text2cinemagraph.pipeline.animating import rendering_of
 from tqdm import tqdm
 
 ORDER = ("truth", "ours", "frozen", "shuffled")
@@ -28,10 +29,9 @@ def clips_of(example, model, o, rng):
     """{name: frames, uint8 [H,W,3]}."""
     picture = torch.from_numpy(example.frames[0]).permute(2, 0, 1).float() / 255
     o = dataclasses.replace(o, n_frames=len(example.frames))
-    made = frames_of(o, picture, example.flow, example.mask, own_picture=False, load=lambda: model)
-    ours = [
-        np.uint8((composite(frame, picture, example.mask) * 255).round().permute(1, 2, 0).numpy()) for frame in made
-    ]
+    rendering = {**rendering_of(o, own_picture=False), "speed": 1.0, "clamp": "none", "feather": 0.0}
+    made = LoopRenderer(lambda: model).set_image(picture, example.mask).render(example.flow, **rendering)
+    ours = [np.uint8((frame * 255).round().permute(1, 2, 0).numpy()) for frame in made]
     order = rng.permutation(len(example.frames))
     return {
         "truth": example.frames,

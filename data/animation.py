@@ -2,6 +2,7 @@
 stands still in them.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,24 @@ class ClipWriter:
                     write_animation(path, self._frames, self.fps)
                 elif name not in self._wanted:
                     path.unlink(missing_ok=True)
+
+
+def write_clip(path: str | Path, frames: Iterable, fps: int = 30, quality: int = QUALITY) -> Path:
+    """Write frames ([3,H,W] in [0,1], or uint8 [H,W,3]) as they come, in the format that the path's ending names.
+
+    Returns the path; the file appears only when it is complete.  Raises ValueError for an ending that is no FORMATS.
+    """
+    path = Path(path)
+    kind = path.suffix[1:].lower()
+    if kind in STREAMED:
+        with VideoWriter(path, fps, quality) as video:
+            for frame in frames:
+                video.write(frame)
+    elif kind in FORMATS:
+        write_animation(path, [frame if isinstance(frame, np.ndarray) else to_uint8(frame) for frame in frames], fps)
+    else:
+        raise ValueError(f"{path} ends in none of {', '.join(f'.{name}' for name in FORMATS)}; choose one of them")
+    return path
 
 
 def write_animation(path, frames, fps=30):

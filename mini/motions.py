@@ -15,12 +15,13 @@ from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.evaluate.steadiness import SteadinessMeter
 from text2cinemagraph.mini.scene import KINDS
 from text2cinemagraph.models.blend import smooth
+from text2cinemagraph.models.loop import LoopRenderer
 from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
-from text2cinemagraph.models.video import composite, load_video_model
+from text2cinemagraph.models.video import load_video_model
 from text2cinemagraph.options.devices import half_or_full
 from text2cinemagraph.options.runtime import dtype_of
-from text2cinemagraph.pipeline.animating import frames_of
+from text2cinemagraph.pipeline.animating import rendering_of
 
 BASELINE_SCENES = 100
 PSNR_FRAMES = (5, 15, 30, 45)
@@ -102,20 +103,18 @@ def video(bench):
     o = dataclasses.replace(bench.options.video, n_frames=60, shore=False)  # the masks are exact
     kind = half_or_full(bench.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
     model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=dtype_of(kind))
+    # The true flow as it is, and a fade of 2 px: what is compared is the network.
+    rendering = {**rendering_of(o, own_picture=False), "speed": 1.0, "clamp": "none", "feather": 0.0}
     rows = defaultdict(list)
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):
         truth = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in example.frames]
         picture, where = truth[0], example.mask.expand(3, -1, -1)
-        given = picture, example.flow, example.mask
-        splatted = model.frames(
-            picture, example.flow, o.n_frames, "smooth", o.keep_detail, o.engine, o.static_reuse, o.holes
-        )
+        loop = LoopRenderer(lambda: model).set_image(picture, example.mask)
+        splatted = {**rendering, "motion": "splat", "blend": "smooth"}
         clips = {
-            "s6": (
-                composite(f, picture, example.mask) for f in frames_of(o, *given, own_picture=False, load=lambda: model)
-            ),
-            "network": (composite(f, picture, example.mask) for f in splatted),
-            "push_pull": push_pull_frames(*given, o.n_frames, smooth),
+            "s6": loop.render(example.flow, **rendering),
+            "network": loop.render(example.flow, **splatted),
+            "push_pull": push_pull_frames(picture, example.flow, example.mask, o.n_frames, smooth),
             "still": (picture for _ in truth),
             "truth": iter(truth),
         }

@@ -1,6 +1,10 @@
 """s6: from one picture and its flow to a looping clip, by symmetric splatting."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +20,20 @@ from text2cinemagraph.softmax_splatting import splat_blend
 HOLES = ("network", "still")
 
 
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A picture [3,H,W] in [0,1] with what the encoder makes of it, at sides that the network takes.
+
+    padded: [1,3,h,w] in [-1,1].   features: [1,C,h,w].   metric: [1,1,h,w], the metric Z before its normalisation.
+    """
+
+    image: torch.Tensor
+    padded: torch.Tensor
+    features: torch.Tensor
+    metric: torch.Tensor
+    dtype: torch.dtype
+
+
 class VideoModel:
     """Makes frames. The picture is encoded once per clip; each frame then costs two Euler steps, a splat and a decoder
     pass.
@@ -29,18 +47,20 @@ class VideoModel:
 
     def frames(
         self,
-        image,
-        flow,
-        n_frames,
-        blend="linear",
-        keep_detail=False,
-        engine="torch",
-        static_reuse=True,
-        holes="network",
-    ):
+        image: torch.Tensor | EncodedPicture,
+        flow: torch.Tensor,
+        n_frames: int,
+        *,
+        blend: str = "linear",
+        keep_detail: bool = False,
+        engine: str = "torch",
+        static_reuse: bool = True,
+        holes: str = "network",
+    ) -> Iterator[torch.Tensor]:
         """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
 
-        image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame at that size.
+        image: [3,H,W] in [0,1], or what encoded() made of it, for many clips of one picture.
+        flow: [2,H,W] in px/frame at that size.
         Frame n blends the picture moved forward by n frames with the picture moved back by n_frames - n; the first
         one's share
         falls from 1 to 0: evenly ("linear", as published) or slowly at both ends ("smooth"), which keeps most frames
@@ -54,10 +74,10 @@ class VideoModel:
         engine: see models/engines.py.   static_reuse: decode once what no frame can change (exact up to rounding;
         engine torch on a CPU). Memory grows only with the square root of n_frames. Any size.
         """
-        height, width = image.shape[-2:]
-        if image.shape[0] != 3 or flow.shape != (2, height, width):
+        picture = image.image if isinstance(image, EncodedPicture) else image
+        if picture.shape[0] != 3 or flow.shape != (2, *picture.shape[-2:]):
             raise ValueError(
-                f"a picture of {tuple(image.shape)} with flow of {tuple(flow.shape)}; expected [3,H,W] and [2,H,W]"
+                f"a picture of {tuple(picture.shape)} with flow of {tuple(flow.shape)}; expected [3,H,W] and [2,H,W]"
             )
         if n_frames < 1:
             raise ValueError(f"n_frames={n_frames}; expected 1 or more")
@@ -103,15 +123,30 @@ class VideoModel:
         }
 
     @torch.inference_mode()
-    def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse, fill):
-        asked, (height, width) = image.device, image.shape[-2:]
+    def encoded(self, image: torch.Tensor) -> EncodedPicture:
+        """What the encoder makes of a picture [3,H,W] in [0,1]; frames() takes it in place of the picture."""
         device, dtype = next(self.net.parameters()).device, next(self.net.parameters()).dtype
-        image, flow = image.to(device), flow.to(device)
-        margin = (0, -width % self.options.multiple, 0, -height % self.options.multiple)
-        picture = F.pad(image[None] * 2 - 1, margin, mode="replicate")
+        picture = F.pad(image.to(device)[None] * 2 - 1, self._margin(image), mode="replicate")
         features, metric = (
             code.float() for code in self.net.encode(picture.to(dtype, memory_format=torch.channels_last))
         )
+        return EncodedPicture(image, picture, features, metric, dtype)
+
+    def _margin(self, image):
+        """What is added to the right and below, so that the network takes the sides."""
+        height, width = image.shape[-2:]
+        return 0, -width % self.options.multiple, 0, -height % self.options.multiple
+
+    @torch.inference_mode()
+    def _frames(self, image, flow, n_frames, share_of_back, keep_detail, engine, static_reuse, fill):
+        given = image if isinstance(image, EncodedPicture) else None
+        image = given.image if given else image
+        asked, (height, width), margin = image.device, image.shape[-2:], self._margin(image)
+        device, dtype = next(self.net.parameters()).device, next(self.net.parameters()).dtype
+        flow = flow.to(device)
+        if given is None or given.dtype != dtype:  # in float32 since half precision overflowed
+            given = self.encoded(image)
+        picture, features, metric = given.padded, given.features, given.metric
         depth = features.shape[1]
         decode = make_decoder(self.net.projector, features[0], F.pad(flow, margin) if static_reuse else None, engine)
         if keep_detail:
@@ -134,14 +169,6 @@ class VideoModel:
             frame = decode(blended[:depth], total)
             frame = (frame + blended[depth:]).clamp(-1, 1) if keep_detail else frame
             yield ((frame + 1) / 2)[:, :height, :width].to(asked)
-
-
-def composite(frame, image, mask, feather=2):
-    """The frame where something may move, the picture itself, exactly, everywhere else.
-
-    frame, image: [3,H,W] in [0,1].   mask: [1,H,W] bool.   feather: see fade_in.
-    """
-    return lay_over(frame, image, fade_in(mask, feather))
 
 
 def fade_in(mask: torch.Tensor, feather: int = 2) -> torch.Tensor:

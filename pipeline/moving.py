@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,7 @@ from text2cinemagraph.data.motion_file import DrawnMotion
 from text2cinemagraph.data.motion_picture import motion_picture, with_wheel
 from text2cinemagraph.data.notes import tell
 from text2cinemagraph.data.suggest import suggest_arrows
-from text2cinemagraph.models.motion import load_motion_model
+from text2cinemagraph.models.motion import MotionModel, load_motion_model
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.pipeline.stages import RunState
 
@@ -44,12 +45,21 @@ class Told:
 
 
 def what_is_told(options: InferenceOptions, experiment: Experiment, mask: torch.Tensor, state: RunState) -> Told:
-    """Arrows and words, and the method that follows them.  mask: bool [1,H,W].
+    """Arrows and words of a run, and the method that follows them; see told().  mask: bool [1,H,W]."""
+    motion = experiment.read("motion") if experiment.given("motion") else None
+    return told(options, mask, motion, lambda: regions_of(options, experiment, mask, state))
 
-    Arrows count before words.  Raises ValueError where a method is chosen that has nothing to follow.
+
+def told(
+    options: InferenceOptions, mask: torch.Tensor, motion: DrawnMotion | None, regions: Callable[[], dict]
+) -> Told:
+    """What the options' words, or the arrows of `motion`, say of a mask, bool [1,H,W]. Arrows count before words.
+
+    regions: gives {class: bool [1,H,W]}; called where the prompt names several directions.
+    Raises ValueError where a method is chosen that has nothing to follow.
     """
     o, prompt = options.optical_flow, options.twin_extraction.prompt
-    motion = experiment.read("motion").at_size(mask.shape[-2:]) if experiment.given("motion") else None
+    motion = motion.at_size(mask.shape[-2:]) if motion is not None else None
     samples = sample_arrows(motion, mask) if motion is not None else None
     drawn = samples is not None and bool(len(samples.places))
     method = o.method if o.method != "auto" else "arrows" if drawn else "network"
@@ -59,8 +69,7 @@ def what_is_told(options: InferenceOptions, experiment: Experiment, mask: torch.
     clauses = read_clauses(prompt, _vocabulary(options)) if listens else []
     if listens and not clauses:
         raise ValueError(f'no direction in the prompt "{prompt}"; write e.g. "in left to right direction"')
-    regions = regions_of(options, experiment, mask, state) if len(clauses) > 1 else {}
-    return Told(method, motion, samples, clauses, regions)
+    return Told(method, motion, samples, clauses, regions() if len(clauses) > 1 else {})
 
 
 def _vocabulary(options):
@@ -110,19 +119,34 @@ def flow_of(
 
 
 def _by_network(options, state, told, image, mask):
-    o, prompt = options.optical_flow, options.twin_extraction.prompt
+    model = motion_model(options, state, told)
+    hint = hint_of(options, state, told, mask)
+    exact = harmonic_flow(mask, told.samples) if told.drawn else None
+    text = options.twin_extraction.prompt
+    return _held(model.predict(image, mask, text=text, hint=hint), told, exact), hint
+
+
+def motion_model(options: InferenceOptions, state: RunState, told: Told) -> MotionModel:
+    """The network that s5 takes for what it is told."""
+    o = options.optical_flow
     folder = o.folder_for(bool(told.clauses) or told.drawn)
     model = state.networks.get("motion", load_motion_model, folder, o.architecture, state.runtime)
-    hint = exact = None
+    if told.drawn and not model.options.takes_hint:
+        raise ValueError(
+            f"the network {folder} takes no hint (input_nc=4); set optical_flow.hint_model_name, or method=arrows"
+        )
+    return model
+
+
+def hint_of(options: InferenceOptions, state: RunState, told: Told, mask: torch.Tensor) -> torch.Tensor | None:
+    """The hint [2,H,W] in px/frame that the network gets of arrows or words; None where nothing is said."""
     if told.drawn:
-        if not model.options.takes_hint:
-            raise ValueError(
-                f"the network {folder} takes no hint (input_nc=4); set optical_flow.hint_model_name, or method=arrows"
-            )
-        hint, exact = arrow_hint(mask, told.samples), harmonic_flow(mask, told.samples)
-    elif told.clauses:
-        hint = _from_words(options, told, mask, o.hint_speed or model.options.hint_speed, model.options.fineSize, state)
-    return _held(model.predict(image, mask, text=prompt, hint=hint), told, exact), hint
+        return arrow_hint(mask, told.samples)
+    if not told.clauses:
+        return None
+    of_network = motion_model(options, state, told).options
+    speed = options.optical_flow.hint_speed or of_network.hint_speed
+    return _from_words(options, told, mask, speed, of_network.fineSize, state)
 
 
 def _from_words(options, told, mask, speed, fine_size, state):

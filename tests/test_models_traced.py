@@ -9,7 +9,7 @@ from text2cinemagraph.models.continuation import continue_under
 from text2cinemagraph.models.trace import Paths, grid_step, traced, traced_reversed
 from text2cinemagraph.models.traced import TracedClip, receptive_radius, traced_frames
 from text2cinemagraph.options.inference import Video
-from text2cinemagraph.pipeline.animating import preview_of
+from text2cinemagraph.pipeline.animating import preview_of, rendering_of
 from text2cinemagraph.softmax_splatting import backward_warp
 from text2cinemagraph.softmax_splatting.backward_warp import warp_blend
 
@@ -245,9 +245,11 @@ def test_only_what_may_move_is_made():
 
 def test_a_preview_is_small_and_shows_every_second_frame():
     image, flow = noise(600, 800), constant(600, 800, 1.5, 0.0)
-    o, small, slow, mask = preview_of(Video(n_frames=60, fps=30), image, flow, everywhere(image))
-    assert (o.n_frames, o.fps) == (30, 15) and small.shape == (3, 384, 512) and mask.shape == (1, 384, 512)
-    torch.testing.assert_close(slow, constant(384, 512, 1.5 * 384 / 600 * 2, 0.0))
+    asked = rendering_of(Video(n_frames=60, speed=12.0), own_picture=True)
+    small, slow, mask, rendering, fps = preview_of(image, flow, everywhere(image), asked, 30)
+    assert (rendering["n_frames"], rendering["speed"], fps) == (30, 24.0, 15)
+    assert small.shape == (3, 384, 512) and mask.shape == (1, 384, 512)
+    torch.testing.assert_close(slow, constant(384, 512, 1.5 * 384 / 600, 0.0))
 
 
 def test_motion_and_blend_follow_the_picture_unless_told():

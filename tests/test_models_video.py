@@ -5,7 +5,7 @@ import torch
 from text2cinemagraph.data.checkpoint import save_checkpoint
 from text2cinemagraph.models.blend import BLENDS, GAP, THIN, blend_filled, close_gaps
 from text2cinemagraph.models.networks import build_video
-from text2cinemagraph.models.video import VideoModel, composite, load_video_model
+from text2cinemagraph.models.video import VideoModel, fade_in, lay_over, load_video_model
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import VideoOptions
 from text2cinemagraph.softmax_splatting import splat_blend
@@ -98,11 +98,11 @@ def test_load(tmp_path):
 def test_composite_keeps_the_picture_outside_and_the_frame_well_inside():
     image, frame, mask = torch.rand(3, 20, 20), torch.rand(3, 20, 20), torch.zeros(1, 20, 20, dtype=torch.bool)
     mask[:, 8:] = True
-    out = composite(frame, image, mask)
+    out = lay_over(frame, image, fade_in(mask))
     assert torch.equal(out[:, :8], image[:, :8]) and torch.equal(out[:, 10:], frame[:, 10:])
     share = (out - image)[:, 8] / (frame - image)[:, 8]
     assert (share > 0).all() and (share < 0.5).all()
-    assert torch.equal(composite(frame, image, mask, feather=0), torch.where(mask, frame, image))
+    assert torch.equal(lay_over(frame, image, fade_in(mask, 0)), torch.where(mask, frame, image))
 
 
 def test_blending_is_symmetric_and_smooth_is_flat_at_the_seam():
@@ -112,11 +112,11 @@ def test_blending_is_symmetric_and_smooth_is_flat_at_the_seam():
     assert BLENDS["smooth"](0.01) < 1e-4 < BLENDS["linear"](0.01)
     net, options = small_net()
     model, image, flow = VideoModel(net, options), torch.rand(3, 16, 24), 0.3 * swirl(16, 24)
-    linear, smooth = (list(model.frames(image, flow, 8, blend)) for blend in ("linear", "smooth"))
+    linear, smooth = (list(model.frames(image, flow, 8, blend=blend)) for blend in ("linear", "smooth"))
     assert_near(linear[0], smooth[0], 1e-4)  # frame 0 is the picture alone
     assert (linear[1] - smooth[1]).abs().max() > 1e-4
     with pytest.raises(ValueError, match="abrupt"):
-        model.frames(image, flow, 8, "abrupt")
+        model.frames(image, flow, 8, blend="abrupt")
 
 
 def test_kept_detail_makes_frame_0_the_picture():
