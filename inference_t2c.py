@@ -208,7 +208,7 @@ def s4_attention_mask(options, experiment, state):
         voted = mask
     else:
         maps, grid = attention_maps(experiment.read("attention"))
-        segments = components(cluster(maps, grid, o.n_clusters, o.cluster_type, state.runtime.seed))
+        segments = components(cluster(maps, grid, o.n_clusters, o.cluster_type, seed=state.runtime.seed))
         voted = vote(segments, mask, o.threshold, o.combine)
         experiment.write(clusters=clusters_picture(segments, tuple(mask.shape[-2:])))
         if not voted.any() and o.fallback:
@@ -233,8 +233,8 @@ def s5_flow(options, experiment, state):
     twin_image, mask = experiment.read("twin", "mask")  # [3,H,W] in [0,1]; [1,H,W] bool
     check_mask(mask, twin_image, experiment.path("mask"))
     told = what_is_told(options, experiment, mask, state)
-    flow, hint = flow_of(options, state, told, twin_image, mask)  # [2,H,W], px/frame
-    leave_pictures(options, experiment, told, flow, hint, mask)
+    flow, hint = flow_of(options, state, told, image=twin_image, mask=mask)  # [2,H,W], px/frame
+    leave_pictures(options, experiment, told, flow=flow, hint=hint, mask=mask)
     experiment.write(flow=flow)
 
 
@@ -267,7 +267,7 @@ def s6_video(options, experiment, state):
     network = "video", load_video_model, o.folder, o.architecture, state.runtime, "latest", dtype_of(kind)
     rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
     if o.preview:
-        image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps)
+        image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps=fps)
     loop = LoopRenderer(lambda: state.networks.get(*network)).set_image(image, mask)
     frames = loop.render(flow, **rendering)
     line = LoopLine(mask)
@@ -426,7 +426,7 @@ def main(argv=None, networks=None):
     injecting = "s2" in chosen and options.twin_generation.method == "inject"
     state = RunState(runtime, networks or Networks(), keep_features=injecting)
     inverting = options.inverts and bool(options.painting.style or options.inputs.image)
-    costs = run_stages(rows_of(options), chosen, options, experiment, state, given=given, inverting=inverting)
+    costs = run_stages(rows_of(options), chosen, options, experiment, state=state, given=given, inverting=inverting)
     write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
     times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
     print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")

@@ -139,9 +139,10 @@ def compare(family: str, folder: str | Path) -> dict[str, Any]:
             guidance_scale=SCALE,
             output_type="pt",
         ).images.float()
-        made = artistic(diffusion, noise, PROMPT, SCALE, STEPS, plan)
-        same, _ = twin(diffusion, noise, PROMPT, PROMPT, "", SCALE, SCALE, STEPS, plan, made.features)
-        other, _ = twin(diffusion, noise, PROMPT, "a photograph", "", SCALE, SCALE, STEPS, plan, made.features)
+        made = artistic(diffusion, noise, PROMPT, SCALE, steps=STEPS, plan=plan)
+        like = {"negative_prompt": "", "source_scale": SCALE, "guidance_scale": SCALE, "steps": STEPS, "plan": plan}
+        same, _ = twin(diffusion, noise, PROMPT, PROMPT, features=made.features, **like)
+        other, _ = twin(diffusion, noise, PROMPT, "a photograph", features=made.features, **like)
     return {
         "family": diffusion.family.name,
         "pipeline": type(pipeline).__name__,

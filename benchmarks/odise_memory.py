@@ -87,7 +87,7 @@ def released(dtype: torch.dtype) -> Odise:
     tokenizer.model_max_length = 77
     alphas = torch.linspace(0.99915, 0.0047, 1000).double()
     with Alive():
-        return Odise(trained, Diffusion(tokenizer, words, vae, unet, alphas), clip, tokenizer)
+        return Odise(trained, Diffusion(tokenizer, words, vae, unet, alphas_cumprod=alphas), clip, tokenizer)
 
 
 def measure(size: tuple[int, int], dtype: torch.dtype) -> dict[str, float]:

@@ -86,9 +86,9 @@ def editor_class(folder: Path) -> Any:
             f"{folder / 'model_index.json'} asks for code of its own ({', '.join(foreign) or 'its pipeline'}), which "
             f"is not run; take a model of diffusers' own classes, such as {SUGGESTED}"
         )
-    found = getattr(diffusers, name, None)
-    takes = inspect.signature(found.__call__).parameters if inspect.isclass(found) else {}
-    if not {"image", "prompt"} <= set(takes) or not issubclass(found, diffusers.DiffusionPipeline):
+    found: Any = getattr(diffusers, name, None)
+    whole = inspect.isclass(found) and issubclass(found, diffusers.DiffusionPipeline)
+    if not whole or not {"image", "prompt"} <= set(inspect.signature(found.__call__).parameters):
         why = "diffusers here has no such class" if found is None else "it takes no picture with a prompt"
         raise ValueError(f"{folder} is a {name}: {why}; expected an image-editing model such as {SUGGESTED}")
     return found
@@ -150,11 +150,12 @@ def edited(
     from text2cinemagraph.data.media import resize_image, to_uint8
 
     takes = inspect.signature(type(pipeline).__call__).parameters
-    height, width = working_size(*picture.shape[-2:], megapixels)
+    rows, columns = picture.shape[-2:]
+    height, width = working_size(rows, columns, megapixels)
     small = resize_image(picture, (height, width), mode="bicubic").clamp(0, 1)
     own_steps, own_scale = _card(pipeline)
     steps, scale = steps or own_steps, own_scale if scale is None else scale
-    guided = next((name for name in ("true_cfg_scale", "guidance_scale") if name in takes), None)
+    guided = "true_cfg_scale" if "true_cfg_scale" in takes else "guidance_scale"
     wanted = {
         "height": height,
         "width": width,
@@ -173,7 +174,7 @@ def edited(
             f"the image-editing model gives NaN or infinite values in {pipeline.dtype}; use runtime.dtype=fp32"
         )
     twin = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-    return resize_image(twin, tuple(picture.shape[-2:]), mode="bicubic").clamp(0, 1)
+    return resize_image(twin, (rows, columns), mode="bicubic").clamp(0, 1)
 
 
 def _card(pipeline):
@@ -201,11 +202,12 @@ def drift(picture: torch.Tensor, twin: torch.Tensor) -> Drift:
     scale = SHORT_SIDE / min(picture.shape[-2:])
     size = tuple(round(side * scale) for side in (picture.shape[-1], picture.shape[-2]))
     here, there = (_edges(image, size) for image in (picture, twin))
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow = search.calc(*(np.uint8(np.clip(edges / 4, 0, 1) * 255) for edges in (here, there)), None)
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    bytes_of = [(np.clip(edges / 4, 0, 1) * 255).astype(np.uint8) for edges in (here, there)]
+    flow = search.calc(bytes_of[0], bytes_of[1], None)
     rows, columns = np.nonzero(_strong(here))
     ways = flow[rows, columns]
-    near = cv2.dilate(np.uint8(_strong(there)), np.ones((3, 3), np.uint8))
+    near = cv2.dilate(_strong(there).astype(np.uint8), np.ones((3, 3), np.uint8))
     at = [
         np.clip(np.rint(start + way), 0, end - 1).astype(int)
         for start, way, end in ((rows, ways[:, 1], size[1]), (columns, ways[:, 0], size[0]))

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from text2cinemagraph.options.runtime import Runtime
 
 
+# What a backend finds: a mask bool [1,H,W] and a score in [0,1] per class, and the words that it has no label for.
+Found = tuple[dict[str, "torch.Tensor"], dict[str, float], list[str]]
+
+
 @dataclass(frozen=True)
 class Backend:
     """load, find: "module:name" in this room, imported when used: each brings libraries that others do not need.
@@ -93,7 +97,7 @@ class EmptyMask(ValueError):
     """Nothing of the vocabulary was found: an outcome of its own, never a black mask."""
 
 
-def parse_vocabulary(text):
+def parse_vocabulary(text: str) -> list[list[str]]:
     """ "water, river; sky" -> [["water", "river"], ["sky"]]: ';' separates classes, ',' the synonyms of one."""
     classes = [[word.strip().lower() for word in part.split(",") if word.strip()] for part in text.split(";")]
     classes = [words for words in classes if words]
@@ -102,7 +106,7 @@ def parse_vocabulary(text):
     return classes
 
 
-def choose_backend(backend, checkpoint):
+def choose_backend(backend: str, checkpoint: str | Path) -> tuple[str, str]:
     """(name, checkpoint) of what will segment.
 
     backend: one of BACKENDS, or "auto": by what lies in `checkpoint` if one is named, else the first whose weights are

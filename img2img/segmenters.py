@@ -6,6 +6,7 @@ classes are lists of synonyms, a class is called by its first word. The model co
 
 import inspect
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import weights_of
+from text2cinemagraph.img2img.segment import Found
 from text2cinemagraph.options.devices import machine_error
 from text2cinemagraph.options.runtime import Runtime
 from transformers import (
@@ -52,7 +54,7 @@ ALIASES = {
 }
 
 
-def match_labels(words, labels):
+def match_labels(words: Iterable[str], labels: dict[int, str]) -> tuple[list[int], list[str]]:
     """(indices of the labels that a class's words mean, words that mean none).  labels: {index: text}."""
     indices, unmatched = set(), []
     for word in words:
@@ -82,7 +84,7 @@ def _names(text, name):
 # ---------------------------------------------------------------- loading
 
 
-def model_folder(checkpoint, suggested):
+def model_folder(checkpoint: str | Path, suggested: str) -> str:
     """The checkpoint as text; FileNotFoundError that names what to fetch if it is neither a folder nor looks like a hub id."""
     parts = Path(checkpoint).parts
     if not Path(checkpoint).is_dir() and (
@@ -95,7 +97,7 @@ def model_folder(checkpoint, suggested):
     return str(checkpoint)
 
 
-def kind_of(checkpoint):
+def kind_of(checkpoint: str | Path) -> str:
     """The model_type that a folder's config.json names, "" where there is none."""
     path = Path(checkpoint) / "config.json"
     try:
@@ -173,7 +175,7 @@ def _bytes(image):
 # ---------------------------------------------------------------- fixed labels
 
 
-def transformers_labels(image, classes, loaded):
+def transformers_labels(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
     """A semantic or universal segmentation model with a fixed list of labels (SegFormer, Mask2Former, EoMT, OneFormer, ...)."""
     model = loaded.model
     scores = label_scores(model, loaded.processor, image, loaded.device)
@@ -192,7 +194,7 @@ def transformers_labels(image, classes, loaded):
     return class_masks, confidences, unmatched
 
 
-def label_scores(model, processor, image, device):
+def label_scores(model: Any, processor: Any, image: torch.Tensor, device: torch.device) -> torch.Tensor:
     """How much each label holds at each pixel: [labels,H,W] in [0,1]."""
     size = tuple(image.shape[-2:])
     task = {"task_inputs": ["semantic"]} if model.config.model_type == "oneformer" else {}
@@ -228,7 +230,7 @@ def _scores_of_patches(processor, outputs, size):
 # ---------------------------------------------------------------- any words
 
 
-def clipseg(image, classes, loaded):
+def clipseg(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
     """CLIPSeg: a probability map for every word (352 px inside, so its edges are soft); a class is where one of its words is likely."""
     words = [word for synonyms in classes for word in synonyms]
     pictures = [_bytes(image)] * len(words)
@@ -241,7 +243,7 @@ def clipseg(image, classes, loaded):
     return _by_class(classes, maps)
 
 
-def sam3(image, classes, loaded):
+def sam3(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
     """SAM 3: all objects that a phrase names, as masks with scores; a class is the union over its words."""
     size, maps = tuple(image.shape[-2:]), []
     for word in (word for synonyms in classes for word in synonyms):

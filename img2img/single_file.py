@@ -6,6 +6,7 @@ from a folder. Names: SPEC of the LDM code base, converted by diffusers' own tab
 
 from pathlib import Path
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from text2cinemagraph.data.checkpoint import read_tensors
@@ -38,7 +39,9 @@ SCHEDULER = {
 }  # v1-inference.yaml of CompVis
 
 
-def read_single_file(path, ema=False):
+def read_single_file(
+    path: str | Path, ema: bool = False
+) -> tuple[CLIPTextModel, AutoencoderKL, UNet2DConditionModel, DDIMScheduler]:
     """-> (text_encoder, vae, unet, DDIMScheduler), on the CPU in float32.
 
     ema: take the U-Net's averaged weights (model_ema.*) where the file holds both; the authors sample with the others.
@@ -67,7 +70,7 @@ def _averaged(state, name, path):
     return state[flat]
 
 
-def unet_of(state):
+def unet_of(state: dict[str, torch.Tensor]) -> UNet2DConditionModel:
     """UNet2DConditionModel of tensors named model.diffusion_model.*"""
     widths, level = [], 0
     while (
@@ -95,7 +98,7 @@ def unet_of(state):
     return unet
 
 
-def vae_of(state):
+def vae_of(state: dict[str, torch.Tensor]) -> AutoencoderKL:
     """AutoencoderKL of tensors named first_stage_model.*"""
     widths, level = [], 0
     while f"{VAE}encoder.down.{level}.block.0.conv2.weight" in state:
@@ -113,7 +116,7 @@ def vae_of(state):
     return vae
 
 
-def text_encoder_of(state):
+def text_encoder_of(state: dict[str, torch.Tensor]) -> CLIPTextModel:
     """CLIPTextModel of tensors named cond_stage_model.transformer.text_model.*"""
     prefix = TEXT + "text_model."
     own = {
@@ -151,7 +154,7 @@ def _fill(model, tensors, part):
         raise ValueError(f"its {part} is not of Stable Diffusion 1.x: {' '.join(str(error).split())[:200]}") from error
 
 
-def tokenizer_folder(path, wanted=""):
+def tokenizer_folder(path: str | Path, wanted: str = "") -> Path:
     """The tokenizer of a single file: the folder asked for, or one of the places beside it; FileNotFoundError naming them."""
     places = [Path(wanted)] if wanted else [Path(path).parent / place for place in TOKENIZERS]
     for place in places:

@@ -101,7 +101,7 @@ def regions_of(options: InferenceOptions, experiment: Experiment, mask: torch.Te
 
 
 def flow_of(
-    options: InferenceOptions, state: RunState, told: Told, image: torch.Tensor, mask: torch.Tensor
+    options: InferenceOptions, state: RunState, told: Told, *, image: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(flow [2,H,W] in px/frame inside the mask, the hint that led to it or None).
 
@@ -162,7 +162,15 @@ def _held(flow, told, exact):
     return keep_arrows(flow, told.samples, torch.zeros_like(flow).cpu() if exact is None else exact)
 
 
-def leave_pictures(options: InferenceOptions, experiment: Experiment, told: Told, flow, hint, mask) -> None:
+def leave_pictures(
+    options: InferenceOptions,
+    experiment: Experiment,
+    told: Told,
+    *,
+    flow: torch.Tensor,
+    hint: torch.Tensor | None,
+    mask: torch.Tensor,
+) -> None:
     """Write what people look at: the flow and the hint in colours, and, where the motion was drawn, suggested, or said
     for several things, its arrows over the picture; then the colours get their wheel.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2cinemagraph.data.arrows import sample_arrows
@@ -141,7 +142,7 @@ def picture_size(
     return None if image is None else tuple(image.shape[-2:])
 
 
-def check_mask(mask: torch.Tensor, image: torch.Tensor, path) -> None:
+def check_mask(mask: torch.Tensor, image: torch.Tensor, path: str | Path) -> None:
     """A mask must have the picture's size and mark something."""
     if mask.shape[-2:] != image.shape[-2:]:
         raise ValueError(f"{path} is {size_text(mask)}, the picture {size_text(image)}; they must match")

@@ -67,7 +67,9 @@ def style_prompt(prompt: str, style: str) -> str:
     return f"{subject or 'a picture'} in the style of {IN_WORDS.get(style, style)}"
 
 
-def painted(photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, state: RunState):
+def painted(
+    photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, state: RunState
+) -> torch.Tensor:
     """The photograph [3,H,W] in the chosen look, in [0,1]; strokes keep to a given mask and follow a given flow."""
     import torch
     from text2cinemagraph.painters.looks import paint

@@ -81,8 +81,8 @@ def run_stages(
     chosen: tuple[str, ...],
     options: InferenceOptions,
     experiment: Experiment,
-    state: RunState,
     *,
+    state: RunState,
     given: frozenset[str] = frozenset(),
     inverting: bool = False,
 ) -> dict[str, Cost]:

@@ -74,7 +74,7 @@ def diffusion():
     )
     betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
     assert np.allclose(np.cumprod(1 - betas), scheduler.alphas_cumprod, atol=1e-6)
-    return Untrained(None, None, None, unet.eval(), torch.from_numpy(np.cumprod(1 - betas)))
+    return Untrained(None, None, None, unet.eval(), alphas_cumprod=torch.from_numpy(np.cumprod(1 - betas)))
 
 
 def small():
@@ -97,8 +97,8 @@ def source(steps, side):
             normal("x_T", (1, 4, side, side)),
             "source",
             5.0,
-            steps,
-            plan(int(steps * 0.8)),
+            steps=steps,
+            plan=plan(int(steps * 0.8)),
             callback=lambda i, x: latents.append(x),
         )
     return made, torch.cat(latents)
@@ -112,14 +112,14 @@ def walk(steps, side, features, threshold, negative="source", schedule="linear")
             normal("x_T", (1, 4, side, side)),
             "source",
             "target",
-            negative,
-            5.0,
-            7.5,
-            steps,
-            plan(threshold),
-            features,
-            0.75,
-            schedule,
+            negative_prompt=negative,
+            source_scale=5.0,
+            guidance_scale=7.5,
+            steps=steps,
+            plan=plan(threshold),
+            features=features,
+            negative_alpha=0.75,
+            negative_schedule=schedule,
             callback=lambda i, x: latents.append(x),
         )
     return torch.cat(latents)

@@ -316,7 +316,9 @@ def test_noise_from_velocity(unet):
 
     network.dtype = torch.float32
     assert torch.allclose(
-        Diffusion(None, None, None, network, alphas, "v_prediction").predict_noise(x, 500, context)[1],
+        Diffusion(None, None, None, network, alphas_cumprod=alphas, prediction_type="v_prediction").predict_noise(
+            x, 500, context
+        )[1],
         epsilon,
         atol=1e-5,
     )

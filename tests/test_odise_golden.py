@@ -539,7 +539,7 @@ def test_what_is_not_there_is_named(folder, tmp_path, runtime):
         load_odise(str(tmp_path), runtime)
     file = folder / "odise_label.pth"
     with pytest.raises(FileNotFoundError, match="data.fetch odise-diffusion.*data.fetch odise-clip"):
-        load_odise(str(file), runtime, str(tmp_path / "sd"), str(tmp_path / "clip"), TINY)
+        load_odise(str(file), runtime, str(tmp_path / "sd"), str(tmp_path / "clip"), sizes=TINY)
     for name in "ab":
         (tmp_path / f"odise_{name}.pth").touch()
     with pytest.raises(ValueError, match="holds 2 ODISE files"):
@@ -555,5 +555,5 @@ def test_frozen_models_of_another_width_are_refused(folder, tmp_path, runtime):
             runtime,
             str(folder / "stable-diffusion-v1-3"),
             str(folder / "clip-vit-large-patch14-336"),
-            other,
+            sizes=other,
         )

@@ -63,10 +63,8 @@ def test_all_injected_with_the_sources_own_words_gives_its_reconstruction(bench,
     options, experiment, state, diffusion = bench
     options.twin_generation.scale, options.twin_generation.feature_injection_threshold = 1.0, 1000
     noise = noise_behind(read_image(tier / "photo.png"), options, experiment, state)
-    plan = feature_plan(options, diffusion.unet)
-    made = artistic(
-        diffusion, noise, *source_of(options.twin_extraction, own=True), options.twin_extraction.ddim_steps, plan
-    )
+    o, plan = options.twin_extraction, feature_plan(options, diffusion.unet)
+    made = artistic(diffusion, noise, *source_of(o, own=True), steps=o.ddim_steps, plan=plan)
     for features in (made.features, None):
         same = drawn_over(
             options, diffusion, noise, source=("", 1.0), prompt="", features=features, title="", size=None
