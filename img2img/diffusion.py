@@ -182,19 +182,21 @@ def scheduler_alphas(scheduler: Any) -> tuple[torch.Tensor, str]:
     return scheduler.alphas_cumprod.double(), predicts
 
 
-def load_diffusion(source: str, runtime: Runtime, ema: bool = False, tokenizer: str = "") -> Diffusion:
+def load_diffusion(
+    source: str, runtime: Runtime, ema: bool = False, tokenizer: str = "", *, predicts: str = "auto"
+) -> Diffusion:
     """The model of a source on this disk.
 
     source: a diffusers folder (tokenizer/, text_encoder/, vae/, unet/, scheduler/), the hub id of one that is in the
-    local cache, or a single .ckpt or .safetensors file of the SD 1.x shape.   ema, tokenizer: of a single file alone:
-    which of the U-Net's two sets of weights to take, and the folder with CLIP's vocab.json (looked for beside the file
-    if empty).
+    local cache, or a single .ckpt or .safetensors file.   ema, tokenizer, predicts: of a single file alone: which of
+    the U-Net's two sets of weights to take, the folder with CLIP's vocab.json (looked for beside the file if empty),
+    and what its U-Net predicts, see read_single_file.
     Raises FileNotFoundError that says what to fetch; ValueError for a damaged or unsuitable source.
     """
     try:
         path = located(source)
         parts = (
-            _single_file(path, ema, tokenizer, runtime)
+            _single_file(path, tokenizer, runtime, ema=ema, predicts=predicts)
             if path.is_file()
             else _folder(_found_folder(path, source), runtime)
         )
@@ -271,25 +273,38 @@ def _folder(folder, runtime):
 def _autoencoder(folder, runtime, family):
     """The autoencoder; that of Stable Diffusion XL overflows in fp16, as its config says, and computes in float32."""
     config = json.loads((folder / "config.json").read_text())
-    if family is FAMILIES["sdxl"] and runtime.dtype == torch.float16 and config.get("force_upcast", True):
-        runtime = replace(runtime, dtype=torch.float32)
+    if config.get("force_upcast", True):
+        runtime = replace(runtime, dtype=_autoencoder_dtype(runtime, family))
     return _part(_autoencoder_class(folder), folder, runtime)
 
 
-def _single_file(path, ema, tokenizer, runtime):
+def _autoencoder_dtype(runtime, family):
+    return torch.float32 if family is FAMILIES["sdxl"] and runtime.dtype == torch.float16 else runtime.dtype
+
+
+def _single_file(path, tokenizer, runtime, **how):
     """The arguments of Diffusion, from one file."""
-    *networks, scheduler = read_single_file(path, ema)
-    for network in networks:
-        torch.nn.Module.to(network, runtime.device, runtime.dtype).eval().requires_grad_(
-            False
-        )  # diffusers' own .to warns of nothing
-    return _tokenizer(tokenizer_folder(path, tokenizer)), *networks, *scheduler_alphas(scheduler)
+    made = read_single_file(path, **how)
+    folder = tokenizer_folder(path, tokenizer)
+    for network in (made.text_encoder, made.vae, made.unet, made.second):
+        if network is not None:
+            dtype = (
+                _autoencoder_dtype(runtime, family_of(dict(made.unet.config))) if network is made.vae else runtime.dtype
+            )
+            torch.nn.Module.to(network, runtime.device, dtype).eval().requires_grad_(False)  # diffusers' own .to warns
+    tokenizers = [_tokenizer(folder, word) for word in made.pads_with]
+    parts = tokenizers[0], made.text_encoder, made.vae, made.unet, *scheduler_alphas(made.scheduler)
+    if made.second is None:
+        return parts
+    made.second.text_model.eos_token_id = tokenizers[1].eos_token_id  # where a text ends: no tensor says it
+    return *parts, SecondEncoder(tokenizers[1], made.second)
 
 
-def _tokenizer(folder):
+def _tokenizer(folder, pads_with=None):
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise ValueError("tokenizer/ has no vocab.json")  # transformers would make an empty one without a word
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    more = {} if pads_with is None else {"pad_token": pads_with}
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True, **more)
 
 
 def _autoencoder_class(folder):

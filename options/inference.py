@@ -50,6 +50,12 @@ class TwinExtraction(Options):
     tokenizer: str = option(
         "", "of a single file: folder with CLIP's vocab.json; empty: it is looked for beside the file"
     )
+    predicts: str = option(
+        "auto",
+        "of a single file of Stable Diffusion 2.x, which does not say it: auto: v_prediction, but epsilon where its "
+        "name has base or 512",
+        choices=("auto", "epsilon", "v_prediction"),
+    )
 
 
 @dataclass

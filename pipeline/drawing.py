@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def load_drawing_model(options: InferenceOptions, state: RunState) -> Diffusion:
     """The diffusion model that s1 and s2 share."""
     o = options.twin_extraction
-    return state.networks.get("diffusion", load_diffusion, o.ckpt, state.runtime, o.ema, o.tokenizer)
+    how = o.ckpt, state.runtime, o.ema, o.tokenizer
+    return state.networks.get("diffusion", load_diffusion, *how, predicts=o.predicts)
 
 
 def source_of(o: TwinExtraction, own: bool) -> tuple[str, float]:

@@ -15,14 +15,14 @@ class Networks:
         self.keep_all = keep_all
         self._shelf: dict[str, tuple[Any, Any]] = {}
 
-    def get(self, name: str, load: Callable[..., Any], *arguments: Any) -> Any:
-        """What load(*arguments) gives; the one on the shelf if it was loaded by the same function and arguments."""
+    def get(self, name: str, load: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+        """What load(*arguments, **keywords) gives; the one on the shelf if it was loaded so."""
         origin, network = self._shelf.get(name, (None, None))
-        if origin != (load, arguments):
+        if origin != (load, arguments, keywords):
             self._shelf.pop(name, None)  # the old one goes before the new one comes: never both in memory
             del network
-            network = load(*arguments)
-            self._shelf[name] = ((load, arguments), network)
+            network = load(*arguments, **keywords)
+            self._shelf[name] = ((load, arguments, keywords), network)
         return network
 
     def keep(self, names: set[str]) -> None:
