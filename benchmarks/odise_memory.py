@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from text2cinemagraph.benchmarks.full_tier_memory import stable_diffusion_networks
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.img2img.odise import RELEASED, Odise, TrainedParts, reading_size
 from text2cinemagraph.options.cli import run_main
@@ -57,22 +58,14 @@ class Alive(TorchDispatchMode):
 
 def released(dtype: torch.dtype) -> Odise:
     """ODISE with Stable Diffusion 1.3 and CLIP ViT-L/14 at 336 px, on the meta device; the frozen models in `dtype`."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
     from text2cinemagraph.img2img.diffusion import Diffusion
     from text2cinemagraph.options.places import located
-    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
     text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
     vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+    unet, vae, words = stable_diffusion_networks()
     with torch.device("meta"):
-        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        )
-        words = CLIPTextModel(CLIPTextConfig(**text))
         both = CLIPConfig(
             text_config={**text, "projection_dim": 768},
             vision_config={**vision, "image_size": 336, "patch_size": 14, "projection_dim": 768},

@@ -37,7 +37,9 @@ def read_command_line(
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
     parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
     parser.add_argument("--image", help="your picture, in place of s1's")
-    parser.add_argument("--style", help="with --image: paint it (oil, starry, watercolor, ukiyo, ...); it is the twin")
+    parser.add_argument(
+        "--style", help="with --image: paint it (oil, starry, ukiyo, ...; full tier: any words); it is the twin"
+    )
     parser.add_argument("--twin", help="your twin, in place of s2's")
     parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
     parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
