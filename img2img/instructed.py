@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,9 @@ def load_editor(source: str, runtime: Runtime) -> Any:
     if dtype != torch.float32:
         dtype = dtype_of(half_or_full(runtime.device, "bf16")) if runtime.device.type != "cpu" else dtype
     try:
-        pipeline = kind.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch_dtype is the name that every diffusers takes
+            pipeline = kind.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, use_safetensors=True)
     except (OSError, KeyError, TypeError, RuntimeError, ValueError, ImportError) as error:
         if machine_error(error):
             raise
