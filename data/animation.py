@@ -15,6 +15,7 @@ FORMATS = ("mp4", "webm", "gif", "webp", "apng")
 STREAMED = ("mp4", "webm")  # written frame by frame; the others need all frames at once
 GIF_MOST = 50  # frames/s: two hundredths of a second each
 DITHER = 14  # levels, peak to peak: hides the steps of 256 colours in a sky
+WEBP_QUALITY = 88
 PALETTE_FRAMES = 4  # from which the one palette of a GIF is made
 
 
@@ -82,8 +83,11 @@ def write_clip(path: str | Path, frames: Iterable, fps: int = 30, quality: int =
     return path
 
 
-def write_animation(path, frames, fps=30):
-    """Frames (uint8 [H,W,3]) as a .gif, .webp or .apng that loops for ever; the file appears only when complete."""
+def write_animation(path: str | Path, frames: list[np.ndarray], fps: float = 30, quality: int = WEBP_QUALITY) -> None:
+    """Frames (uint8 [H,W,3]) as a .gif, .webp or .apng that loops for ever; the file appears only when complete.
+
+    quality: of WebP, 0 to 100.
+    """
     path = Path(path)
     times = durations(len(frames), fps, 10 if path.suffix == ".gif" else 1)
     if path.suffix == ".gif" and fps > GIF_MOST:
@@ -95,7 +99,14 @@ def write_animation(path, frames, fps=30):
         elif path.suffix == ".webp":
             first, *others = map(Image.fromarray, frames)
             first.save(
-                temporary, "WEBP", save_all=True, append_images=others, duration=times, loop=0, quality=88, method=2
+                temporary,
+                "WEBP",
+                save_all=True,
+                append_images=others,
+                duration=times,
+                loop=0,
+                quality=quality,
+                method=2,
             )
         else:
             first, *others = map(Image.fromarray, frames)

@@ -29,13 +29,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from text2cinemagraph.data.files import atomic, make_folder
+from text2cinemagraph.data.files import atomic, make_folder, read_json
 from text2cinemagraph.data.flow import flow_to_color, motion_mask, write_motion
 from text2cinemagraph.data.media import VideoWriter
 from text2cinemagraph.dataset.camera import camera_motion, camera_verdict
 from text2cinemagraph.dataset.motion import METHODS, load_raft, mean_flow, raft_file
 from text2cinemagraph.dataset.videos import find_videos, read_clips
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
+from text2cinemagraph.options.fields import SEEDS, SIDE
 from tqdm import tqdm
 
 SIDES = ("train", "validation")
@@ -165,12 +166,7 @@ def _write_json(path, content):
 
 def _read_json(path):
     """The content of one of our own files, None if there is none."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged; begin anew with --overwrite") from error
+    return read_json(path, "begin anew with --overwrite") if path.is_file() else None
 
 
 def remove_clip(output, name):
@@ -197,6 +193,8 @@ def open_build(output, settings, overwrite):
             remove_clip(output, name)
         (output / "build.json").unlink(missing_ok=True)
     build = _read_json(output / "build.json") or {"settings": asked, "sides": {}, "videos": {}}
+    if not _is_build(build, output):
+        raise ValueError(f"{output / 'build.json'} is damaged; begin anew with --overwrite")
     build["settings"].setdefault("fps", 0)  # sets of before there was a rate hold every stored frame
     if not build["videos"] and any(next((output / side).glob("*_input.*"), None) for side in SIDES):
         raise ValueError(f"{output} holds items that were not built here; choose another --output")
@@ -208,6 +206,22 @@ def open_build(output, settings, overwrite):
             f"{output} was built with {', '.join(differs)}; give the same, another --output, or --overwrite"
         )
     return build
+
+
+def _is_build(build, output):
+    """Whether a build.json is one: its parts, and names that lead nowhere but into the folder."""
+    settings, sides, videos = (build.get(key) for key in ("settings", "sides", "videos"))
+    if not all(isinstance(part, dict) for part in (settings, sides, videos)):
+        return False
+    return set(sides.values()) <= set(SIDES) and all(
+        isinstance(video, dict)
+        and {"file", "error", "clips"} <= set(video)
+        and all(
+            isinstance(clip, dict) and "refused" in clip and Path(str(clip.get("id"))).name == clip["id"]
+            for clip in video["clips"]
+        )
+        for video in videos.values()
+    )
 
 
 def choose_sides(sides, names, share, seed):
@@ -352,30 +366,48 @@ def main():
     parser.add_argument(
         "--output", required=True, help="folder for train/, validation/ and report.html; made if missing"
     )
-    parser.add_argument("--flow_method", default="farneback", help="farneback or raft (default: %(default)s)")
+    parser.add_argument(
+        "--flow_method", default="farneback", choices=METHODS, help="how motion is found (default: %(default)s)"
+    )
     parser.add_argument(
         "--raft_weights", default="", help="file of torchvision's RAFT weights; empty = torchvision's cache"
     )
     parser.add_argument(
-        "--size", type=int, default=512, help="px of the short side; smaller videos stay (default: %(default)s)"
+        "--size",
+        type=number(least=64, most=SIDE),
+        default=512,
+        help="px of the short side; smaller videos stay (default: %(default)s)",
     )
-    parser.add_argument("--clip_frames", type=int, default=FRAMES, help="frames per clip (default: %(default)s)")
     parser.add_argument(
-        "--validation_share", type=float, default=0.1, help="share of the videos (default: %(default)s)"
+        "--clip_frames",
+        type=number(least=FRAMES, most=10_000),
+        default=FRAMES,
+        help="frames per clip (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes; 0 = one per core with farneback, 1 with raft"
+        "--validation_share",
+        type=number(float, least=0, below=1),
+        default=0.1,
+        help="share of the videos (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=number(least=0, most=SEEDS - 1), default=0, help="of the split (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=number(least=0, most=256),
+        default=0,
+        help="processes; 0 = one per core with farneback, 1 with raft",
     )
     parser.add_argument(
         "--max_camera_motion",
-        type=float,
+        type=number(float, least=0, most=100),
         default=0.5,
         help="background's motion within a clip, %% of the short side (default: %(default)s)",
     )
     parser.add_argument(
         "--fps",
-        type=float,
+        type=number(float, least=0, most=240),
         default=30,
         help="frames/s of every clip; 0 = as the video has them, whose motion per frame then differs (default: %(default)s)",
     )
@@ -398,20 +430,13 @@ def main():
 
 
 def _check_flags(args):
-    """ValueError for the first flag out of its range."""
-    if args.flow_method not in METHODS:
-        raise ValueError(f"--flow_method {args.flow_method}: expected {' or '.join(METHODS)}")
+    """ValueError for flags that do not fit each other."""
     if args.raft_weights and args.flow_method != "raft":
         raise ValueError(
             "--raft_weights is given, but --flow_method is not raft; add --flow_method raft or leave the weights out"
         )
-    for flag, least in (("size", 64), ("clip_frames", FRAMES), ("workers", 0), ("seed", 0), ("max_camera_motion", 0)):
-        if not getattr(args, flag) >= least:
-            raise ValueError(f"--{flag} {getattr(args, flag)}: expected {least} or more")
-    if args.fps and not 1 <= args.fps <= 240:
+    if 0 < args.fps < 1:
         raise ValueError(f"--fps {args.fps}: expected 1 to 240 frames/s, or 0 for each video's own")
-    if not 0 <= args.validation_share < 1:
-        raise ValueError(f"--validation_share {args.validation_share}: expected 0 or more, below 1")
 
 
 def _say(build, output):

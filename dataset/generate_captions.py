@@ -16,7 +16,7 @@ from PIL import Image
 from text2cinemagraph.data.datasets import caption_of, ids, picture_of
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, to_uint8
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.devices import start_line
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.text_files import read_text
@@ -174,7 +174,9 @@ def main():
     parser.add_argument("--output", required=True, help="text file for the captions; made if missing, continued if not")
     parser.add_argument("--model", required=True, help="folder, or hub id of a model in the local cache")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=4, help="pictures at a time (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=number(least=1, most=4096), default=4, help="pictures at a time (default: %(default)s)"
+    )
     args = parser.parse_args()
     if args.batch < 1:
         raise ValueError(f"--batch {args.batch}: expected 1 or more")

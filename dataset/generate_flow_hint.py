@@ -16,7 +16,7 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.flow import read_motion
 from text2cinemagraph.data.hint import blended_hint
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -66,11 +66,16 @@ def main():
     parser = Parser(prog="dataset/generate_flow_hint.py", description=__doc__)
     parser.add_argument("--dataroot", required=True, help="folder with <id>_motion.pth")
     parser.add_argument("--save_path", required=True, help="folder for <id>/<k>_blend.pth; made if missing")
-    parser.add_argument("--n_clusters", type=int, default=5, help="hints with 1..n points (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--n_clusters", type=number(least=1, most=1000), default=5, help="hints with 1..n points (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=number(least=1, most=256),
+        default=os.cpu_count() or 1,
+        help="processes (default: %(default)s)",
+    )
     arguments = parser.parse_args()
-    if arguments.workers < 1:
-        raise ValueError(f"--workers {arguments.workers}: expected 1 or more")
     written, broken = generate_flow_hint(
         arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers
     )

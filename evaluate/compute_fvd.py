@@ -17,8 +17,9 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.evaluate.backbones import load_backbone
 from text2cinemagraph.evaluate.clips import DECODERS, FRAMES, MODES, RESIZES, digest_of, pair, read_clip
 from text2cinemagraph.evaluate.fvd import Moments, bootstrap_interval, frechet_distance, split_half_floor
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.devices import start_line
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
 
@@ -77,6 +78,10 @@ def features_of(paths, backbone, frames, mode, store, batch, strict, skipped, si
         for item, feature in made.items():
             # Rows of one array: small arrays that stay, laid down between large ones that go, would keep the heap from shrinking.
             rows = np.empty((len(items), len(feature)), np.float32) if rows is None else rows
+            if len(feature) != rows.shape[1]:
+                raise ValueError(
+                    f"features of {len(feature)} numbers beside others of {rows.shape[1]}: --cache is damaged; remove that folder"
+                )
             rows[len(found)] = feature
             found[item] = rows[len(found)]
     return found
@@ -119,14 +124,17 @@ class FeatureStore:
         self._folder = Path(folder) / hashlib.sha256(recipe.encode()).hexdigest()[:16] if folder else None
 
     def read(self, digest):
-        """[D], or None where it is not there (or half of it)."""
+        """float32 [D], or None where it is not there, or damaged: then it is made again."""
         path = self._path(digest)
         if path is None or not path.is_file():
             return None
         try:
-            return np.load(path, allow_pickle=False)
+            kept = np.load(path, allow_pickle=False)
         except (ValueError, EOFError, OSError):
             return None
+        # np.load gives an archive for a zip file, whatever its name.
+        whole = isinstance(kept, np.ndarray) and kept.dtype == np.float32 and kept.ndim == 1
+        return kept if whole and np.isfinite(kept).all() else None
 
     def write(self, digest, feature):
         if self._folder is not None:
@@ -189,20 +197,26 @@ def main():
         "--strict", action="store_true", help="stop at the first clip that is unreadable, too short or missing"
     )
     parser.add_argument(
-        "--batch", type=int, default=0, help="clips in one call of the network, 0 = 8 on a GPU and 1 on a CPU"
+        "--batch",
+        type=number(least=0, most=4096),
+        default=0,
+        help="clips in one call of the network, 0 = 8 on a GPU and 1 on a CPU",
     )
     parser.add_argument("--device", default="auto", help="auto | cpu | cuda:N (default: %(default)s)")
     parser.add_argument(
         "--cache", default="results/fvd_features", help='folder of features, "" = none (default: %(default)s)'
     )
     parser.add_argument("--output", default="", help="JSON file (default: <pred_path>/<type>_<mode>.json)")
-    parser.add_argument("--draws", type=int, default=200, help="draws of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of bootstrap and splits (default: %(default)s)")
+    parser.add_argument(
+        "--draws",
+        type=number(least=20, most=100_000),
+        default=200,
+        help="draws of the bootstrap (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=number(least=0, most=SEEDS - 1), default=0, help="of bootstrap and splits (default: %(default)s)"
+    )
     options = parser.parse_args()
-    if options.batch < 0 or options.draws < 20:
-        raise ValueError(
-            f"--batch {options.batch} --draws {options.draws}: expected a batch of 0 (by the machine) or more, and 20 draws or more"
-        )
     pairing = pair(options.gt_path, options.pred_path)
     runtime = make_runtime(options.device, "fp32")
     print(start_line(runtime), file=sys.stderr, flush=True)  # standard output is the JSON

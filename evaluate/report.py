@@ -16,12 +16,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from text2cinemagraph.data.files import atomic, in_any_case, make_folder
+from text2cinemagraph.data.files import atomic, in_any_case, make_folder, read_json
 from text2cinemagraph.evaluate.clips import predicted_clips, true_clips
 from text2cinemagraph.evaluate.measures import MEASURES, Item, measure
 from text2cinemagraph.evaluate.page import write_page
 from text2cinemagraph.evaluate.video_quality import lpips_missing
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from tqdm import tqdm
 
 
@@ -143,7 +143,20 @@ def notes_of(items, skipped):
 def fvd_results(folder):
     """What compute_fvd.py left in the folder or in images/: a list of its JSON objects."""
     paths = sorted(Path(folder).glob("fvd_*.json")) + sorted((Path(folder) / "images").glob("fvd_*.json"))
-    return [json.loads(path.read_text()) for path in paths]
+    return [_fvd_result(path) for path in paths]
+
+
+def _fvd_result(path):
+    """One of them; ValueError for what compute_fvd.py did not write."""
+    advice = "run compute_fvd.py again, or remove it"
+    found = read_json(path, advice)
+    interval, floor = found.get("interval_95"), found.get("floor") or {}
+    numbers = [*(interval if isinstance(interval, list) else ()), *map(found.get, ("value", "n", "feature_dim"))]
+    texts = map(found.get, ("type", "mode", "features"))
+    known = len(numbers) == 5 and all(isinstance(n, (int, float)) for n in numbers)
+    if not known or not all(isinstance(text, str) for text in texts) or not isinstance(floor, dict):
+        raise ValueError(f"{path} is no result of compute_fvd.py; {advice}")
+    return found
 
 
 def _or_none(find, folder):
@@ -171,15 +184,18 @@ def main():
     parser.add_argument("--mask_path", default="", help="folder of <id>_mask.png (default: where the true flow moves)")
     parser.add_argument("--output", default="", help="folder for report.json and report.html (default: RESULTS_FOLDER)")
     parser.add_argument(
-        "--motion_norm", type=float, default=64.0, help="unit of <id>_Motion.pt in px/frame (default: %(default)s)"
+        "--motion_norm",
+        type=number(float, above=0, most=10_000),
+        default=64.0,
+        help="unit of <id>_Motion.pt in px/frame (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--workers", type=number(least=1, most=256), default=1, help="processes (default: %(default)s)")
     parser.add_argument("--strict", action="store_true", help="stop at the first file that cannot be read")
     options = parser.parse_args()
     output = Path(options.output or options.folder)
     items = items_of(options.folder, options.gt_path, options.mask_path, options.motion_norm)
     make_folder(output)
-    rows, skipped = measure_all(items, max(1, options.workers), options.strict)
+    rows, skipped = measure_all(items, options.workers, options.strict)
     name, order = ranking(rows)
     report = {
         "folder": str(options.folder),

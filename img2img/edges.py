@@ -11,6 +11,7 @@ SMALL = 320  # px, geometric mean of the sides: GrabCut runs on a copy of this s
 SURE = 0.8  # agreement from which a mask is kept: above, GrabCut made five of five masks of photographs worse (by .006
 # to .08 IoU), below, it took lakes from .52 to .99 and .47 to .80 and lost .08 in one of five
 SUPERPIXELS = 1500  # of the random walk: about 13 px a side at 512 px
+ISLAND = 0.01  # of the mask: a segmenter's smaller pieces (a strip of snow that it takes for sky) are left out
 BAND = 1 / 64  # of the geometric mean of the sides: how far from its line a rough mask may be wrong
 
 
@@ -20,7 +21,8 @@ def refined(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, floa
 
     image: [3,H,W] in [0,1].   mask: bool [1,H,W]; its inner part stays.
     Returns the new mask, bool [1,H,W] (the old one where it is empty or full), and how far the old one agrees with what
-    GrabCut found: intersection over union. From SURE on, only the edge is moved, by the guided filter.
+    GrabCut found: intersection over union. From SURE on, only the edge is moved, by the guided filter. Pieces of less
+    than ISLAND of the mask are left out.
     """
     if not mask.any() or mask.all():
         return mask, 1.0
@@ -32,7 +34,15 @@ def refined(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, floa
     trimap[sure] = cv2.GC_FGD
     found = _at_full(image, _grabcut(small, trimap))
     agreement = float((found & mask).sum() / (found | mask).sum())
-    return (found if agreement < SURE else _at_full(image, rough)), agreement
+    return without_islands(found if agreement < SURE else _at_full(image, rough)), agreement
+
+
+def without_islands(mask: torch.Tensor, least: float = ISLAND) -> torch.Tensor:
+    """The mask, bool [1,H,W], without its pieces of less than the share `least` of all of it."""
+    count, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(mask[0].numpy()), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA]
+    kept = np.flatnonzero(areas >= least * areas[1:].sum())
+    return torch.from_numpy(np.isin(pieces, kept[kept > 0]))[None]
 
 
 def refined_classes(image: torch.Tensor, classes: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], float]:

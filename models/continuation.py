@@ -5,8 +5,9 @@ import torch
 
 # Of the short side: the fluid's outermost pixels are mixed with the shore's colour, 2 px at 512.
 SHORE, SMALL = 1 / 256, 256  # a picture of 256 px has none to spare
-LIP = 1 / 64  # of the short side: so deep at most reaches what has the colour of the shore
+LIP = 1 / 50  # of the short side: so deep at most reaches what has the colour of the shore
 LIKE = 0.25  # its squared distance to the colour of the shore, as a share of that to the fluid further in
+LIKE_CROSSED = 4.0  # where the flow crosses the edge: two thirds of the way to the colour of the fluid
 
 
 def continue_under(image, flow, mask, reach, shore=True):
@@ -22,7 +23,7 @@ def continue_under(image, flow, mask, reach, shore=True):
 
     fluid = mask[0].cpu().numpy().astype(np.uint8)
     height, width = fluid.shape
-    core = _core(image.permute(1, 2, 0).cpu().numpy(), fluid) if shore else fluid > 0
+    core = _core(image.permute(1, 2, 0).cpu().numpy(), fluid, flow.cpu().numpy()) if shore else fluid > 0
     if not core.any():  # nowhere wide enough
         core = fluid > 0
     distance, (near_y, near_x) = distance_transform_edt(~core, return_indices=True)
@@ -40,11 +41,13 @@ def continue_under(image, flow, mask, reach, shore=True):
     return image, flow, where.to(mask.device), own.to(mask.device)
 
 
-def _core(image, fluid):
+def _core(image, fluid, flow):
     """bool [H,W]: the fluid without its shore, which would travel with it as a dark or bright lip.
 
     Its outermost pixels in pictures that have pixels to spare, and what near the edge has the colour of the still side
-    rather than the fluid's own.   image: float32 [H,W,3].   fluid: uint8 [H,W].
+    rather than the fluid's own; where the flow crosses the edge (a source or a sink) every mixed colour counts as that,
+    because there the whole lip would leave its place.   image: float32 [H,W,3].   fluid: uint8 [H,W].
+    flow: float32 [2,H,W] in px/frame.
     """
     import cv2
 
@@ -59,9 +62,26 @@ def _core(image, fluid):
             (cv2.GaussianBlur(image * part[..., None], (0, 0), depth) / np.maximum(share, 1e-6)[..., None], share)
         )
     (still, near_still), (own, near_own) = blurs
-    lip = np.square(image - still).sum(2) < LIKE * np.square(image - own).sum(2)
+    crossing = _crossing(fluid, flow, depth)
+    like = LIKE + crossing * (LIKE_CROSSED - LIKE)
+    lip = np.square(image - still).sum(2) < like * np.square(image - own).sum(2)
     lip &= (near_still > 1e-3) & (near_own > 1e-3) & (inner == 0)
-    return (core > 0) & ~lip
+    # Single pixels that stand still beside others that move would be a dotted line; and between the colours of the lip
+    # and of the fluid lies another pixel or two.
+    lip = cv2.boxFilter(np.float32(lip), -1, (3, 3), borderType=cv2.BORDER_REPLICATE) > 0.5
+    wider = cv2.dilate(np.uint8(lip), np.ones((2 * max(1, round(short / 2 / SMALL)) + 1,) * 2)) > 0
+    return (core > 0) & ~np.where(crossing > 0.5, wider, lip)
+
+
+def _crossing(fluid, flow, depth):
+    """[H,W] in [0,1]: how squarely the flow crosses the edge of the fluid near here, in either way."""
+    import cv2
+
+    soft = cv2.GaussianBlur(np.float32(fluid), (0, 0), depth)
+    inward = np.stack([cv2.Sobel(soft, -1, 1, 0), cv2.Sobel(soft, -1, 0, 1)])
+    across = np.abs((inward * flow).sum(0))
+    lengths = np.sqrt(np.square(inward).sum(0) * np.square(flow).sum(0))
+    return across / np.maximum(lengths, 1e-9)
 
 
 def _mirrored(index, size):

@@ -221,6 +221,27 @@ class Parser(argparse.ArgumentParser):
         raise ValueError(message)
 
 
+def number(kind: type = int, **limits: float) -> Callable[[str], Any]:
+    """The `type` of a flag that holds a number.
+
+    kind: int or float.   limits: least, most, above, below, as for options.fields.option.
+    """
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = text
+        try:
+            check_value("", value, Kind(kind), limits)
+        except ValueError as error:
+            expected = str(error).rpartition(": expected ")[2]
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {shown(text)}") from None
+        return value
+
+    return read
+
+
 def add_flags(parser: argparse.ArgumentParser, cls: type[Options]) -> None:
     """One flag per field of a flat dataclass. Unset flags stay silent, so that the YAML below them shows through.
 
@@ -270,8 +291,11 @@ def read_command(cls: type[Settings], text: str, argv: Sequence[str] | None = No
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a script's main(); a user's mistake becomes one line and exit code 1, an interruption exit code 130.
 
-    T2C_DEBUG=1 in the environment shows the whole traceback instead.
+    T2C_DEBUG=1 in the environment shows the whole traceback instead. Threads of torch that have nothing to do sleep
+    (OMP_WAIT_POLICY=PASSIVE, unless the environment says otherwise): spinning ones take the cores from their own
+    work as soon as anything else runs (docs/results/waiting.json). OpenMP reads that when torch is first imported.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         for word in sys.argv[1:]:
             check_value("an argument", word, Kind(str), {})

@@ -3,6 +3,7 @@
 The rows come from 916 tries over all scripts. Limits of numbers are not listed by hand: every option brings its own.
 """
 
+import ast
 import dataclasses
 import importlib.util
 import json
@@ -195,6 +196,34 @@ ODD = [
         for words in (("--input", "a"), (), ("--input", "nowhere", "--output", "x"), ("--backend", "x"))
     ),
     *(("demo/gallery.py", *words) for words in (("--config", "nowhere.yaml"), ("--no_such_flag",))),
+    *(
+        (script, *words, f"--{flag}", value)
+        for script, words, flags in (
+            (
+                "dataset/build_from_videos.py",
+                ("--videos", "a", "--output", "b"),
+                {"size": "1e9", "clip_frames": "-1", "validation_share": "nan", "seed": "9" * 30, "workers": "1000000"}
+                | {"max_camera_motion": "inf", "fps": "1e9", "flow_method": "sideways"},
+            ),
+            (
+                "dataset/generate_flow_hint.py",
+                ("--dataroot", "a", "--save_path", "b"),
+                {"n_clusters": "1000000000", "workers": "0"},
+            ),
+            (
+                "dataset/generate_captions.py",
+                ("--dataroot", "a", "--output", "b", "--model", "c"),
+                {"batch": "-1"},
+            ),
+            (
+                "evaluate/compute_fvd.py",
+                ("--pred_path", "a", "--gt_path", "b"),
+                {"batch": "-1", "draws": "1e12", "seed": "-1", "type": "fvd"},
+            ),
+            ("evaluate/report.py", ("a", "--gt_path", "b"), {"workers": "1000000", "motion_norm": "nan"}),
+        )
+        for flag, value in flags.items()
+    ),
     *(
         (script, "--no_such_flag")
         for script in (
@@ -443,3 +472,70 @@ def test_memory_is_one_line(refused, scripts, monkeypatch):
             scripts("test_video.py"), "read_command", lambda *_, error=error: (_ for _ in ()).throw(error)
         )
         assert "not enough memory" in refused("test_video.py")
+
+
+@pytest.mark.parametrize("room", ["dataset", "evaluate"])
+def test_every_number_on_a_command_line_has_limits(room):
+    """A flag's type is options.cli.number with limits, never int or float alone."""
+    found = 0
+    for path in (ROOT / room).glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument":
+                kinds = [word.value for word in call.keywords if word.arg == "type"]
+                found += len(kinds)
+                assert not any(isinstance(kind, ast.Name) and kind.id in ("int", "float") for kind in kinds), (
+                    f"{path.name}: line {call.lineno}"
+                )
+    assert found > 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[" * 100_000,
+        '{"settings": {}, "sides": {}}',
+        '{"settings": {}, "sides": {"a": "elsewhere"}, "videos": {}}',
+        '{"settings": {}, "sides": {}, "videos": {"a": {"file": "a", "error": "", '
+        '"clips": [{"id": "../../x", "refused": ""}]}}}',
+    ],
+    ids=lambda text: text[:30],
+)
+def test_damaged_records_of_a_dataset(refused, tmp_path, text):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "clip.mp4").write_bytes(b"not opened")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "build.json").write_text(text)
+    assert "build.json" in refused("dataset/build_from_videos.py", "--videos", "videos", "--output", "out")
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"value": "<b>", "interval_95": [1, 2], "n": 2, "feature_dim": 3, "floor": null}'], ids=str
+)
+def test_results_that_are_no_fvd(scripts, tmp_path, text):
+    (tmp_path / "fvd_16_published.json").write_text(text)
+    with pytest.raises(ValueError, match="run compute_fvd.py again"):
+        scripts("evaluate/report.py").fvd_results(tmp_path)
+
+
+def test_damaged_features_are_made_again(scripts, tmp_path):
+    import numpy as np
+
+    store = scripts("evaluate/compute_fvd.py").FeatureStore(tmp_path, "recipe")
+    store.write("clip", np.ones(5, np.float32))
+    assert store.read("clip").shape == (5,)
+    path = store._path("clip")
+    for damaged in (np.ones((5, 2), np.float32), np.full(5, np.nan, np.float32), np.array("flow"), np.array(3.0)):
+        with open(path, "wb") as file:
+            np.save(file, damaged)
+        assert store.read("clip") is None
+    with open(path, "wb") as file:
+        np.savez(file, flow=np.ones(5))
+    assert store.read("clip") is None
+
+
+def test_a_tokenizer_that_is_not_there_is_told(tmp_path):
+    from text2cinemagraph.img2img.single_file import tokenizer_folder
+
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        tokenizer_folder(tmp_path / "model.safetensors", str(tmp_path / "nowhere"))

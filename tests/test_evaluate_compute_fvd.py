@@ -286,7 +286,7 @@ def test_mistakes_are_one_line(clips, tmp_path, fails):
     assert "use torchvision:r3d_18, " in fails(*folders, "--features", "torchvision:resnet18")
     assert "r3d_18" in fails(*folders, "--features", "torchvision:r3d_18", "--weights", tmp_path / "none.pth")
     assert "holds no weights" in fails(*folders, "--features", "torchvision:r3d_18", "--weights", tmp_path / "text.pt")
-    assert "expected a batch" in fails(*folders, "--batch", -1)
+    assert "expected 0 to 4096" in fails(*folders, "--batch", -1)
 
 
 def test_other_networks(clips, tmp_path, result):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from text2cinemagraph.evaluate.scribbles import agreement, strokes_of
-from text2cinemagraph.img2img.edges import from_strokes, guided, refined, refined_classes
+from text2cinemagraph.img2img.edges import from_strokes, guided, refined, refined_classes, without_islands
 
 
 def planted(size=(180, 240), seed=0):
@@ -33,6 +33,17 @@ def test_a_good_mask_agrees_and_trivial_ones_stay():
     assert agreed > 0.95 and agreement(found[0].numpy(), true[0].numpy()) > 0.95
     for mask in (torch.zeros_like(true), torch.ones_like(true)):
         assert refined(image, mask) == (mask, 1.0)
+
+
+def test_islands_leave_a_mask():
+    mask = torch.zeros(1, 100, 200, dtype=torch.bool)
+    mask[:, :50] = True
+    mask[:, 70:80, 20:30] = True  # 100 px of 10,100
+    mask[:, 90:97, 100:110] = True  # 70 px
+    kept = without_islands(mask)
+    assert not kept[:, 60:].any() and torch.equal(kept[:, :60], mask[:, :60])
+    assert torch.equal(without_islands(mask, 0.009)[:, :85], mask[:, :85])
+    assert not without_islands(torch.zeros_like(mask)).any()
 
 
 def test_classes_do_not_overlap():

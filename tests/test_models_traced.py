@@ -147,6 +147,22 @@ def test_a_dark_lip_at_the_edge_stands_still_and_does_not_travel():
 # ---------------------------------------------------------------- contrast
 
 
+def test_mixed_colours_stay_where_water_comes_from_and_travel_along_a_shore():
+    image = torch.full((3, 200, 200), 0.2)
+    image[:, 100:] = 0.8
+    image[:, 100:103] = torch.tensor([0.45, 0.55, 0.65])[None, :, None]  # the edge is soft
+    mask = torch.zeros(1, 200, 200, dtype=torch.bool)
+    mask[:, 100:] = True
+    along, across = constant(200, 200, 0.5, 0.0), constant(200, 200, 0.0, 0.5)
+    own = {
+        name: continue_under(image, flow * mask, mask, 16)[3] for name, flow in (("along", along), ("across", across))
+    }
+    assert not own["across"][0, 100:103].any() and own["across"][0, 105:].all()
+    assert own["along"][0, 101:].all()
+    for upstream in (-across, along - across):  # a sink; a shore that is crossed at an angle
+        assert not continue_under(image, upstream * mask, mask, 16)[3][0, 100:103].any()
+
+
 @pytest.mark.parametrize("size", [(64, 64), (61, 83), (17, 30)])
 def test_bands_add_up(size):
     image = noise(*size)

@@ -141,3 +141,22 @@ def test_a_segmenter_is_loaded_once_and_freed_when_no_later_stage_asks(photo, tm
     inference_t2c.main(["--config", "configs/inference_mini.yaml", "--stage", "s1-s3", *settings], Shelf())
     assert len(loaded) == 1 and loaded[0]() is None
     assert held[0] == {"segmenter"} and held[-1] == set()
+
+
+@pytest.mark.parametrize("probability,known", [(0.6, False), (0.95, True)])
+def test_stars_are_painted_where_the_sky_is_sure(probability, known, monkeypatch, capsys):
+    from text2cinemagraph.img2img import segment
+    from text2cinemagraph.options.inference import InferenceOptions
+    from text2cinemagraph.options.runtime import make_runtime
+    from text2cinemagraph.pipeline import segmenting
+    from text2cinemagraph.pipeline.networks import Networks
+    from text2cinemagraph.pipeline.painting import find_sky
+    from text2cinemagraph.pipeline.stages import RunState
+
+    sky = torch.ones(1, 4, 4, dtype=torch.bool)
+    found = segment.Segmentation(sky, {"sky": sky}, {"sky": probability})
+    monkeypatch.setattr(segmenting, "segmenter_of", lambda *_: None)
+    monkeypatch.setattr(segment, "segment", lambda *_: found)
+    state = RunState(make_runtime("cpu"), Networks())
+    assert (find_sky(torch.zeros(3, 4, 4), InferenceOptions(), state) is not None) == known
+    assert ("no stars" in capsys.readouterr().out) != known
