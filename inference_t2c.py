@@ -8,6 +8,8 @@
 A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in memory.
 """
 
+from dataclasses import replace
+
 from text2cinemagraph.data.artifacts import Classes, Clip, Flow, Mask, Motion, Panel, Picture, Tensors
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.options.cli import run_main
@@ -34,20 +36,23 @@ UNSURE = (
 def s1_artistic_image(options, experiment, state):
     """Draw the artistic image and remember what s2 and s4 need of its making.  -> image, noise, attention"""
     import torch
-    from text2cinemagraph.data.media import resize_image
-    from text2cinemagraph.img2img.twin import artistic, invert_picture
-    from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
+    from text2cinemagraph.img2img.twin import artistic
+    from text2cinemagraph.pipeline.drawing import (
+        feature_plan,
+        load_drawing_model,
+        noise_behind,
+        noise_generator,
+        source_of,
+    )
 
     o, own = options.twin_extraction, experiment.given("image")
-    place = state.runtime.device if options.runtime.noise == "device" else "cpu"
-    generator = torch.Generator(place).manual_seed(state.runtime.seed)
     diffusion = load_drawing_model(options, state)
     if own:  # your picture: find the noise that leads to it
-        image = experiment.read("image")
-        small = resize_image(image, diffusion.drawing_size(*image.shape[-2:], min(o.H, o.W)))
-        noise = invert_picture(diffusion, small, o.inversion_steps, generator)
+        noise = noise_behind(experiment.read("image"), options, experiment, state)
     else:
-        noise = torch.randn(diffusion.latent_shape(o.H, o.W), generator=generator, device=place).cpu()
+        generator = noise_generator(options, state)
+        shape = diffusion.latent_shape(o.H, o.W)
+        noise = torch.randn(shape, generator=generator, device=generator.device).cpu()
     prompt, scale = source_of(o, own)
     made = artistic(
         diffusion,
@@ -66,7 +71,41 @@ def s1_painted_image(options, experiment, state):
     """Paint your photograph, which is its own twin (--style).  photograph -> image"""
     from text2cinemagraph.pipeline.painting import painted
 
-    experiment.write(image=painted(experiment.read("photograph"), options, experiment, state.runtime))
+    experiment.write(image=painted(experiment.read("photograph"), options, experiment, state))
+
+
+def s1_picture_in_other_words(options, experiment, state):
+    """Draw your photograph, its own twin, in other words (--style), holding its layout.  photograph -> image"""
+    from text2cinemagraph.img2img.twin import artistic
+    from text2cinemagraph.pipeline.drawing import drawn_over, feature_plan, load_drawing_model, noise_behind, source_of
+    from text2cinemagraph.pipeline.painting import style_prompt
+
+    o = options.twin_extraction
+    prompt, source = style_prompt(o.prompt, options.painting.style), source_of(o, own=True)
+    tqdm.write(f"s1: the photograph is drawn as: {prompt}")
+    diffusion, photograph = load_drawing_model(options, state), experiment.read("photograph")
+    noise = noise_behind(photograph, options, experiment, state)
+    made = artistic(
+        diffusion,
+        noise,
+        source[0],
+        guidance_scale=source[1],
+        steps=o.ddim_steps,
+        plan=feature_plan(options, diffusion.unet, diffusion.spatial_factor),
+        feature_memory=options.twin_generation.feature_memory_gb * 1e9,
+        title="s1 the photograph's features",
+    )
+    image = drawn_over(
+        options,
+        diffusion,
+        noise,
+        source=source,
+        prompt=prompt,
+        features=made.features,
+        title="s1 the photograph in other words",
+        size=photograph.shape[-2:],
+    )
+    experiment.write(attention=made.attention.tensors(), image=image)
 
 
 def s2_twin(options, experiment, state):
@@ -74,17 +113,14 @@ def s2_twin(options, experiment, state):
     from dataclasses import asdict
 
     from text2cinemagraph.data.hint import without_directions
-    from text2cinemagraph.data.media import resize_image
     from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
-    from text2cinemagraph.img2img.twin import twin
     from text2cinemagraph.options.fields import known_part
     from text2cinemagraph.options.inference import TwinExtraction
-    from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model, source_of
+    from text2cinemagraph.pipeline.drawing import drawn_over, load_drawing_model, source_of
 
     o, t, own = options.twin_extraction, options.twin_generation, experiment.given("image")
     recorded = (experiment.options_of("s1") or {}).get("twin_extraction") or asdict(o)
     drawn_with = known_part(TwinExtraction, recorded)  # what s1 saw counts, whatever the options say by now
-    source, source_scale = source_of(drawn_with, own)
     if drawn_with.ddim_steps != o.ddim_steps:
         raise ValueError(
             f"s1 took {drawn_with.ddim_steps} steps, twin_extraction.ddim_steps={o.ddim_steps}: "
@@ -93,41 +129,52 @@ def s2_twin(options, experiment, state):
     prompt = t.prompt or twin_prompt(without_directions(o.prompt), load_nouns(NOUNS))
     tqdm.write(f"s2: twin prompt: {prompt}")
     features, state.features = state.features, None
-    diffusion = load_drawing_model(options, state)
-    drawn, _ = twin(
-        diffusion,
+    drawn = drawn_over(
+        options,
+        load_drawing_model(options, state),
         experiment.read("noise"),
-        source,
-        prompt,
-        negative_prompt=t.negative_prompt or source,
-        source_scale=source_scale,
-        guidance_scale=t.scale,
-        steps=o.ddim_steps,
-        negative_alpha=t.negative_prompt_alpha,
-        negative_schedule=t.negative_prompt_schedule,
-        plan=feature_plan(options, diffusion.unet, diffusion.spatial_factor),
+        source=source_of(drawn_with, own),
+        prompt=prompt,
         features=features,
+        title="s2 twin",
+        size=experiment.read("image").shape[-2:] if own else None,  # drawn at a size that the model takes
     )
-    if own:  # drawn at a size that the model takes: back to your picture's
-        size = experiment.read("image").shape[-2:]
-        experiment.write(twin=resize_image(drawn[0], size, mode="bicubic").clamp(0, 1))
-    else:
-        experiment.write(twin=drawn[0])
+    experiment.write(twin=drawn)
+
+
+def s2_instructed_twin(options, experiment, state):
+    """Ask an image-editing model for the picture's scene as a photograph; refuse one that drifted.  image -> twin"""
+    from text2cinemagraph.img2img.instructed import drift, edited, load_editor
+    from text2cinemagraph.pipeline.instructing import check_drift, instruction_of
+
+    o, picture = options.twin_editing, experiment.read("image")
+    instruction = instruction_of(options, NOUNS)
+    tqdm.write(f"s2: {instruction}")
+    twin = edited(
+        state.networks.get("editor", load_editor, o.model, state.runtime),
+        picture,
+        instruction,
+        seed=state.runtime.seed,
+        steps=o.steps,
+        scale=o.scale,
+        megapixels=o.megapixels,
+    )
+    check_drift(drift(picture, twin), o, experiment, twin)
+    experiment.write(twin=twin)
 
 
 def s3_mask(options, experiment, state):
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     import torch
     from text2cinemagraph.img2img.edges import SURE, refined_classes
-    from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, forget_models, segment
+    from text2cinemagraph.img2img.segment import BACKENDS, choose_backend, segment
+    from text2cinemagraph.pipeline.segmenting import segmenter_of
 
     o = options.odise
     name, checkpoint = choose_backend(o.backend, o.checkpoint)
     tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
     twin = experiment.read("twin")
-    found = segment(twin, o.vocab, name, checkpoint, state.runtime)
-    if not state.networks.keep_all:
-        forget_models()
+    found = segment(twin, o.vocab, segmenter_of(options, state.networks, state.runtime))
     mask, classes = found.mask, found.class_masks
     if o.to_edges and (experiment.given("image") or experiment.given("photograph")):
         classes, agreement = refined_classes(twin, classes)
@@ -161,7 +208,7 @@ def s4_attention_mask(options, experiment, state):
         voted = mask
     else:
         maps, grid = attention_maps(experiment.read("attention"))
-        segments = components(cluster(maps, grid, o.n_clusters, o.cluster_type, state.runtime.seed))
+        segments = components(cluster(maps, grid, o.n_clusters, o.cluster_type, seed=state.runtime.seed))
         voted = vote(segments, mask, o.threshold, o.combine)
         experiment.write(clusters=clusters_picture(segments, tuple(mask.shape[-2:])))
         if not voted.any() and o.fallback:
@@ -186,8 +233,8 @@ def s5_flow(options, experiment, state):
     twin_image, mask = experiment.read("twin", "mask")  # [3,H,W] in [0,1]; [1,H,W] bool
     check_mask(mask, twin_image, experiment.path("mask"))
     told = what_is_told(options, experiment, mask, state)
-    flow, hint = flow_of(options, state, told, twin_image, mask)  # [2,H,W], px/frame
-    leave_pictures(options, experiment, told, flow, hint, mask)
+    flow, hint = flow_of(options, state, told, image=twin_image, mask=mask)  # [2,H,W], px/frame
+    leave_pictures(options, experiment, told, flow=flow, hint=hint, mask=mask)
     experiment.write(flow=flow)
 
 
@@ -220,7 +267,7 @@ def s6_video(options, experiment, state):
     network = "video", load_video_model, o.folder, o.architecture, state.runtime
     rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
     if o.preview:
-        image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps)
+        image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps=fps)
     loop = LoopRenderer(lambda: state.networks.get(*network, dtype=dtype_of(kind))).set_image(image, mask)
     frames = loop.render(flow, **rendering)
     line = LoopLine(mask)
@@ -248,7 +295,7 @@ STAGES = (
             Tensors("noise", "noise.safetensors"),
             Tensors("attention", "attention.safetensors"),
         ),
-        also=(Picture("photograph", "photograph.png"),),
+        also=(Picture("photograph", "photograph.png"), Tensors("inversion", "inversion.safetensors")),
         inverts=True,
         networks=("diffusion",),
         panels=(Panel("s1  image", ("image",), "picture"),),
@@ -259,6 +306,7 @@ STAGES = (
         section="twin_generation",
         needs=("noise",),
         makes=(Picture("twin", "twin.png"),),
+        also=(Picture("twin_refused", "twin_refused.png"),),
         networks=("diffusion",),
         panels=(Panel("s2  twin", ("twin",), "picture"),),
     ),
@@ -308,17 +356,42 @@ STAGES = (
         panels=(Panel("s6  ", ("video",), "clip"),),
     ),
 )
-# s1 under --style
-PAINTED = Stage(
-    "s1",
-    s1_painted_image,
-    section="painting",
-    needs=("photograph",),
-    makes=(Picture("image", "image.png"),),
-    panels=STAGES[0].panels,
-)
+# s1 under --style, by painting.method
+PAINTED = {
+    "rule": Stage(
+        "s1",
+        s1_painted_image,
+        section="painting",
+        needs=("photograph",),
+        always=True,
+        makes=(Picture("image", "image.png"),),
+        networks=("segmenter",),
+        panels=STAGES[0].panels,
+    ),
+    "diffusion": Stage(
+        "s1",
+        s1_picture_in_other_words,
+        section="painting",
+        needs=("photograph",),
+        always=True,
+        makes=(Picture("image", "image.png"), Tensors("attention", "attention.safetensors")),
+        networks=("diffusion",),
+        panels=STAGES[0].panels,
+    ),
+}
+# s2, by twin_generation.method
+TWINS = {
+    "inject": STAGES[1],
+    "edit": replace(STAGES[1], run=s2_instructed_twin, needs=("image",), networks=("editor",)),
+}
 ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
+
+
+def rows_of(options):
+    """The rows of the table in the forms that the options ask for."""
+    first = PAINTED[options.painting.method] if options.painting.style else STAGES[0]
+    return first, TWINS[options.twin_generation.method], *STAGES[2:]
 
 
 def main(argv=None, networks=None, numbers=None):
@@ -352,11 +425,10 @@ def main(argv=None, networks=None, numbers=None):
     given = place_inputs(options, chosen, experiment)
     if STAGES[-1].name in chosen:
         check_clip(options, experiment, runtime, drawn=STAGES[0].name in chosen and not experiment.given("image"))
-    state = RunState(runtime, networks or Networks(), keep_features="s2" in chosen)
-    painting = bool(options.painting.style)
-    inverting = bool(options.inputs.image and o.inversion_steps) and not painting
-    stages = (PAINTED, *STAGES[1:]) if painting else STAGES
-    costs = run_stages(stages, chosen, options, experiment, state, given=given, inverting=inverting)
+    injecting = "s2" in chosen and options.twin_generation.method == "inject"
+    state = RunState(runtime, networks or Networks(), keep_features=injecting)
+    inverting = options.inverts and bool(options.painting.style or options.inputs.image)
+    costs = run_stages(rows_of(options), chosen, options, experiment, state=state, given=given, inverting=inverting)
     if numbers is not None:
         numbers["seconds"] = {name: cost.seconds for name, cost in costs.items()}
         numbers["peak"] = {name: cost.peak for name, cost in costs.items()}

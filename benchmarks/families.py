@@ -73,8 +73,11 @@ def _autoencoder(**more: Any) -> Any:
     )
 
 
-def make_pipeline(family: str) -> Any:
-    """diffusers' own pipeline of a family, tiny, with random weights: "sd1", "sd2" (predicts v) or "sdxl"."""
+def make_pipeline(family: str, **unet_settings: Any) -> Any:
+    """diffusers' own pipeline of a family, tiny, with random weights: "sd1", "sd2" (predicts v) or "sdxl".
+
+    unet_settings: in the place of the U-Net's own.
+    """
     from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
     from transformers import CLIPTokenizer
 
@@ -83,18 +86,19 @@ def make_pipeline(family: str) -> Any:
     predicts = "v_prediction" if family == "sd2" else "epsilon"
     parts = {"tokenizer": tokenizer, "scheduler": DDIMScheduler(prediction_type=predicts, **BETAS, **SAMPLING)}
     if family == "sdxl":
-        unet = _unet(
-            block_out_channels=(32, 32, 64),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=(1, 2, 3),
-            attention_head_dim=(2, 4, 8),
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + 24,
-            cross_attention_dim=32 + 48,
-        )
+        settings = {
+            "block_out_channels": (32, 32, 64),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 2, 3),
+            "attention_head_dim": (2, 4, 8),
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 6 * 8 + 24,
+            "cross_attention_dim": 32 + 48,
+        }
+        unet = _unet(**{**settings, **unet_settings})
         second = _text(tokenizer, True, hidden_size=48, projection_dim=24, hidden_act="gelu")
         pipeline = StableDiffusionXLPipeline(
             vae=_autoencoder(scaling_factor=0.13025),
@@ -110,7 +114,7 @@ def make_pipeline(family: str) -> Any:
         pipeline = StableDiffusionPipeline(
             vae=_autoencoder(),
             text_encoder=_text(tokenizer, hidden_act="gelu" if family == "sd2" else "quick_gelu"),
-            unet=_unet(**heads),
+            unet=_unet(**{**heads, **unet_settings}),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -138,9 +142,10 @@ def compare(family: str, folder: str | Path) -> dict[str, Any]:
             guidance_scale=SCALE,
             output_type="pt",
         ).images.float()
-        made = artistic(diffusion, noise, PROMPT, SCALE, STEPS, plan)
-        same, _ = twin(diffusion, noise, PROMPT, PROMPT, "", SCALE, SCALE, STEPS, plan, made.features)
-        other, _ = twin(diffusion, noise, PROMPT, "a photograph", "", SCALE, SCALE, STEPS, plan, made.features)
+        made = artistic(diffusion, noise, PROMPT, SCALE, steps=STEPS, plan=plan)
+        like = {"negative_prompt": "", "source_scale": SCALE, "guidance_scale": SCALE, "steps": STEPS, "plan": plan}
+        same, _ = twin(diffusion, noise, PROMPT, PROMPT, features=made.features, **like)
+        other, _ = twin(diffusion, noise, PROMPT, "a photograph", features=made.features, **like)
     return {
         "family": diffusion.family.name,
         "pipeline": type(pipeline).__name__,

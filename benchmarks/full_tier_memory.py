@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -49,8 +50,8 @@ def _save(network, folder: Path, name: str) -> None:
     save_file(state, folder / name, metadata={"format": "pt"})
 
 
-def save_stable_diffusion(folder: Path) -> None:
-    """A folder of Stable Diffusion 1.4's shapes."""
+def stable_diffusion_networks() -> tuple[Any, Any, Any]:
+    """(U-Net, autoencoder, text encoder) of Stable Diffusion 1.x's released shapes, on the meta device."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -65,6 +66,12 @@ def save_stable_diffusion(folder: Path) -> None:
         text = CLIPTextModel(
             CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
         )
+    return unet, vae, text
+
+
+def save_stable_diffusion(folder: Path) -> None:
+    """A folder of Stable Diffusion 1.4's shapes."""
+    unet, vae, text = stable_diffusion_networks()
     _save(unet, folder / "unet", "diffusion_pytorch_model.safetensors")
     _save(vae, folder / "vae", "diffusion_pytorch_model.safetensors")
     _save(text, folder / "text_encoder", "model.safetensors")

@@ -88,7 +88,9 @@ def untrained_diffusion():
     torch.manual_seed(0)
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
     scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
-    return Untrained(None, None, None, unet.eval().requires_grad_(False), scheduler.alphas_cumprod.double().cpu())
+    return Untrained(
+        None, None, None, unet.eval().requires_grad_(False), alphas_cumprod=scheduler.alphas_cumprod.double().cpu()
+    )
 
 
 def of_published_shape(steps, size):
@@ -97,9 +99,20 @@ def of_published_shape(steps, size):
     unet = diffusion.unet
     plan, noise = feature_plan(InferenceOptions(), unet), torch.randn(1, 4, size // 8, size // 8)
     with tempfile.TemporaryDirectory() as root, torch.inference_mode(), counted(unet) as rows:
-        made = artistic(diffusion, noise, "source", 5.0, steps, plan, feature_memory=64e9)
+        made = artistic(diffusion, noise, "source", 5.0, steps=steps, plan=plan, feature_memory=64e9)
         first = rows[0]
-        drawn, _ = twin(diffusion, noise, "source", "target", "source", 5.0, 7.5, steps, plan, made.features)
+        drawn, _ = twin(
+            diffusion,
+            noise,
+            "source",
+            "target",
+            negative_prompt="source",
+            source_scale=5.0,
+            guidance_scale=7.5,
+            steps=steps,
+            plan=plan,
+            features=made.features,
+        )
         experiment = Experiment(root, "e", inference_t2c.ARTIFACTS)
         experiment.write(image=made.image[0], noise=noise, attention=made.attention.tensors(), twin=drawn[0])
         disk = folder_bytes(experiment.folder)

@@ -188,10 +188,11 @@ def main():
     add_share(parser)
     arguments = parser.parse_args()
 
-    from text2cinemagraph.img2img.segment import segment
+    from text2cinemagraph.img2img.segment import load_segmenter, segment
     from text2cinemagraph.jobs.share import run_on_all, share_of
     from text2cinemagraph.jobs.turns import shared_leases
     from text2cinemagraph.options.runtime import runtime_of
+    from text2cinemagraph.pipeline.networks import Networks
 
     code = run_on_all(arguments.gpu_ids, sys.argv)
     if code is not None:
@@ -201,8 +202,10 @@ def main():
     name, checkpoint = segmenter(arguments.backend, arguments.checkpoint)
     print(f"segmenter: {name}, {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})", file=sys.stderr)
 
+    shelf = Networks()
+
     def find_mask(image):
-        return segment(image, arguments.vocab, name, checkpoint, runtime).mask
+        return segment(image, arguments.vocab, shelf.get("segmenter", load_segmenter, name, checkpoint, runtime)).mask
 
     settings = {"vocab": arguments.vocab, "backend": name, "checkpoint": str(checkpoint)}
     with shared_leases(arguments.share, Path(arguments.output) / ".leases") as leases:

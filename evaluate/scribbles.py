@@ -7,9 +7,12 @@ A folder is read as one sample a sub-folder with the picture (image.jpg, or samp
 mask (mask.png, or mask_self_attn_erosion.png). The strokes follow from the mask by a fixed rule, see `strokes_of`.
 """
 
+from __future__ import annotations
+
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +21,9 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.img2img.edges import from_strokes
 from text2cinemagraph.options.cli import Parser, run_main
+
+if TYPE_CHECKING:
+    from text2cinemagraph.img2img.segment import Segmenter
 
 PICTURES, MASKS = ("image.jpg", "image.png", "sample_0.png"), ("mask.png", "mask_self_attn_erosion.png")
 STROKES = 5  # on what moves, and as many on what does not
@@ -53,7 +59,7 @@ def agreement(found: np.ndarray, true: np.ndarray) -> float:
     return float((found & true).sum() / max((found | true).sum(), 1))
 
 
-def measure(folder: Path, segmenter: str = "") -> dict:
+def measure(folder: Path, segmenter: Segmenter | None = None) -> dict:
     """One sample: IoU of the mask from strokes with the true one, CPU seconds, and a segmenter's IoU."""
     picture, mask = (next(folder / n for n in names if (folder / n).is_file()) for names in (PICTURES, MASKS))
     image = read_image(picture)
@@ -68,12 +74,11 @@ def measure(folder: Path, segmenter: str = "") -> dict:
     return row
 
 
-def _segmented(image, checkpoint):
+def _segmented(image, segmenter):
     from text2cinemagraph.img2img.segment import EmptyMask, segment
-    from text2cinemagraph.options.runtime import make_runtime
 
     try:
-        return segment(image, VOCABULARY, "transformers", checkpoint, make_runtime("cpu", "fp32")).mask[0].numpy()
+        return segment(image, VOCABULARY, segmenter).mask[0].numpy()
     except EmptyMask:
         return np.zeros(image.shape[-2:], bool)
 
@@ -91,7 +96,13 @@ def main():
         raise FileNotFoundError(
             f"no samples in {flags.samples}; expected sub-folders with one of {', '.join(PICTURES)} and {MASKS[0]}"
         )
-    rows = {folder.name: measure(folder, flags.segmenter) for folder in folders}
+    segmenter = None
+    if flags.segmenter:
+        from text2cinemagraph.img2img.segment import load_segmenter
+        from text2cinemagraph.options.runtime import make_runtime
+
+        segmenter = load_segmenter("transformers", flags.segmenter, make_runtime("cpu", "fp32"))
+    rows = {folder.name: measure(folder, segmenter) for folder in folders}
     names = [name for name in ("iou", "segmenter_iou") if name in rows[folders[0].name]]
     result = {
         "strokes": f"{STROKES} on what moves and {STROKES} on what does not, by evaluate.scribbles.strokes_of",

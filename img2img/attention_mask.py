@@ -20,10 +20,11 @@ class AttentionMean:
     maps: float32 [tokens, heads, tokens] where `heads` are all heads of all batch rows; each row of tokens sums to 1.
     """
 
-    def __init__(self, grid):
-        self.latent_grid, self.maps, self.count = grid, None, 0
+    def __init__(self, grid: tuple[int, int]) -> None:
+        self.latent_grid, self.count = grid, 0
+        self.maps: torch.Tensor | None = None
 
-    def add(self, queries, keys, heads):
+    def add(self, queries: torch.Tensor, keys: torch.Tensor, heads: int) -> None:
         """Take in one layer's queries and keys [N,tokens,channels] of one U-Net call."""
         q, k = (
             x.float().unflatten(-1, (heads, -1)).transpose(1, 2).flatten(0, 1) for x in (queries, keys)
@@ -40,22 +41,22 @@ class AttentionMean:
         self.maps += maps
         self.count += 1
 
-    def mean(self):
+    def mean(self) -> torch.Tensor:
         """[tokens, heads, tokens]; ValueError if nothing was added."""
-        if not self.count:
+        if self.maps is None:
             raise ValueError(
                 "no self-attention was kept: no timestep is <= attn_mask.max_timestep; raise it, or ddim_steps"
             )
         return self.maps / self.count
 
-    def tensors(self):
+    def tensors(self) -> dict[str, torch.Tensor]:
         """What is stored for s4: the mean in half precision (33 MB at 1024 tokens) and its grid."""
         maps, (h, w) = self.mean(), self.latent_grid
         shrink = round((h * w / len(maps)) ** 0.5)
         return {"maps": maps.half(), "grid": torch.tensor([h // shrink, w // shrink])}
 
 
-def attention_maps(tensors):
+def attention_maps(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, tuple[int, int]]:
     """The stored tensors -> (maps float32 [tokens,heads,tokens], grid (h, w)); ValueError for tensors of another shape."""
     maps, grid = (tensors.get(name) if isinstance(tensors, dict) else None for name in ("maps", "grid"))
     if maps is None or grid is None or maps.ndim != 3 or grid.numel() != 2 or int(grid.prod()) != len(maps):
@@ -65,7 +66,9 @@ def attention_maps(tensors):
     return tensors["maps"].float(), tuple(tensors["grid"].tolist())
 
 
-def cluster(maps, grid, n_clusters=5, kind="spectral", seed=0):
+def cluster(
+    maps: torch.Tensor, grid: tuple[int, int], n_clusters: int = 5, kind: str = "spectral", *, seed: int = 0
+) -> np.ndarray:
     """Group the cells whose self-attention is alike.  maps: [tokens,heads,tokens].  Returns int labels [h,w].
 
     kmeans: on the rows of all heads (n_init 5).  spectral: on the mean over heads as an affinity, made symmetric (n_init 100).
@@ -88,7 +91,7 @@ def cluster(maps, grid, n_clusters=5, kind="spectral", seed=0):
     return labels.reshape(grid)
 
 
-def components(labels, background=None):
+def components(labels: np.ndarray, background: int | None = None) -> np.ndarray:
     """Split every cluster into its 8-connected components.  int [h,w] -> int [h,w] numbered from 0.
 
     background: a cluster id that stays one segment although it is in pieces. The original does that to id 0, which is an
@@ -103,12 +106,12 @@ def components(labels, background=None):
     return label(shifted, background=0)
 
 
-def resize_labels(labels, size):
+def resize_labels(labels: np.ndarray, size: tuple[int, ...]) -> torch.Tensor:
     """Nearest to (H, W); integers, so that more than 255 segments stay apart."""
     return F.interpolate(torch.as_tensor(np.asarray(labels)).double()[None, None], size, mode="nearest")[0, 0].long()
 
 
-def vote(segments, mask, threshold=0.7, combine="segments"):
+def vote(segments: np.ndarray, mask: torch.Tensor, threshold: float = 0.7, combine: str = "segments") -> torch.Tensor:
     """Keep the segments whose share inside the mask is at least `threshold`.
 
     segments: int [h,w], any resolution.   mask: bool [1,H,W].   combine: "segments" keeps them whole, as published;
@@ -121,7 +124,9 @@ def vote(segments, mask, threshold=0.7, combine="segments"):
     return kept & mask if combine == "intersection" else kept
 
 
-def vote_classes(segments, classes, mask):
+def vote_classes(
+    segments: np.ndarray | None, classes: dict[str, torch.Tensor], mask: torch.Tensor
+) -> dict[str, torch.Tensor]:
     """Which class each pixel of the voted mask belongs to: the one that s3 saw there, else the one with the largest
     share of the pixel's segment, else the nearest.
 
@@ -139,7 +144,7 @@ def vote_classes(segments, classes, mask):
     return share_out(mask, seen)
 
 
-def erode(mask, ksize=5, iterations=0):
+def erode(mask: torch.Tensor, ksize: int = 5, iterations: int = 0) -> torch.Tensor:
     """Retract a bool mask [1,H,W] with a square of ksize px, `iterations` times; the picture's border does not eat into it."""
     import cv2
 
@@ -149,7 +154,7 @@ def erode(mask, ksize=5, iterations=0):
     return torch.from_numpy(cv2.erode(mask[0].numpy().astype(np.uint8), kernel, iterations=iterations) > 0)[None]
 
 
-def clusters_picture(segments, size):
+def clusters_picture(segments: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     """The segments in colours, [3,H,W] in [0,1], neighbours in number far apart in hue."""
     numbers = resize_labels(segments, size)
     golden = 0.61803398875  # multiples of the golden ratio spread hues evenly

@@ -5,6 +5,8 @@ convolutions on space-to-depth pictures learn the texture on top. Trained for mi
 as long by 8 dB.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -17,25 +19,23 @@ from torch import nn
 class ResidualBlock(nn.Module):
     """x + conv(silu(conv(x))); the last convolution starts at zero."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        self.conv2 = _zeroed(nn.Conv2d(channels, channels, 3, padding=1))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.conv2(F.silu(self.conv1(x)))
 
 
 class UpConv(nn.Module):
     """Twice the size by sub-pixel convolution."""
 
-    def __init__(self, channels_in, channels_out):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out * 4, 3, padding=1)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.conv(x), 2)
 
 
@@ -53,19 +53,20 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        in_channels=3,
-        out_channels=3,
-        base_channels=8,
-        patch=2,
-        pack=2,
-        encoder_channels=(48, 64, 96),
-        encoder_blocks=(1, 1, 1),
-        decoder_channels=(64, 96, 128),
-        decoder_blocks=(2, 3, 4),
-        scaling_factor=1.0,
-        latent_channels=32,
-        sample_size=256,
-    ):
+        in_channels: int = 3,
+        out_channels: int = 3,
+        base_channels: int = 8,
+        patch: int = 2,
+        *,
+        pack: int = 2,
+        encoder_channels: tuple[int, ...] = (48, 64, 96),
+        encoder_blocks: tuple[int, ...] = (1, 1, 1),
+        decoder_channels: tuple[int, ...] = (64, 96, 128),
+        decoder_blocks: tuple[int, ...] = (2, 3, 4),
+        scaling_factor: float = 1.0,
+        latent_channels: int = 32,
+        sample_size: int = 256,
+    ) -> None:
         super().__init__()
         self.factor = patch * 2 ** (len(encoder_channels) - 1)  # of the base latents
         self.encoder = nn.Sequential(*self._encoder_layers())
@@ -98,20 +99,20 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         ]
 
     @property
-    def spatial_factor(self):
+    def spatial_factor(self) -> int:
         """Pixels per latent cell, along each side."""
         return self.factor * self.config.pack
 
-    def encode_base(self, pictures):
+    def encode_base(self, pictures: torch.Tensor) -> torch.Tensor:
         """[N,3,H,W] -> base latents [N,base_channels,H/factor,W/factor], before normalising and packing."""
         return self.linear_in(pictures) + self.encoder(F.pixel_unshuffle(pictures, self.config.patch))
 
-    def decode_base(self, latents):
+    def decode_base(self, latents: torch.Tensor) -> torch.Tensor:
         """Base latents -> [N,3,H,W]."""
         linear = F.pixel_shuffle(self.linear_out(latents), self.factor)
         return linear + F.pixel_shuffle(self.decoder(latents), self.config.patch)
 
-    def encode(self, pictures, return_dict=True):
+    def encode(self, pictures: torch.Tensor, return_dict: bool = True) -> AutoencoderKLOutput | tuple:
         """As AutoencoderKL.encode; the distribution is a point: sample() gives mode()."""
         packed = F.pixel_unshuffle((self.encode_base(pictures) - self.shift) * self.gain, self.config.pack)
         posterior = DiagonalGaussianDistribution(
@@ -119,13 +120,13 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         )
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
-    def decode(self, latents, return_dict=True, generator=None):
+    def decode(self, latents: torch.Tensor, return_dict: bool = True, generator: Any = None) -> DecoderOutput | tuple:
         """As AutoencoderKL.decode."""
         pictures = self.decode_base(F.pixel_shuffle(latents, self.config.pack) / self.gain + self.shift)
         return DecoderOutput(sample=pictures) if return_dict else (pictures,)
 
     @torch.no_grad()
-    def start_from_pca(self, patches):
+    def start_from_pca(self, patches: torch.Tensor) -> None:
         """Make the linear path the principal components of patches [n,3,factor,factor]."""
         flat = patches.flatten(1).double()
         mean = flat.mean(0)
@@ -134,12 +135,12 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         basis, deviation = basis.flip(1)[:, :k], variance.flip(0)[:k].sqrt()
         weight = (basis / deviation).T
         self.linear_in.weight.copy_(weight.reshape(self.linear_in.weight.shape))
-        self.linear_in.bias.copy_(-(weight @ mean))
+        self.linear_in.get_parameter("bias").copy_(-(weight @ mean))
         self.linear_out.weight.copy_((basis * deviation)[:, :, None, None])
-        self.linear_out.bias.copy_(mean)
+        self.linear_out.get_parameter("bias").copy_(mean)
 
     @torch.no_grad()
-    def normalise(self, mean, deviation):
+    def normalise(self, mean: torch.Tensor, deviation: torch.Tensor) -> None:
         """Set what makes latents unit-like: a channel counts by the square root of what it contributes to the picture.
 
         mean, deviation: [base_channels], of the base latents over the training pictures.

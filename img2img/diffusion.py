@@ -1,8 +1,10 @@
 """A latent diffusion model of Stable Diffusion's kind: words, latents, pictures and predicted noise."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -15,6 +17,7 @@ from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.img2img.families import (
     BASE,
     FAMILIES,
+    Family,
     SecondEncoder,
     added_conditions,
     encode_two,
@@ -24,6 +27,7 @@ from text2cinemagraph.img2img.families import (
 from text2cinemagraph.img2img.single_file import read_single_file, tokenizer_folder
 from text2cinemagraph.options.devices import machine_error
 from text2cinemagraph.options.places import located
+from text2cinemagraph.options.runtime import Runtime
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -40,27 +44,37 @@ class Diffusion:
     second: the second text encoder of Stable Diffusion XL (img2img.families.SecondEncoder).
     """
 
-    def __init__(self, tokenizer, text_encoder, vae, unet, alphas_cumprod, prediction_type="epsilon", second=None):
+    def __init__(
+        self,
+        tokenizer: Any,
+        text_encoder: Any,
+        vae: Any,
+        unet: Any,
+        *,
+        alphas_cumprod: torch.Tensor,
+        prediction_type: str = "epsilon",
+        second: SecondEncoder | None = None,
+    ) -> None:
         self.tokenizer, self.text_encoder, self.vae, self.unet = tokenizer, text_encoder, vae, unet
         self.alphas_cumprod, self.prediction_type = alphas_cumprod, prediction_type
         self.second = second
 
     @property
-    def family(self):
+    def family(self) -> Family:
         """What its U-Net's config says it is, see img2img/families.py."""
         return family_of(dict(self.unet.config))
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         return self.unet.device
 
     @property
-    def spatial_factor(self):
+    def spatial_factor(self) -> int:
         """Pixels per latent cell, along each side."""
         own = getattr(self.vae, "spatial_factor", None)
         return own or 2 ** (len(self.vae.config.block_out_channels) - 1)
 
-    def latent_shape(self, height, width):
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """(1,c,h,w) for a picture; ValueError unless both sides suit the U-Net's downsampling."""
         multiple = self.spatial_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         if height % multiple or width % multiple:
@@ -69,13 +83,13 @@ class Diffusion:
             )
         return 1, self.unet.config.in_channels, height // self.spatial_factor, width // self.spatial_factor
 
-    def drawing_size(self, height, width, short_side):
+    def drawing_size(self, height: int, width: int, short_side: int) -> tuple[int, int]:
         """The (H, W) nearest in shape that the model takes, with about `short_side` px along the shorter side."""
         multiple = self.spatial_factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         scale = short_side / min(height, width)
         return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))
 
-    def encode_text(self, prompts):
+    def encode_text(self, prompts: Iterable[str]) -> Any:
         """list of N strings -> what predict_noise reads of them; what the encoder cuts is told.
 
         The text encoder's last hidden state [N,tokens,channels], or img2img.families.Words for Stable Diffusion XL.
@@ -99,7 +113,7 @@ class Diffusion:
             prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
         ).input_ids.to(self.device)
 
-    def encode(self, image, generator=None):
+    def encode(self, image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """[1,3,H,W] in [0,1] -> latent, scaled as the U-Net expects it: the posterior's mode, or a draw from it with a
         generator.
         """
@@ -110,7 +124,7 @@ class Diffusion:
 
         return self._finite("the autoencoder", self.vae, encoded) * self.vae.config.scaling_factor
 
-    def decode(self, latent):
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """latent -> [1,3,H,W] float32 in [0,1]."""
 
         def decoded():
@@ -118,7 +132,7 @@ class Diffusion:
 
         return (self._finite("the autoencoder", self.vae, decoded).float() / 2 + 0.5).clamp(0, 1)
 
-    def predict_noise(self, x, t, context):
+    def predict_noise(self, x: torch.Tensor, t: int, context: Any) -> torch.Tensor:
         """epsilon at timestep t (int) for x [1|N,c,h,w] (repeated to the context's N); float32, whatever the U-Net
         computes in.  context: of encode_text.
         """
@@ -160,7 +174,7 @@ class Diffusion:
         )
 
 
-def scheduler_alphas(scheduler):
+def scheduler_alphas(scheduler: Any) -> tuple[torch.Tensor, str]:
     """The cumulative products of a DDIMScheduler's betas in float64, and what its model predicts."""
     predicts = scheduler.config.prediction_type
     if predicts not in PREDICTIONS:
@@ -168,19 +182,21 @@ def scheduler_alphas(scheduler):
     return scheduler.alphas_cumprod.double(), predicts
 
 
-def load_diffusion(source, runtime, ema=False, tokenizer=""):
+def load_diffusion(
+    source: str, runtime: Runtime, ema: bool = False, tokenizer: str = "", *, predicts: str = "auto"
+) -> Diffusion:
     """The model of a source on this disk.
 
     source: a diffusers folder (tokenizer/, text_encoder/, vae/, unet/, scheduler/), the hub id of one that is in the
-    local cache, or a single .ckpt or .safetensors file of the SD 1.x shape.   ema, tokenizer: of a single file alone:
-    which of the U-Net's two sets of weights to take, and the folder with CLIP's vocab.json (looked for beside the file
-    if empty).
+    local cache, or a single .ckpt or .safetensors file.   ema, tokenizer, predicts: of a single file alone: which of
+    the U-Net's two sets of weights to take, the folder with CLIP's vocab.json (looked for beside the file if empty),
+    and what its U-Net predicts, see read_single_file.
     Raises FileNotFoundError that says what to fetch; ValueError for a damaged or unsuitable source.
     """
     try:
         path = located(source)
         parts = (
-            _single_file(path, ema, tokenizer, runtime)
+            _single_file(path, tokenizer, runtime, ema=ema, predicts=predicts)
             if path.is_file()
             else _folder(_found_folder(path, source), runtime)
         )
@@ -192,7 +208,16 @@ def load_diffusion(source, runtime, ema=False, tokenizer=""):
         raise ValueError(
             f"the diffusion model in {source} cannot be loaded: {str(error).splitlines()[0]}; fetch it again"
         ) from error
-    model = Diffusion(*parts)
+    tokenizer, text_encoder, vae, unet, alphas, predicts, *second = parts
+    model = Diffusion(
+        tokenizer,
+        text_encoder,
+        vae,
+        unet,
+        alphas_cumprod=alphas,
+        prediction_type=predicts,
+        second=second[0] if second else None,
+    )
     if runtime.slicing:
         model.unet.set_attention_slice("auto")  # half of the heads at a time
         if hasattr(model.vae, "enable_slicing"):
@@ -248,25 +273,38 @@ def _folder(folder, runtime):
 def _autoencoder(folder, runtime, family):
     """The autoencoder; that of Stable Diffusion XL overflows in fp16, as its config says, and computes in float32."""
     config = json.loads((folder / "config.json").read_text())
-    if family is FAMILIES["sdxl"] and runtime.dtype == torch.float16 and config.get("force_upcast", True):
-        runtime = replace(runtime, dtype=torch.float32)
+    if config.get("force_upcast", True):
+        runtime = replace(runtime, dtype=_autoencoder_dtype(runtime, family))
     return _part(_autoencoder_class(folder), folder, runtime)
 
 
-def _single_file(path, ema, tokenizer, runtime):
+def _autoencoder_dtype(runtime, family):
+    return torch.float32 if family is FAMILIES["sdxl"] and runtime.dtype == torch.float16 else runtime.dtype
+
+
+def _single_file(path, tokenizer, runtime, **how):
     """The arguments of Diffusion, from one file."""
-    *networks, scheduler = read_single_file(path, ema)
-    for network in networks:
-        torch.nn.Module.to(network, runtime.device, runtime.dtype).eval().requires_grad_(
-            False
-        )  # diffusers' own .to warns of nothing
-    return _tokenizer(tokenizer_folder(path, tokenizer)), *networks, *scheduler_alphas(scheduler)
+    made = read_single_file(path, **how)
+    folder = tokenizer_folder(path, tokenizer)
+    for network in (made.text_encoder, made.vae, made.unet, made.second):
+        if network is not None:
+            dtype = (
+                _autoencoder_dtype(runtime, family_of(dict(made.unet.config))) if network is made.vae else runtime.dtype
+            )
+            torch.nn.Module.to(network, runtime.device, dtype).eval().requires_grad_(False)  # diffusers' own .to warns
+    tokenizers = [_tokenizer(folder, word) for word in made.pads_with]
+    parts = tokenizers[0], made.text_encoder, made.vae, made.unet, *scheduler_alphas(made.scheduler)
+    if made.second is None:
+        return parts
+    made.second.text_model.eos_token_id = tokenizers[1].eos_token_id  # where a text ends: no tensor says it
+    return *parts, SecondEncoder(tokenizers[1], made.second)
 
 
-def _tokenizer(folder):
+def _tokenizer(folder, pads_with=None):
     if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise ValueError("tokenizer/ has no vocab.json")  # transformers would make an empty one without a word
-    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    more = {} if pads_with is None else {"pad_token": pads_with}
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True, **more)
 
 
 def _autoencoder_class(folder):

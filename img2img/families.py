@@ -86,7 +86,7 @@ def encode_two(
     first: Callable[[Sequence[str]], torch.Tensor],
     second: SecondEncoder,
     tokenize: Callable[..., torch.Tensor],
-    prompts,
+    prompts: Sequence[str],
 ) -> Words:
     """Both encoders' last states but one side by side, and the second one's projected end of text.
 

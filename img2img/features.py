@@ -6,13 +6,17 @@ ResNet such as "up_blocks.1.resnets.1" for the output of its second convolution,
 is added.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 
-def ldm_layer(side, index, kind):
+def ldm_layer(side: str, index: int, kind: str) -> str:
     """The name of a block of Stable Diffusion 1.x by its LDM number.
 
     side: "input" or "output".   index: 1 to 11 (input), 0 to 11 (output).   kind: "attentions" or "resnets".
@@ -30,7 +34,7 @@ class Features:
     keys: dict = field(default_factory=dict)
     resnets: dict = field(default_factory=dict)
 
-    def only(self, attention_layers, resnet_layers, device=None):
+    def only(self, attention_layers: Iterable[str], resnet_layers: Iterable[str], device: Any = None) -> Features:
         """The same with these layers alone (on another device)."""
         return Features(
             {n: self.queries[n].to(device or self.queries[n].device) for n in attention_layers},
@@ -38,14 +42,14 @@ class Features:
             {n: self.resnets[n].to(device or self.resnets[n].device) for n in resnet_layers},
         )
 
-    def bytes(self):
+    def bytes(self) -> int:
         """Their size in memory."""
         return sum(
             t.numel() * t.element_size() for part in (self.queries, self.keys, self.resnets) for t in part.values()
         )
 
 
-def self_attention(unet, layer):
+def self_attention(unet: Any, layer: str) -> Any:
     """The self-attention module of an attention layer; ValueError naming the layer if there is none."""
     try:
         found = unet.get_submodule(layer)
@@ -82,7 +86,7 @@ def _hooked(places, make_hook):
 
 
 @contextmanager
-def record(unet, attention_layers=(), resnet_layers=()):
+def record(unet: Any, attention_layers: Iterable[str] = (), resnet_layers: Iterable[str] = ()) -> Iterator[Features]:
     """Within the block, every U-Net call leaves what the layers computed in the Features given."""
     seen = Features()
 
@@ -94,16 +98,16 @@ def record(unet, attention_layers=(), resnet_layers=()):
 
 
 @contextmanager
-def inject(unet, features, rows):
+def inject(unet: Any, features: Features, rows: Sequence[int]) -> Iterator[None]:
     """Within the block, the layers of `features` compute what `features` holds instead.
 
     rows: for each row of the U-Net's batch, the row of the features that it gets: (0, 0, 1) gives a batch of
     [negative, uncond, cond] the features of [source uncond, source uncond, source cond].
     """
-    rows = torch.as_tensor(rows)
+    chosen = torch.as_tensor(rows)
 
     def make_hook(slot, layer):
-        return lambda module, inputs, output: getattr(features, slot)[layer][rows].to(output.device, output.dtype)
+        return lambda module, inputs, output: getattr(features, slot)[layer][chosen].to(output.device, output.dtype)
 
     with _hooked(_places(unet, features.queries, features.resnets), make_hook):
         yield

@@ -5,10 +5,12 @@ unasked; s3 tells the licence where it takes this backend.
 References: ODISE, arXiv 2303.04803; the CLIP that sees one mask at a time is MaskCLIP, arXiv 2208.08984.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +18,11 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import is_whole, read_tensors, weights_of
-from text2cinemagraph.img2img.diffusion import PARTS, load_diffusion
+from text2cinemagraph.img2img.diffusion import PARTS, Diffusion, load_diffusion
 from text2cinemagraph.img2img.odise_decoder import OdiseSizes, TrainedParts
+from text2cinemagraph.img2img.segment import Found
 from text2cinemagraph.options.devices import machine_error
+from text2cinemagraph.options.runtime import Runtime
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -58,17 +62,26 @@ class Odise:
     """The trained parts with the frozen models that they read.
 
     diffusion: img2img.diffusion.Diffusion of the SD 1.x shape.   clip, tokenizer: transformers' CLIPModel and its tokenizer.
+    The frozen models may be in half precision; the trained parts, and all that comes between, are in float32.
     """
 
-    def __init__(self, trained, diffusion, clip, tokenizer, sizes=RELEASED):
+    def __init__(
+        self,
+        trained: TrainedParts,
+        diffusion: Diffusion,
+        clip: CLIPModel,
+        tokenizer: Any,
+        *,
+        sizes: OdiseSizes = RELEASED,
+    ) -> None:
         self.trained, self.diffusion, self.clip, self.tokenizer, self.sizes = trained, diffusion, clip, tokenizer, sizes
         self.clip_side = clip.config.vision_config.image_size
         noise = torch.randn(1, 4, NOISE_SIDE, NOISE_SIDE, generator=torch.Generator().manual_seed(NOISE_SEED))
         side = sizes.crop // diffusion.spatial_factor
         self.noise = resize(noise, (side, side), "bicubic").to(diffusion.device)
-        self.empty_context = diffusion.encode_text([""])  # [1,tokens,context]
+        self.empty_context = diffusion.encode_text([""]).float()  # [1,tokens,context]
 
-    def queries(self, pixels, classes):
+    def queries(self, pixels: torch.Tensor, classes: list[list[str]]) -> tuple[torch.Tensor, torch.Tensor]:
         """What the model sees in a picture [1,3,H,W] in [0,1], already of the size at which it is read.
 
         -> (mask logits [Q,H,W], probabilities [Q,K+1] of the K classes and, last, of none of them)
@@ -76,10 +89,12 @@ class Odise:
         height, width = pixels.shape[-2:]
         padded = F.pad(pixels, (0, -width % PADDED_TO, 0, -height % PADDED_TO))
         masks, embeddings = self.trained.masks(self.maps(padded))
+        if not masks.isfinite().all():
+            raise ValueError(f"ODISE gives NaN or infinite values in {self.diffusion.unet.dtype}; use odise.dtype=fp32")
         probabilities = self.classify(pixels, masks, embeddings[0], classes)
         return resize(masks, padded.shape[-2:])[0, :, :height, :width], probabilities
 
-    def maps(self, pixels):
+    def maps(self, pixels: torch.Tensor) -> dict[int, torch.Tensor]:
         """{stride: [1,projected,H/stride,W/stride]} of a padded picture: the mean of the crops that cover a cell."""
         height, width = pixels.shape[-2:]
         side = min(self.sizes.crop, height, width)
@@ -94,9 +109,10 @@ class Odise:
                     counts[stride][..., rows, columns] += 1
         return {stride: sums[stride] / counts[stride] for stride in shapes}
 
-    def crop_maps(self, crop):
+    def crop_maps(self, crop: torch.Tensor) -> dict[int, torch.Tensor]:
         """{stride: [1,projected,side/stride,side/stride]} of a square crop [1,3,side,side]."""
-        side, maps = crop.shape[-1], {}
+        side = crop.shape[-1]
+        maps: dict[int, torch.Tensor] = {}
         features = self.features(resize(crop, (self.sizes.crop, self.sizes.crop), "bicubic"))
         for project, feature, stride in zip(
             self.trained.backbone["feature_projections"], features, TAP_STRIDES, strict=True
@@ -105,27 +121,30 @@ class Odise:
             maps[stride] = maps[stride] + made if stride in maps else made
         return maps
 
-    def features(self, crop):
+    def features(self, crop: torch.Tensor) -> list[torch.Tensor]:
         """The eight tapped features of [1,3,sizes.crop,sizes.crop]: what goes into blocks of the autoencoder and the U-Net."""
         context, time_embedding = self.caption(crop)
         with _inputs_of(self.diffusion.vae.encoder, ENCODER_TAPS) as encoder_features:
-            latent = self.diffusion.encode(crop)
+            latent = self.diffusion.encode(crop).float()
         kept = self.diffusion.alphas_cumprod[0].item()  # t = 0: hardly any noise
         noisy = kept**0.5 * latent + (1 - kept) ** 0.5 * self.noise
         handle = self.diffusion.unet.time_embedding.register_forward_hook(
-            lambda module, inputs, output: output + time_embedding
+            lambda module, inputs, output: output + time_embedding.to(output.dtype)
         )
         try:
             with _inputs_of(self.diffusion.unet, UNET_TAPS) as unet_features:
-                self.diffusion.unet(noisy, 0, context)
+                dtype = self.diffusion.unet.dtype
+                self.diffusion.unet(noisy.to(dtype), 0, context.to(dtype))
         finally:
             handle.remove()
-        return [*encoder_features, *unet_features, *self._decoder_features(latent)]
+        found = [*encoder_features, *unet_features, *self._decoder_features(latent)]
+        return [feature.float() for feature in found]
 
     def _decoder_features(self, latent):
         """Inputs of up_blocks.0.resnets.2 and up_blocks.1.resnets.2, for the clean latent; the rest, and dearest, is left out."""
         vae = self.diffusion.vae
-        x = vae.decoder.mid_block(vae.decoder.conv_in(vae.post_quant_conv(latent / vae.config.scaling_factor)))
+        scaled = (latent / vae.config.scaling_factor).to(vae.dtype)
+        x = vae.decoder.mid_block(vae.decoder.conv_in(vae.post_quant_conv(scaled)))
         tapped, (first, second) = [], vae.decoder.up_blocks[:2]
         for block, resnet in [(first, 0), (first, 1), (first, 2), (second, 0), (second, 1)]:
             x = block.resnets[resnet](x, None)
@@ -135,17 +154,19 @@ class Odise:
                 x = block.upsamplers[0](x)
         return tapped
 
-    def caption(self, crop):
+    def caption(self, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The implicit caption of a crop: (context [1,tokens,context], what is added to the time embedding [1,4*unet])."""
-        embedding = self.clip.get_image_features(self._clip_pixels(crop, "bicubic")).pooler_output
+        embedding = self.clip.get_image_features(self._clip_pixels(crop, "bicubic")).pooler_output.float()
         context, time_embedding = self.trained.backbone["feature_extractor"](embedding)
         return self.empty_context + context, time_embedding
 
     def _clip_pixels(self, pixels, mode):
         mean, std = (pixels.new_tensor(values)[:, None, None] for values in (CLIP_MEAN, CLIP_STD))
-        return (resize(pixels, (self.clip_side, self.clip_side), mode) - mean) / std
+        return ((resize(pixels, (self.clip_side, self.clip_side), mode) - mean) / std).to(self.clip.dtype)
 
-    def classify(self, pixels, masks, embeddings, classes):
+    def classify(
+        self, pixels: torch.Tensor, masks: torch.Tensor, embeddings: torch.Tensor, classes: list[list[str]]
+    ) -> torch.Tensor:
         """[Q,K+1]: probabilities from the queries' embeddings [Q,hidden] and, where there are several classes, from CLIP.
 
         With one class CLIP has nothing to choose between, so it is not asked.
@@ -157,10 +178,10 @@ class Odise:
         by_clip = None
         if len(classes) > 1:
             prompts = self.encode_words([f"a photo of a {word}." for word in words])
-            by_clip = word_logits(self.look_at_masks(pixels, masks), prompts, counts, self.clip.logit_scale)
+            by_clip = word_logits(self.look_at_masks(pixels, masks), prompts, counts, self.clip.logit_scale.float())
         return combine(torch.stack(named, -1), none, by_clip, [not SEEN.isdisjoint(words) for words in classes])
 
-    def encode_words(self, texts):
+    def encode_words(self, texts: list[str]) -> torch.Tensor:
         """list of N strings -> [N,clip], CLIP's text embeddings, not normalised."""
         tokens = self.tokenizer(
             texts,
@@ -169,9 +190,9 @@ class Odise:
             truncation=True,
             return_tensors="pt",
         ).input_ids
-        return self.clip.get_text_features(tokens.to(self.clip.device)).pooler_output
+        return self.clip.get_text_features(tokens.to(self.clip.device)).pooler_output.float()
 
-    def look_at_masks(self, pixels, masks):
+    def look_at_masks(self, pixels: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """CLIP's embedding of each mask alone: [1,3,H,W] and logits [1,Q,h,w] -> [Q,clip].
 
         Copies of the class token, one per mask, look at the class token and the patches that their mask touches; nothing looks at them.
@@ -187,7 +208,7 @@ class Odise:
         bias = torch.zeros_like(allowed, dtype=hidden.dtype).masked_fill(~allowed, float("-inf"))[None, None]
         hidden = torch.cat([hidden[:, :1].expand(-1, count, -1), hidden], 1)
         seen = vision.encoder(inputs_embeds=hidden, attention_mask=bias).last_hidden_state[0, :count]
-        return self.clip.visual_projection(vision.post_layernorm(seen))
+        return self.clip.visual_projection(vision.post_layernorm(seen)).float()
 
 
 @contextmanager
@@ -205,23 +226,23 @@ def _inputs_of(root, names):
             handle.remove()
 
 
-def resize(x, size, mode="bilinear"):
+def resize(x: torch.Tensor, size: Sequence[int], mode: str = "bilinear") -> torch.Tensor:
     """F.interpolate without antialiasing, also downwards: the released weights were trained under torchvision 0.14, which had none."""
     return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, tuple(size), mode=mode, align_corners=False)
 
 
-def crop_origins(length, side):
+def crop_origins(length: int, side: int) -> list[int]:
     """Where crops of `side` px begin on a side of `length` px: one after the other, the last one shifted back inside."""
     return [min(start, length - side) for start in range(0, length, side)]
 
 
-def word_logits(embeddings, texts, counts, scale):
+def word_logits(embeddings: torch.Tensor, texts: torch.Tensor, counts: list[int], scale: torch.Tensor) -> torch.Tensor:
     """[Q,C] and [W,C] -> [Q,K]: each class's best word by cosine times exp(scale).  counts: words per class."""
     cosines = F.normalize(embeddings, dim=-1) @ F.normalize(texts, dim=-1).T
     return torch.stack([part.amax(-1) for part in (cosines * scale.exp().clamp(max=MAX_SCALE)).split(counts, -1)], -1)
 
 
-def combine(named, none, by_clip, seen):
+def combine(named: torch.Tensor, none: torch.Tensor, by_clip: torch.Tensor | None, seen: list[bool]) -> torch.Tensor:
     """Probabilities [Q,K+1] from logits: of the classes [Q,K], of none [Q], and CLIP's of the classes [Q,K] (None: not asked).
 
     seen: bool per class. CLIP counts for more where a class is new to the trained parts.
@@ -234,7 +255,7 @@ def combine(named, none, by_clip, seen):
     return torch.cat([logs.exp() * (1 - nothing), nothing], -1)
 
 
-def panoptic(masks, probabilities):
+def panoptic(masks: torch.Tensor, probabilities: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Each pixel's query: [H,W] int64, -1 where there is none; and its score, probability times mask, [H,W] in [0,1].
 
     masks: [Q,H,W] in [0,1].   probabilities: [Q,K+1]; queries whose likeliest label is the last, "none", take no part.
@@ -247,23 +268,22 @@ def panoptic(masks, probabilities):
     return torch.where(inside, winner, -1), best.clamp(min=0)
 
 
-def reading_size(height, width):
+def reading_size(height: int, width: int) -> tuple[int, int]:
     """(height, width) at which a picture is read: short side 1024 px, unless the long one would exceed 2560."""
     scale = min(SHORT_SIDE / min(height, width), LONG_SIDE / max(height, width))
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
-def odise(image, classes, checkpoint, runtime, diffusion=None, clip=None):
+def odise(image: torch.Tensor, classes: list[list[str]], model: Odise) -> Found:
     """Segment by words of one's own.
 
-    image: [3,H,W] in [0,1], any size.   classes: lists of synonyms.   checkpoint, diffusion, clip: see load_odise.
+    image: [3,H,W] in [0,1], any size.   classes: lists of synonyms.   model: of load_odise.
     -> ({class's first word: bool [1,H,W]}, {class's first word: mean score of its pixels in [0,1]}, []: no word is unknown)
     """
-    model = load_odise(str(checkpoint), runtime, diffusion and str(diffusion), clip and str(clip))
     height, width = image.shape[-2:]
     rows, columns = reading_size(height, width)
     picture = to_pil_image((image * 255).round().byte().cpu()).resize((columns, rows), Image.Resampling.BILINEAR)
-    logits, probabilities = model.queries(pil_to_tensor(picture)[None].to(runtime.device) / 255, classes)
+    logits, probabilities = model.queries(pil_to_tensor(picture)[None].to(model.diffusion.device) / 255, classes)
     winner, scores = (x.cpu() for x in panoptic(resize(logits[None], (height, width))[0].sigmoid(), probabilities))
     labels, masks, confidences = probabilities.argmax(-1).cpu(), {}, {}
     for index, words in enumerate(classes):
@@ -272,23 +292,28 @@ def odise(image, classes, checkpoint, runtime, diffusion=None, clip=None):
     return masks, confidences, []
 
 
-@lru_cache(maxsize=1)
-def load_odise(checkpoint, runtime, diffusion=None, clip=None, sizes=RELEASED):
-    """The model from disk, in float32 whatever the runtime says; the last one is kept.
+def load_odise(
+    checkpoint: str,
+    runtime: Runtime,
+    diffusion: str | None = None,
+    clip: str | None = None,
+    *,
+    sizes: OdiseSizes = RELEASED,
+) -> Odise:
+    """The model from disk; its frozen models in the runtime's dtype, the trained parts in float32.
 
     checkpoint: the released file (.pth or .safetensors), or the folder that holds it.   diffusion, clip: folders in diffusers' and
     in transformers' form; None: `stable-diffusion-v1-3` and `clip-vit-large-patch14-336` beside the file.
     Raises FileNotFoundError that says what to fetch; ValueError for files that are damaged or do not fit.
     """
     file = _weights_file(Path(checkpoint))
-    diffusion, clip = Path(diffusion or file.parent / DIFFUSION), Path(clip or file.parent / CLIP)
-    _require_folders(diffusion, clip)
-    runtime = replace(runtime, dtype=torch.float32)
+    folders = Path(diffusion or file.parent / DIFFUSION), Path(clip or file.parent / CLIP)
+    _require_folders(*folders)
     trained = load_trained_parts(file, sizes).to(runtime.device).eval().requires_grad_(False)
-    latent_diffusion = load_diffusion(str(diffusion), runtime)
-    clip_model, tokenizer = _load_clip(clip, runtime)
-    _check_fit(latent_diffusion, clip_model, sizes, diffusion, clip)
-    return Odise(trained, latent_diffusion, clip_model, tokenizer, sizes)
+    latent_diffusion = load_diffusion(str(folders[0]), runtime)
+    clip_model, tokenizer = _load_clip(folders[1], runtime)
+    _check_fit(latent_diffusion, clip_model, sizes, *folders)
+    return Odise(trained, latent_diffusion, clip_model, tokenizer, sizes=sizes)
 
 
 def _weights_file(path):
@@ -306,7 +331,7 @@ def _weights_file(path):
     return found[0]
 
 
-def lacking_parts(checkpoint, diffusion=None, clip=None):
+def lacking_parts(checkpoint: str, diffusion: str | None = None, clip: str | None = None) -> list[str]:
     """What is not there, or not whole, of the three models that ODISE is; [] = it can run.  Arguments as load_odise's; nothing is read
     but the ends of files.
     """
@@ -349,7 +374,7 @@ def _load_clip(folder, runtime):
             raise ValueError("it has no vocab.json")  # transformers would make an empty tokenizer without a word
         _, variant = weights_of(folder)
         model, report = CLIPModel.from_pretrained(
-            folder, variant=variant or None, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            folder, variant=variant or None, local_files_only=True, output_loading_info=True, dtype=runtime.dtype
         )
         wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
         if wrong:
@@ -391,7 +416,7 @@ def _check_fit(diffusion, clip, sizes, diffusion_folder, clip_folder):
             )
 
 
-def load_trained_parts(file, sizes=RELEASED):
+def load_trained_parts(file: Path, sizes: OdiseSizes = RELEASED) -> TrainedParts:
     """The network with the weights of one file; ValueError that names the keys unless they are all there, of the right shape, and no others."""
     with torch.device("meta"):
         trained = TrainedParts(sizes)

@@ -5,21 +5,22 @@ package cannot be installed where this project is tested (torch 1.13, CUDA), so 
 masks_of and the refusal.
 """
 
-import functools
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
+from text2cinemagraph.img2img.segment import Found
+from text2cinemagraph.options.runtime import Runtime
 
 INSTALL = "the odise-package backend needs ODISE and detectron2: see requirements-odise.txt, or use odise.backend=odise"
 CONFIG = "Panoptic/odise_label_coco_50e.py"
 ALPHA, BETA, OVERLAP, SEED = 0.35, 0.65, 0, 42  # of the authors' gen_mask
 
 
-@functools.lru_cache(maxsize=1)
-def _load(runtime):
-    """(the model with its frozen backbone, open_panoptic_inference, its augmentation): ImportError with the install
-    line.
+def load_odise_package(checkpoint: str, runtime: Runtime) -> tuple[Any, Any, Any]:
+    """(the model with its frozen backbone, open_panoptic_inference, its augmentation); the checkpoint is the package's
+    own affair.  ImportError with the install line.
     """
     try:
         from detectron2.config import instantiate
@@ -40,9 +41,9 @@ def _load(runtime):
     return model.eval(), OpenPanopticInference, transforms.AugmentationList(list(augment))
 
 
-def odise_package(image, classes, checkpoint, runtime):
-    """Backend signature of img2img/segmenters.py; the checkpoint is the package's own affair."""
-    model, inference, augment = _load(runtime)
+def odise_package(image: torch.Tensor, classes: list[list[str]], loaded: tuple[Any, Any, Any]) -> Found:
+    """Backend signature of img2img/segmenters.py.  loaded: of load_odise_package."""
+    model, inference, augment = loaded
     from detectron2.data import MetadataCatalog, transforms
 
     torch.manual_seed(SEED)
@@ -65,7 +66,7 @@ def odise_package(image, classes, checkpoint, runtime):
     return masks_of(segments.cpu(), found, classes)
 
 
-def masks_of(segments, found, classes):
+def masks_of(segments: torch.Tensor, found: list[dict[str, int]], classes: list[list[str]]) -> Found:
     """A panoptic map [H,W] and its list of {id, category_id} -> ({class: bool [1,H,W]}, {class: 1.0 or 0.0}, [])."""
     masks = {words[0]: torch.zeros(1, *segments.shape, dtype=torch.bool) for words in classes}
     for segment in found:

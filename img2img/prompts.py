@@ -2,23 +2,25 @@
 
 import json
 import re
+from collections.abc import Iterable
+from pathlib import Path
 
 from text2cinemagraph.options.places import located
 
 SUFFIX = "nature, bright, realistic, photography, 4k, 8k"
 
 
-def load_nouns(path):
+def load_nouns(path: str | Path) -> list[str]:
     """The list under "nouns" of a JSON file."""
-    path = located(path)
-    if not path.is_file():
+    file = located(path)
+    if not file.is_file():
         raise FileNotFoundError(
-            f"no list of nouns at {path}; restore it from the repository or give twin_generation.prompt"
+            f"no list of nouns at {file}; restore it from the repository or give twin_generation.prompt"
         )
-    return json.loads(path.read_text())["nouns"]
+    return json.loads(file.read_text())["nouns"]
 
 
-def twin_prompt(prompt, nouns):
+def twin_prompt(prompt: str, nouns: Iterable[str]) -> str:
     """The nouns of the prompt that name natural things, in order and once each, then what makes a picture look like a
     photograph.
 
@@ -44,7 +46,7 @@ def _singulars(word):
     }
 
 
-def tagged_nouns(text):
+def tagged_nouns(text: str) -> list[str] | None:
     """The words that nltk tags NN or NNS; None without nltk or its data (which are never fetched here)."""
     try:
         import nltk  # optional: the original's tagger

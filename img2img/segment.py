@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import importlib.util
-import sys
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.checkpoint import weights_of
 from text2cinemagraph.options.places import located
@@ -17,43 +15,68 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     import torch
+    from text2cinemagraph.options.runtime import Runtime
+
+
+# What a backend finds: a mask bool [1,H,W] and a score in [0,1] per class, and the words that it has no label for.
+Found = tuple[dict[str, "torch.Tensor"], dict[str, float], list[str]]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """function: "module:name" in this room, imported when it is used: each brings libraries that others do not need.
+    """load, find: "module:name" in this room, imported when used: each brings libraries that others do not need.
 
+    load: (checkpoint, runtime) -> a model.   find: (image, classes, model) -> see img2img/segmenters.py.
     checkpoint: where its weights are looked for.   licence: of the weights, told when it is taken.
     words: "any" that one can write, or those of its "labels".
     """
 
-    function: str
+    load: str
+    find: str
     checkpoint: str
     licence: str
     words: str = "any"
 
-    def run(self, image, classes, checkpoint, runtime):
-        """Masks and scores per class, and the words without a label: see img2img/segmenters.py."""
-        module, name = self.function.split(":")
-        return getattr(importlib.import_module(f"{__package__}.{module}"), name)(image, classes, checkpoint, runtime)
+
+def _function(place):
+    module, name = place.split(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)
 
 
 # Best first: the order in which `auto` looks for weights.
 BACKENDS = {
-    "odise": Backend("odise:odise", "checkpoints/odise", "weights CC BY-NC-SA 4.0: non-commercial use only"),
+    "odise": Backend(
+        "odise:load_odise", "odise:odise", "checkpoints/odise", "weights CC BY-NC-SA 4.0: non-commercial use only"
+    ),
     "odise-package": Backend(
+        "odise_package:load_odise_package",
         "odise_package:odise_package",
         "",
         "code under the NVIDIA Source Code License, weights CC BY-NC-SA 4.0: non-commercial use only",
     ),
     "sam3": Backend(
-        "segmenters:sam3", "checkpoints/sam3", "SAM License; gated: accept its terms at huggingface.co/facebook/sam3"
+        "segmenters:load_sam3",
+        "segmenters:sam3",
+        "checkpoints/sam3",
+        "SAM License; gated: accept its terms at huggingface.co/facebook/sam3",
     ),
     "transformers": Backend(
-        "segmenters:transformers_labels", "checkpoints/segmenter", "as the model's card says", "labels"
+        "segmenters:load_labels",
+        "segmenters:transformers_labels",
+        "checkpoints/segmenter",
+        "as the model's card says",
+        "labels",
     ),
-    "clipseg": Backend("segmenters:clipseg", "checkpoints/clipseg", "Apache 2.0"),
+    "clipseg": Backend("segmenters:load_clipseg", "segmenters:clipseg", "checkpoints/clipseg", "Apache 2.0"),
 }
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """A backend with its model.  backend: its name."""
+
+    backend: str
+    model: Any
 
 
 @dataclass
@@ -74,7 +97,7 @@ class EmptyMask(ValueError):
     """Nothing of the vocabulary was found: an outcome of its own, never a black mask."""
 
 
-def parse_vocabulary(text):
+def parse_vocabulary(text: str) -> list[list[str]]:
     """ "water, river; sky" -> [["water", "river"], ["sky"]]: ';' separates classes, ',' the synonyms of one."""
     classes = [[word.strip().lower() for word in part.split(",") if word.strip()] for part in text.split(";")]
     classes = [words for words in classes if words]
@@ -83,7 +106,7 @@ def parse_vocabulary(text):
     return classes
 
 
-def choose_backend(backend, checkpoint):
+def choose_backend(backend: str, checkpoint: str | Path) -> tuple[str, str]:
     """(name, checkpoint) of what will segment.
 
     backend: one of BACKENDS, or "auto": by what lies in `checkpoint` if one is named, else the first whose weights are
@@ -145,29 +168,22 @@ def _backend_of(checkpoint):
     return {"clipseg": "clipseg", "sam3": "sam3", "sam3_video": "sam3"}.get(kind_of(path), "transformers")
 
 
-def forget_models():
-    """Free what the backends keep for the next picture."""
-    for room, name in (("odise", "load_odise"), ("segmenters", "load_segmenter")):
-        module = sys.modules.get(f"{__package__}.{room}")
-        if module:
-            getattr(module, name).cache_clear()
-    gc.collect()
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def load_segmenter(backend: str, checkpoint: str, runtime: Runtime) -> Segmenter:
+    """What segment() looks with; a shelf of networks keeps and frees it.  backend, checkpoint: see choose_backend."""
+    name, checkpoint = choose_backend(backend, checkpoint)
+    return Segmenter(name, _function(BACKENDS[name].load)(checkpoint, runtime))
 
 
-def segment(image, vocabulary, backend, checkpoint, runtime):
+def segment(image: torch.Tensor, vocabulary: str, segmenter: Segmenter) -> Segmentation:
     """Find what the vocabulary names.
 
-    image: [3,H,W] in [0,1], any size.   backend, checkpoint: see choose_backend.
+    image: [3,H,W] in [0,1], any size.
     Raises EmptyMask where nothing is found, ValueError where no word is known to the model.
     """
     import torch
 
-    name, checkpoint = choose_backend(backend, checkpoint)
-    class_masks, scores, unmatched = BACKENDS[name].run(image, parse_vocabulary(vocabulary), checkpoint, runtime)
+    find = _function(BACKENDS[segmenter.backend].find)
+    class_masks, scores, unmatched = find(image, parse_vocabulary(vocabulary), segmenter.model)
     if unmatched:
         warnings.warn(f"the segmentation model has no label for: {', '.join(unmatched)}", stacklevel=2)
     mask = torch.stack(list(class_masks.values())).any(0)
@@ -178,4 +194,4 @@ def segment(image, vocabulary, backend, checkpoint, runtime):
         )
     if mask.all():
         warnings.warn(f"the mask covers the whole picture: everything was recognised as {vocabulary!r}", stacklevel=2)
-    return Segmentation(mask, class_masks, scores, unmatched, name)
+    return Segmentation(mask, class_masks, scores, unmatched, segmenter.backend)

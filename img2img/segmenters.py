@@ -1,19 +1,23 @@
 """The backends of s3 that transformers has: models with a fixed list of labels, and two that understand any words.
 
-Each takes (image [3,H,W] in [0,1], classes, checkpoint, runtime) and returns ({class: bool [1,H,W]}, {class: score}, unmatched words);
-classes are lists of synonyms, a class is called by its first word.
+Each takes (image [3,H,W] in [0,1], classes, model) and returns ({class: bool [1,H,W]}, {class: score}, unmatched words);
+classes are lists of synonyms, a class is called by its first word. The model comes from the backend's own loader.
 """
 
 import inspect
 import json
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from text2cinemagraph.data.checkpoint import weights_of
+from text2cinemagraph.img2img.segment import Found
 from text2cinemagraph.options.devices import machine_error
+from text2cinemagraph.options.runtime import Runtime
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -50,7 +54,7 @@ ALIASES = {
 }
 
 
-def match_labels(words, labels):
+def match_labels(words: Iterable[str], labels: dict[int, str]) -> tuple[list[int], list[str]]:
     """(indices of the labels that a class's words mean, words that mean none).  labels: {index: text}."""
     indices, unmatched = set(), []
     for word in words:
@@ -80,7 +84,7 @@ def _names(text, name):
 # ---------------------------------------------------------------- loading
 
 
-def model_folder(checkpoint, suggested):
+def model_folder(checkpoint: str | Path, suggested: str) -> str:
     """The checkpoint as text; FileNotFoundError that names what to fetch if it is neither a folder nor looks like a hub id."""
     parts = Path(checkpoint).parts
     if not Path(checkpoint).is_dir() and (
@@ -93,7 +97,7 @@ def model_folder(checkpoint, suggested):
     return str(checkpoint)
 
 
-def kind_of(checkpoint):
+def kind_of(checkpoint: str | Path) -> str:
     """The model_type that a folder's config.json names, "" where there is none."""
     path = Path(checkpoint) / "config.json"
     try:
@@ -102,9 +106,39 @@ def kind_of(checkpoint):
         return ""
 
 
-@lru_cache(maxsize=1)
-def load_segmenter(checkpoint, runtime, kind, processor_kind):
-    """(model, processor) from a folder or the local hub cache; ValueError in a line for anything that does not load whole.
+@dataclass(frozen=True)
+class Loaded:
+    """A frozen model of transformers with its processor.  checkpoint: where both came from."""
+
+    model: Any
+    processor: Any
+    checkpoint: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.model.device
+
+
+def load_labels(checkpoint: str, runtime: Runtime) -> Loaded:
+    """A model with a fixed list of labels; errors as load_model's."""
+    kind = AutoProcessor if kind_of(checkpoint) == "oneformer" else AutoImageProcessor
+    return load_model(model_folder(checkpoint, SUGGESTED), runtime, None, kind)
+
+
+def load_clipseg(checkpoint: str, runtime: Runtime) -> Loaded:
+    """CLIPSeg; errors as load_model's."""
+    folder = model_folder(checkpoint, "CIDAS/clipseg-rd64-refined")
+    return load_model(folder, runtime, CLIPSegForImageSegmentation, AutoProcessor)
+
+
+def load_sam3(checkpoint: str, runtime: Runtime) -> Loaded:
+    """SAM 3; errors as load_model's."""
+    return load_model(model_folder(checkpoint, "facebook/sam3"), runtime, AutoModel, AutoProcessor)
+
+
+def load_model(checkpoint: str, runtime: Runtime, kind: Any, processor_kind: Any) -> Loaded:
+    """From a folder or the local hub cache, in float32; ValueError in a line for anything that does not load whole.
 
     kind: class with from_pretrained, or None = semantic or universal, as the config says.
     """
@@ -122,7 +156,7 @@ def load_segmenter(checkpoint, runtime, kind, processor_kind):
         raise ValueError(
             f"the segmentation model {checkpoint!r} cannot be loaded: {str(error).splitlines()[0]}"
         ) from error
-    return model.to(runtime.device).eval().requires_grad_(False), processor
+    return Loaded(model.to(runtime.device).eval().requires_grad_(False), processor, str(checkpoint))
 
 
 def _labelled_kind(checkpoint):
@@ -141,13 +175,10 @@ def _bytes(image):
 # ---------------------------------------------------------------- fixed labels
 
 
-def transformers_labels(image, classes, checkpoint, runtime):
+def transformers_labels(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
     """A semantic or universal segmentation model with a fixed list of labels (SegFormer, Mask2Former, EoMT, OneFormer, ...)."""
-    checkpoint = model_folder(checkpoint, SUGGESTED)
-    model, processor = load_segmenter(
-        checkpoint, runtime, None, AutoProcessor if kind_of(checkpoint) == "oneformer" else AutoImageProcessor
-    )
-    scores = label_scores(model, processor, image, runtime.device)
+    model = loaded.model
+    scores = label_scores(model, loaded.processor, image, loaded.device)
     winner, class_masks, confidences, unmatched = scores.argmax(0).cpu(), {}, {}, []
     for words in classes:
         indices, unknown = match_labels(words, model.config.id2label)
@@ -157,13 +188,13 @@ def transformers_labels(image, classes, checkpoint, runtime):
         confidences[words[0]] = float(scores.max(0).values.cpu()[mask[0]].mean()) if mask.any() else 0.0
     if len(unmatched) == sum(map(len, classes)):
         raise ValueError(
-            f"the model {checkpoint} has no label for any of: {', '.join(unmatched)}; its labels: "
+            f"the model {loaded.checkpoint} has no label for any of: {', '.join(unmatched)}; its labels: "
             f"{', '.join(model.config.id2label.values())}"
         )
     return class_masks, confidences, unmatched
 
 
-def label_scores(model, processor, image, device):
+def label_scores(model: Any, processor: Any, image: torch.Tensor, device: torch.device) -> torch.Tensor:
     """How much each label holds at each pixel: [labels,H,W] in [0,1]."""
     size = tuple(image.shape[-2:])
     task = {"task_inputs": ["semantic"]} if model.config.model_type == "oneformer" else {}
@@ -199,16 +230,12 @@ def _scores_of_patches(processor, outputs, size):
 # ---------------------------------------------------------------- any words
 
 
-def clipseg(image, classes, checkpoint, runtime):
+def clipseg(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
     """CLIPSeg: a probability map for every word (352 px inside, so its edges are soft); a class is where one of its words is likely."""
-    model, processor = load_segmenter(
-        model_folder(checkpoint, "CIDAS/clipseg-rd64-refined"), runtime, CLIPSegForImageSegmentation, AutoProcessor
-    )
     words = [word for synonyms in classes for word in synonyms]
-    inputs = processor(text=words, images=[_bytes(image)] * len(words), padding=True, return_tensors="pt").to(
-        runtime.device
-    )
-    logits = model(**inputs).logits
+    pictures = [_bytes(image)] * len(words)
+    inputs = loaded.processor(text=words, images=pictures, padding=True, return_tensors="pt").to(loaded.device)
+    logits = loaded.model(**inputs).logits
     logits = logits.reshape(len(words), 1, *logits.shape[-2:])
     maps = (
         F.interpolate(logits, tuple(image.shape[-2:]), mode="bilinear", align_corners=False).sigmoid().cpu()
@@ -216,14 +243,13 @@ def clipseg(image, classes, checkpoint, runtime):
     return _by_class(classes, maps)
 
 
-def sam3(image, classes, checkpoint, runtime):
+def sam3(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
     """SAM 3: all objects that a phrase names, as masks with scores; a class is the union over its words."""
-    model, processor = load_segmenter(model_folder(checkpoint, "facebook/sam3"), runtime, AutoModel, AutoProcessor)
     size, maps = tuple(image.shape[-2:]), []
     for word in (word for synonyms in classes for word in synonyms):
-        inputs = processor(images=_bytes(image), text=word, return_tensors="pt").to(runtime.device)
-        found = processor.post_process_instance_segmentation(
-            model(**inputs), threshold=LIKELY, mask_threshold=0.5, target_sizes=[size]
+        inputs = loaded.processor(images=_bytes(image), text=word, return_tensors="pt").to(loaded.device)
+        found = loaded.processor.post_process_instance_segmentation(
+            loaded.model(**inputs), threshold=LIKELY, mask_threshold=0.5, target_sizes=[size]
         )[0]
         shown = found["masks"].float().reshape(-1, *size) * found["scores"].reshape(-1, 1, 1)
         maps.append(torch.cat([shown, torch.zeros(1, *size, device=shown.device)]).max(0).values[None].cpu())

@@ -21,6 +21,7 @@ from text2cinemagraph.mini.look import LookClassifier
 from text2cinemagraph.mini.scene import FLUIDS, KINDS, LABELS
 from text2cinemagraph.mini.styles import STYLE_NAMES
 from text2cinemagraph.pipeline.drawing import feature_plan
+from text2cinemagraph.pipeline.segmenting import segmenter_of
 
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
 MEANT = {
@@ -134,7 +135,7 @@ def samples_and_twins(bench):
         noise = torch.randn(
             diffusion.latent_shape(o.H, o.W), generator=torch.Generator().manual_seed(1000 * bench.seed + i)
         )
-        drawn = artistic(diffusion, noise, prompt, o.scale, o.ddim_steps, plan)
+        drawn = artistic(diffusion, noise, prompt, o.scale, steps=o.ddim_steps, plan=plan)
         natural = twin_prompt(prompt, nouns)
         twins = [
             twin(
@@ -142,14 +143,14 @@ def samples_and_twins(bench):
                 noise,
                 prompt,
                 natural,
-                prompt,
-                o.scale,
-                t.scale,
-                o.ddim_steps,
-                p,
-                f,
-                t.negative_prompt_alpha,
-                t.negative_prompt_schedule,
+                negative_prompt=prompt,
+                source_scale=o.scale,
+                guidance_scale=t.scale,
+                steps=o.ddim_steps,
+                plan=p,
+                features=f,
+                negative_alpha=t.negative_prompt_alpha,
+                negative_schedule=t.negative_prompt_schedule,
             )[0][0]
             for p, f in ((plan, drawn.features), (bare, None))
         ]
@@ -216,11 +217,10 @@ def _share(picture, label, bench):
 
 
 def _find(picture, vocabulary, bench):
-    o = bench.options.odise
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of words without a label: the vocabulary is the YAML's whole grammar
         try:
-            return segment(picture, vocabulary, o.backend, o.checkpoint, bench.runtime).mask[0]
+            return segment(picture, vocabulary, segmenter_of(bench.options, bench.networks, bench.runtime)).mask[0]
         except EmptyMask:
             return torch.zeros(picture.shape[-2:], dtype=torch.bool)
 
@@ -254,9 +254,9 @@ def masks(bench):
         true = true_fluid(example)
         seen = fluid(example.image, example.kind, bench)
         noise = invert_picture(diffusion, example.image, INVERSION_STEPS, torch.Generator().manual_seed(0))
-        drawn = artistic(diffusion, noise, "", 1.0, o.ddim_steps, plan)
+        drawn = artistic(diffusion, noise, "", 1.0, steps=o.ddim_steps, plan=plan)
         segments = components(
-            cluster(*attention_maps(drawn.attention.tensors()), m.n_clusters, m.cluster_type, bench.seed)
+            cluster(*attention_maps(drawn.attention.tensors()), m.n_clusters, m.cluster_type, seed=bench.seed)
         )
         sharpened = (
             erode(vote(segments, seen[None], m.threshold, m.combine), m.erosion_ksize, m.erosion_iter)[0]

@@ -376,7 +376,14 @@ class Family:
         """samples.jpg: what PROMPTS draw, in rows of six."""
         self.unet.eval(), self.text_encoder.eval(), self.vae.eval()
         alphas, predicts = scheduler_alphas(DDIMScheduler(**SCHEDULER))
-        drawing = Diffusion(self.tokenizer, self.text_encoder, self.vae, self.unet, alphas, predicts)
+        drawing = Diffusion(
+            self.tokenizer,
+            self.text_encoder,
+            self.vae,
+            self.unet,
+            alphas_cumprod=alphas,
+            prediction_type=predicts,
+        )
         generator = torch.Generator().manual_seed(self.options.seed)
         rows, steps = [], self.options.sampler_steps
         for size, prompts in ((self.sizes[0], PROMPTS), (self.sizes[1], PROMPTS[:4])):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from text2cinemagraph.img2img.edges import refined
 from text2cinemagraph.img2img.segment import EmptyMask, segment
+from text2cinemagraph.pipeline.segmenting import segmenter_of
 
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
 # Corners (x, y) in px, drawn by hand, of water and sky in sklearn's china.jpg (640x427) and skimage's camera (512x512).
@@ -63,9 +64,8 @@ def _tensor(pixels):
 
 
 def _seen(image, words, bench):
-    o = bench.options.odise
     try:
-        return segment(image, words, o.backend, o.checkpoint, bench.runtime).mask
+        return segment(image, words, segmenter_of(bench.options, bench.networks, bench.runtime)).mask
     except EmptyMask:
         return torch.zeros(1, *image.shape[-2:], dtype=torch.bool)
 

@@ -45,6 +45,16 @@ def half_or_full(device: torch.device, wanted: str) -> str:
     return "fp16" if capability >= NATIVE_FP16 else "fp32"
 
 
+def full_if_it_fits(device: torch.device, needed: float) -> str:
+    """ "fp32" on a CPU, and on a GPU that has `needed` bytes of memory; "fp16" on a smaller one that computes it."""
+    import torch
+
+    device = torch.device(device)
+    if device.type == "cuda" and torch.cuda.get_device_properties(device).total_memory < needed:
+        return half_or_full(device, "fp16")
+    return "fp32"
+
+
 def check_dtype(device: torch.device, dtype: str, option: str) -> None:
     """ValueError where a precision that was asked for is none of the device's.  option: its name, for the message."""
     import torch

@@ -50,14 +50,25 @@ class TwinExtraction(Options):
     tokenizer: str = option(
         "", "of a single file: folder with CLIP's vocab.json; empty: it is looked for beside the file"
     )
+    predicts: str = option(
+        "auto",
+        "of a single file of Stable Diffusion 2.x, which does not say it: auto: v_prediction, but epsilon where its "
+        "name has base or 512",
+        choices=("auto", "epsilon", "v_prediction"),
+    )
 
 
 @dataclass
 class TwinGeneration(Options):
-    """s2: the natural-looking twin, by feature injection."""
+    """s2: the natural-looking twin, by feature injection (or by an image-editing model, see twin_editing)."""
 
     SECTION = "twin_generation"
 
+    method: str = option(
+        "inject",
+        "inject: drawn again with the picture's features, as published; edit: asked of an image-editing model",
+        choices=("inject", "edit"),
+    )
     prompt: Optional[str] = option(
         None, "empty: the nouns of the prompt + ', nature, bright, realistic, photography, 4k, 8k'"
     )
@@ -87,6 +98,41 @@ class TwinGeneration(Options):
 
 
 @dataclass
+class TwinEditing(Options):
+    """s2 under twin_generation.method=edit: an image-editing model is asked for the twin; any picture has one so."""
+
+    SECTION = "twin_editing"
+
+    model: str = option(
+        "checkpoints/twin-editor",
+        "a diffusers folder, or hub id in the local cache, whose pipeline takes a picture and a prompt: FLUX.2 klein, "
+        "Qwen-Image-Edit, ...",
+        filled=True,
+    )
+    instruction: Optional[str] = option(
+        None, "empty: the same scene as a photograph, everything in its place, with the twin's words"
+    )
+    steps: int = option(0, "0: what the model's card says (FLUX.2 klein 4, Qwen-Image-Edit 40)", least=0, most=999)
+    scale: Optional[float] = option(None, "guidance_scale; empty: what the model's card says", least=0, most=1000)
+    megapixels: float = option(
+        1.0, "at which the model works; the twin comes back at the picture's size", least=0.01, most=16
+    )
+    drift: float = option(
+        3.0,
+        "px at a short side of 512, the median way of edges that both have: a twin that moved more is refused. Of our "
+        "painters' pictures nine in ten measure less than 2.8 (docs/results/twin_drift.json)",
+        above=0,
+        most=512,
+    )
+    shared: float = option(
+        0.4,
+        "share of the picture's edges that the twin must have (of another photograph mostly below 0.38)",
+        least=0,
+        most=1,
+    )
+
+
+@dataclass
 class Odise(Options):
     """s3: the mask of what the vocabulary names. The section keeps the original's name, whatever the backend."""
 
@@ -98,6 +144,12 @@ class Odise(Options):
     )
     checkpoint: str = option(
         "", "folder, or hub id in the local cache; empty: the backend's own place under checkpoints/"
+    )
+    dtype: str = option(
+        "auto",
+        "of ODISE's frozen models (others compute in fp32): fp32 takes 10 GB, fp16 6 GB; auto: fp16 on a GPU of less "
+        "than 12 GB, else fp32",
+        choices=("auto", "fp32", "fp16"),
     )
     to_edges: bool = option(False, "move the mask of your own picture to the picture's edges (GrabCut)")
 
@@ -289,15 +341,26 @@ class Video(Options):
 
 @dataclass
 class Painting(Options):
-    """s1 for a photograph of your own: painted by rule (--style), without a network; see docs/painting.md."""
+    """s1 for a photograph of your own, which is its own twin (--style); see docs/painting.md."""
 
     SECTION = "painting"
 
     style: str = option(
-        "", "oil, starry, watercolor, ukiyo, lowpoly, pastel, ink, pointillism or pencil; empty: no paint"
+        "",
+        "oil, starry, watercolor, ukiyo, lowpoly, pastel, ink, pointillism or pencil (method diffusion: any words); "
+        "empty: no paint",
+    )
+    method: str = option(
+        "rule",
+        "rule: by a painter, without a network; diffusion: drawn by the prompt in that style, with the photograph's "
+        "features injected as s2 does (its options count)",
+        choices=("rule", "diffusion"),
     )
     strength: float = option(
-        1.0, "0 is the photograph; from 0.5 on all of it is paint, and the brushes grow", least=0, most=1
+        1.0,
+        "of method rule: 0 is the photograph; from 0.5 on all of it is paint, and the brushes grow",
+        least=0,
+        most=1,
     )
 
 
@@ -343,6 +406,7 @@ class InferenceOptions(Options):
 
     twin_extraction: TwinExtraction = section(TwinExtraction)
     twin_generation: TwinGeneration = section(TwinGeneration)
+    twin_editing: TwinEditing = section(TwinEditing)
     odise: Odise = section(Odise)
     attn_mask: AttnMask = section(AttnMask)
     optical_flow: OpticalFlow = section(OpticalFlow)
@@ -350,3 +414,10 @@ class InferenceOptions(Options):
     painting: Painting = section(Painting)
     inputs: Inputs = section(Inputs)
     runtime: RuntimeOptions = section(RuntimeOptions)
+
+    @property
+    def inverts(self) -> bool:
+        """Whether s1 looks for the noise behind a picture of the user's own, so that it can be drawn again."""
+        painting = bool(self.painting.style)
+        again = self.painting.method == "diffusion" if painting else self.twin_generation.method == "inject"
+        return again and self.twin_extraction.inversion_steps > 0

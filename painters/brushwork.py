@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from text2cinemagraph.painters.easel import lit, saturate
+from text2cinemagraph.painters.easel import Easel, lit, saturate
 from text2cinemagraph.painters.strokes import Coat, bristle_brush, lay, vary
 
 OIL = (
@@ -13,7 +13,7 @@ OIL = (
 )
 
 
-def oil(easel):
+def oil(easel: Easel) -> np.ndarray:
     """Oil on canvas: from broad strokes to fine ones where there is something to see, thick paint lit from the left."""
     colors = np.clip(saturate(easel.study, 1.25), 0, 1)
     canvas = np.empty_like(easel.picture)
@@ -25,7 +25,7 @@ def oil(easel):
             lost = np.abs(easel.shrunk(canvas) - easel.study_blur(colors, coat.blur)).max(-1)
             wanted = np.clip(easel.study_blur(lost, coat.width) / 0.06 - 0.7, 0, 1)
         strokes = easel.strokes(colors, coat, lines=easel.lines(2.0, flat_angle=0.12), wanted=wanted)
-        vary(strokes, 0.07, 0.014, 0.010, 0.016)
+        vary(strokes, 0.07, (0.014, 0.010, 0.016))
         lay(canvas, strokes, bristle_brush(), relief=relief, side=easel.mask, streak=0.25)
     shade, gloss = lit(easel.blur(relief, 0.22), easel.scale, 0.42, shine=0.12)
     return canvas * shade[..., None] + gloss[..., None]
@@ -52,7 +52,7 @@ SHARES = (0, 0.18, 0.42, 0.68, 0.84, 0.94, 1)
 STARS = 11
 
 
-def starry(easel):
+def starry(easel: Easel) -> np.ndarray:
     """Night blues and yellows in long thick strokes that eddy through sky and water, haloed stars in a known sky."""
     colors, lines = _night(easel), easel.lines(2.2, swirl=1.0)
     if "sky" in easel.labels:
@@ -63,7 +63,7 @@ def starry(easel):
     for coat in STARRY:
         wanted = np.clip(easel.detail * 1.5 - 0.35, 0, 1) if coat.width < 1 else None
         strokes = easel.strokes(colors, coat, lines=lines, wanted=wanted)
-        vary(strokes, 0.16, 0.02, 0.02, 0.035)
+        vary(strokes, 0.16, (0.02, 0.02, 0.035))
         lay(canvas, strokes, bristle_brush(), relief=relief, side=easel.mask, streak=0.25)
     shade, gloss = lit(easel.blur(relief, 0.2), easel.scale, 0.5, shine=0.1)
     return canvas * shade[..., None] + gloss[..., None]

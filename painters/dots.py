@@ -1,13 +1,13 @@
 """Looks made of dots of colour: pointillism."""
 
 import numpy as np
-from text2cinemagraph.painters.easel import lit, saturate
+from text2cinemagraph.painters.easel import Easel, lit, saturate
 from text2cinemagraph.painters.strokes import Coat, lay, round_brush
 
 DOTS = (Coat(1.75, 1.75, 1.9, blur=1.2), Coat(1.4, 1.4, 1.7, blur=0.8), Coat(0.95, 0.95, 1.15, blur=0.3))
 
 
-def pointillism(easel):
+def pointillism(easel: Easel) -> np.ndarray:
     """Dots of divided colour that mix in the eye: purer and lighter ones beside a share of complementary ones."""
     colors = np.clip(saturate(easel.study, 1.3) * 0.9 + 0.08, 0, 1)
     canvas = np.empty_like(easel.picture)
@@ -24,7 +24,7 @@ def pointillism(easel):
     return canvas * shade[..., None]
 
 
-def divided(color, dice):
+def divided(color: np.ndarray, dice: np.ndarray) -> np.ndarray:
     """Colours [n,3] split into purer neighbours of their hue and some complements, the mean about kept."""
     gray = color.mean(-1, keepdims=True)
     chroma = color - gray

@@ -1,7 +1,7 @@
 """Looks drawn with dry sticks on the tooth of a paper: pastel, pencil."""
 
 import numpy as np
-from text2cinemagraph.painters.easel import GRAY, saturate
+from text2cinemagraph.painters.easel import GRAY, Easel, saturate
 from text2cinemagraph.painters.noise import smoothstep
 from text2cinemagraph.painters.strokes import Coat, chalk, lay, pencil_line, vary
 
@@ -20,13 +20,13 @@ HATCHES = (
 )
 
 
-def tooth(easel, grain):
+def tooth(easel: Easel, grain: float) -> np.ndarray:
     """The valleys of a drawing paper, [H,W]: evenly spread in about 0..1."""
     field = 0.8 * easel.noise(1.2, grain) + 0.6 * easel.noise(1.8, 2 * grain)
     return smoothstep(-1.9, 1.9, field)
 
 
-def pastel(easel):
+def pastel(easel: Easel) -> np.ndarray:
     """Soft pastel: smudged colour, then strokes of chalk that leave the paper's tooth open, fine ones last."""
     colors = np.clip(saturate(easel.study, 1.3) * 0.93 + 0.06, 0, 1)
     valleys = tooth(easel, 0.6)
@@ -39,14 +39,14 @@ def pastel(easel):
     for coat, press in PASTEL:
         wanted = None if coat.width > 2 else np.clip(easel.detail * 1.5 - 0.1, 0.12 if coat.width > 1 else 0, 1)
         strokes = easel.strokes(colors, coat, lines=easel.lines(2.0, flat_angle=-0.9), wanted=wanted)
-        vary(strokes, 0.09, 0.03, 0.025, 0.035)
+        vary(strokes, 0.09, (0.03, 0.025, 0.035))
         strokes.color = np.clip(strokes.color + 0.02, 0, 1)
         strokes.opacity = np.full(len(strokes), press)
         lay(canvas, strokes, chalk(), relief=relief, side=easel.mask, tooth=0.75 * valleys, grip=2.0)
     return canvas
 
 
-def pencil(easel):
+def pencil(easel: Easel) -> np.ndarray:
     """Graphite: hatching in even rows that gets denser with the dark, along the form too, and firm contours."""
     valleys = tooth(easel, 0.45)
     gray = easel.study @ GRAY

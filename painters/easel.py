@@ -5,7 +5,7 @@ import functools
 import cv2
 import numpy as np
 from text2cinemagraph.painters.noise import UNIT, noise
-from text2cinemagraph.painters.strokes import DICE, Strokes
+from text2cinemagraph.painters.strokes import DICE, Coat, Strokes
 
 GRAY = np.float32([0.3, 0.55, 0.15])  # brightness of red, green and blue
 STUDY = 2  # px per unit of the small copy in which lines and details are found: 512 px for a whole picture
@@ -23,7 +23,16 @@ class Easel:
     study: float32 [h,w,3], the small copy.
     """
 
-    def __init__(self, picture, seed=0, mask=None, flow=None, labels=None, *, brush=1.0):
+    def __init__(
+        self,
+        picture: np.ndarray,
+        seed: int = 0,
+        mask: np.ndarray | None = None,
+        flow: np.ndarray | None = None,
+        *,
+        labels: dict[str, np.ndarray] | None = None,
+        brush: float = 1.0,
+    ) -> None:
         rows, columns = picture.shape[:2]
         self.picture, self._lines = picture, {}
         self.scale = float(np.sqrt(rows * columns)) / UNIT * brush
@@ -38,26 +47,26 @@ class Easel:
         self.flow = None if flow is None else np.float32(flow).transpose(1, 2, 0) / self.scale  # units/frame
 
     @functools.cached_property
-    def x(self):
+    def x(self) -> np.ndarray:
         columns = (np.arange(self.picture.shape[1], dtype=np.float32) + 0.5) / np.float32(self.scale)
         return np.broadcast_to(columns, self.picture.shape[:2])
 
     @functools.cached_property
-    def y(self):
+    def y(self) -> np.ndarray:
         rows = (np.arange(self.picture.shape[0], dtype=np.float32) + 0.5) / np.float32(self.scale)
         return np.broadcast_to(rows[:, None], self.picture.shape[:2])
 
     # ------------------------------------------------------------ sizes
-    def shrunk(self, field):
+    def shrunk(self, field: np.ndarray) -> np.ndarray:
         """A map at the study's size."""
         return cv2.resize(np.float32(field), self.study_size, interpolation=cv2.INTER_AREA)
 
-    def full(self, field):
+    def full(self, field: np.ndarray) -> np.ndarray:
         """A map of the study at the picture's size."""
         rows, columns = self.picture.shape[:2]
         return cv2.resize(field, (columns, rows), interpolation=cv2.INTER_CUBIC)
 
-    def blur(self, field, units):
+    def blur(self, field: np.ndarray, units: float) -> np.ndarray:
         """Gaussian blur of a full map; wide ones are made on a small copy, so that time stays linear in the pixels."""
         sigma = units * self.scale
         if sigma < 6:
@@ -70,15 +79,15 @@ class Easel:
         small = cv2.GaussianBlur(small, (0, 0), sigma * small.shape[1] / columns)
         return cv2.resize(small, (columns, rows), interpolation=cv2.INTER_LINEAR)
 
-    def study_blur(self, field, units):
+    def study_blur(self, field: np.ndarray, units: float) -> np.ndarray:
         """Gaussian blur of a map of the study."""
         return cv2.GaussianBlur(np.float32(field), (0, 0), max(units * self.study_scale, 0.3))
 
-    def noise(self, beta, grain=1.0, stretch=(1.0, 1.0)):
+    def noise(self, beta: float, grain: float = 1.0, stretch: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
         """A random 1/f^beta field [H,W], mean 0 and deviation 1, whose finest grains measure `grain` units."""
         return noise(self.rng, beta, self.x / (grain * stretch[0]), self.y / (grain * stretch[1]))
 
-    def at(self, field, x, y):
+    def at(self, field: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Look a map of the study up at positions in units (any shape), bilinear."""
         if not np.size(x):  # a coat that wants no strokes
             return np.zeros((0, *field.shape[2:]), np.float32)
@@ -104,7 +113,7 @@ class Easel:
         xx, yy, xy = (gx * gx).sum(-1), (gy * gy).sum(-1), (gx * gy).sum(-1)
         return xx - yy, 2 * xy, xx + yy
 
-    def lines(self, smooth=2.0, swirl=0.0, flat_angle=0.0):
+    def lines(self, smooth: float = 2.0, swirl: float = 0.0, flat_angle: float = 0.0) -> np.ndarray:
         """Where strokes should run: float32 [h,w,2] of the study, (cos, sin) of twice the angle along the lines.
 
         smooth: units over which neighbouring lines agree.   swirl: strength of large eddies where nothing has lines.
@@ -138,7 +147,7 @@ class Easel:
         total = self.study_blur(total, 0.5 * smooth)
         return np.float32(total / (np.sqrt((total**2).sum(-1, keepdims=True)) + 1e-6))
 
-    def wide(self, field, units):
+    def wide(self, field: np.ndarray, units: float) -> np.ndarray:
         """A wide blur of a map of the study, made on a quarter of its size."""
         h, w = field.shape[:2]
         small = cv2.resize(field, (max(w // 4, 1), max(h // 4, 1)), interpolation=cv2.INTER_AREA)
@@ -154,7 +163,7 @@ class Easel:
         angle = 2 * np.arctan2(-gx, gy)
         return np.stack([np.cos(angle), np.sin(angle)], -1)
 
-    def along(self, field, lines, reach):
+    def along(self, field: np.ndarray, lines: np.ndarray, reach: float) -> np.ndarray:
         """A map of the study averaged along its lines, `reach` units to both sides: shapes keep their edges."""
         doubled = np.arctan2(lines[..., 1], lines[..., 0]) / 2
         step = np.stack([np.cos(doubled), np.sin(doubled)], -1).astype(np.float32)
@@ -175,7 +184,7 @@ class Easel:
                 here, before = here + 1.5 * ahead, ahead
         return total / np.float32(weight)
 
-    def flattened(self, rounds=2, reach=3.0, tolerance=0.1):
+    def flattened(self, rounds: int = 2, reach: float = 3.0, tolerance: float = 0.1) -> np.ndarray:
         """The study without its texture: float32 [h,w,3], areas flat, edges kept and smoothed along themselves."""
         flat, lines = self.study, self.lines(1.6)
         sigma = 3.0 * self.study_scale
@@ -184,7 +193,7 @@ class Easel:
             flat = self.along(flat, lines, reach)
         return flat
 
-    def contours(self, width=0.7, reach=4.0):
+    def contours(self, width: float = 0.7, reach: float = 4.0) -> np.ndarray:
         """[h,w] of the study: how much darker than both sides a line is, along every edge; about 0 in flat areas.
 
         width: units of the line.   reach: units along which a line holds together.
@@ -194,20 +203,28 @@ class Easel:
         return self.along(far - near, self.lines(1.2), reach)
 
     @functools.cached_property
-    def textured(self):
+    def textured(self) -> np.ndarray:
         """[h,w] of the study, 0..1: 1 where the neighbourhood has contrast of its own (rock, leaves, houses)."""
         energy = self.wide(self._tensor[2], 5)
         return np.float32(np.clip(np.sqrt(energy) / 0.10 - 0.35, 0, 1))
 
     @functools.cached_property
-    def detail(self):
+    def detail(self) -> np.ndarray:
         """[h,w] of the study, 0..1: how much there is to see that wide strokes would lose."""
         fine = np.abs(self.study - self.study_blur(self.study, 2)).max(-1)
         fine = self.study_blur(fine, 1)
         return np.clip(fine / 0.10, 0, 1)
 
     # ------------------------------------------------------------ strokes
-    def strokes(self, colors, coat, *, lines, wanted=None, hatch=None):
+    def strokes(
+        self,
+        colors: np.ndarray,
+        coat: Coat,
+        *,
+        lines: np.ndarray,
+        wanted: np.ndarray | None = None,
+        hatch: float | None = None,
+    ) -> Strokes:
         """Strokes of a coat over the whole picture, in random order, that end where the colour changes.
 
         colors: float32 [h,w,3] of the study, what they are dipped in.   lines: see `lines`.
@@ -292,13 +309,13 @@ class Easel:
         )
 
 
-def saturate(picture, gain):
+def saturate(picture: np.ndarray, gain: float) -> np.ndarray:
     """Colours pulled away from gray by a factor; may leave [0,1]."""
     gray = picture.mean(-1, keepdims=True)
     return np.float32(gray + (picture - gray) * gain)
 
 
-def lit(relief, scale, strength, *, shine=0.0):
+def lit(relief: np.ndarray, scale: float, strength: float, *, shine: float = 0.0) -> np.ndarray:
     """Brightness factor [H,W] of paint of height `relief`, lit from the upper left.
 
     scale: px per unit; relief of the same shape looks the same at every size.   shine: strength of the gloss.

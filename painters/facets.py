@@ -3,13 +3,13 @@
 import cv2
 import numpy as np
 from scipy.spatial import Delaunay
-from text2cinemagraph.painters.easel import saturate
+from text2cinemagraph.painters.easel import Easel, saturate
 
 TRIES = 0.2  # places per square unit that are tried for a corner; crowded ones are left out
 SNAP = 3.0  # units: nearer to an edge than this, a corner moves onto it
 
 
-def lowpoly(easel):
+def lowpoly(easel: Easel) -> np.ndarray:
     """Triangles between corners that lie along the edges, each in the mean colour of what it covers."""
     corners = _corners(easel)
     triangles = corners[Delaunay(corners).simplices]

@@ -4,6 +4,8 @@ They know square procedural scenes only; the other modules of this room paint an
 everything new. They go when the family is trained anew on the second edition (mini.procedural --edition 2).
 """
 
+from typing import Any
+
 import cv2
 import numpy as np
 from scipy.spatial import Delaunay
@@ -12,7 +14,7 @@ from text2cinemagraph.painters.noise import UNIT, mix, noise, smoothstep
 FIRST_LOOKS = ("starry", "oil", "watercolor", "ukiyo", "lowpoly")
 
 
-def paint_first(scene, style, sky):
+def paint_first(scene: Any, style: str, sky: np.ndarray) -> np.ndarray:
     """Paint a scene (mini.scene.Scene) in one of FIRST_LOOKS.  sky: bool [H,W], where it gets stars.
 
     Returns float32 [H,W,3] in [0,1]; the same scene and style give the same bytes.

@@ -77,7 +77,7 @@ def paint(
         maps = {name: cv2.resize(values, size, interpolation=cv2.INTER_NEAREST) for name, values in maps.items()}
     moves, motion = maps.pop("mask", None), maps.pop("flow", None)
     motion = None if motion is None else motion.transpose(2, 0, 1) * np.float32(grow)
-    easel = Easel(large, seed, moves, motion, maps, brush=0.4 + 0.6 * strength)
+    easel = Easel(large, seed, moves, motion, labels=maps, brush=0.4 + 0.6 * strength)
     painted = np.clip(painter(easel), 0, 1)
     if grow > 1:
         painted = cv2.resize(painted, (columns, rows), interpolation=cv2.INTER_AREA).clip(0, 1)

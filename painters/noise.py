@@ -20,7 +20,7 @@ def _noise_field(beta, index):
     return (field - field.mean()) / field.std()
 
 
-def noise(rng, beta, x, y):
+def noise(rng: np.random.Generator, beta: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Sample a random 1/f^beta field (mean 0, deviation 1) at coordinates x, y in units, shifted by random offsets."""
     field = _noise_field(beta, int(rng.integers(4)))
     dx, dy = rng.uniform(0, FIELD, 2)
@@ -29,14 +29,14 @@ def noise(rng, beta, x, y):
     return cv2.remap(field, np.float32(x), np.float32(y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
-def smoothstep(low, high, value):
+def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
     """0 below low, 1 above high (or the reverse if low > high), smooth between."""
     span = high - low
     t = np.clip((value - low) / (span if abs(span) > 1e-9 else 1e-9), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def mix(first, second, weight):
+def mix(first: np.ndarray, second: np.ndarray, weight: float | np.ndarray) -> np.ndarray:
     """Blend by weight: a number, or a map [H,W] that is applied to all colours."""
     weight = weight[..., None] if np.ndim(weight) == 2 else weight
     return first * (1 - weight) + second * weight

@@ -2,14 +2,14 @@
 
 import cv2
 import numpy as np
-from text2cinemagraph.painters.easel import saturate
+from text2cinemagraph.painters.easel import Easel, saturate
 from text2cinemagraph.painters.noise import mix, smoothstep
 
 INKS = 16  # blocks of a print
 VIVID = 1.6  # how much more hue counts than brightness when blocks are told apart
 
 
-def ukiyo(easel):
+def ukiyo(easel: Easel) -> np.ndarray:
     """Woodblock print: a few flat inks on warm paper, a dark blue key block of contours, shading wiped into the sky."""
     flat = easel.flattened(rounds=3, reach=5.0, tolerance=0.14)
     palette = inks(easel, flat)
@@ -33,7 +33,7 @@ def ukiyo(easel):
     return printed * np.float32([1.0, 0.985, 0.94]) + 0.012 * easel.noise(0.8, 0.6)[..., None]
 
 
-def inks(easel, flat):
+def inks(easel: Easel, flat: np.ndarray) -> np.ndarray:
     """The colours [INKS,3] of the blocks: those that stand for the picture best, vivid ones before gray ones."""
     samples = np.ascontiguousarray(flat[::2, ::2].reshape(-1, 3))
     chroma = np.ptp(samples, axis=1)
@@ -44,7 +44,7 @@ def inks(easel, flat):
     return cv2.kmeans(samples, INKS, None, stop, 2, cv2.KMEANS_PP_CENTERS)[2]
 
 
-def aged(palette):
+def aged(palette: np.ndarray) -> np.ndarray:
     """Mineral and plant colours: warmer lights, blues towards Prussian blue, no pure black or white."""
     gray = palette.mean(-1, keepdims=True)
     out = saturate(palette, 0.8)

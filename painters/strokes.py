@@ -35,7 +35,7 @@ class Strokes:
     def __len__(self):
         return len(self.center)
 
-    def points(self, share):
+    def points(self, share: float) -> np.ndarray:
         """[n,2]: the points of the arcs at `share` of their half lengths, -1 (start) to 1 (end)."""
         along = self.length * share
         across = 0.5 * self.bend * along**2
@@ -59,9 +59,9 @@ class Coat:
     keep: float = 1.0
 
 
-def vary(strokes, light, red, green, blue):
-    """Give every stroke a mixture of its own: deviations of its brightness (a factor) and of the three colours."""
-    mixed = strokes.dice[:, :4] * (light, red, green, blue)
+def vary(strokes: Strokes, light: float, colors: tuple[float, float, float]) -> None:
+    """Give every stroke a mixture of its own: deviations of its brightness (a factor) and of red, green and blue."""
+    mixed = strokes.dice[:, :4] * (light, *colors)
     strokes.color = np.clip(strokes.color * (1 + mixed[:, :1]) + mixed[:, 1:], 0, 1)
 
 
@@ -131,7 +131,18 @@ def _lay(canvas, relief, top, bottom, strokes, stamp_of, alphas, heights, tooth,
 BANDS = 2  # threads; every band lays all strokes in the same order, so the result does not depend on their number
 
 
-def lay(canvas, strokes, brush, *, relief, side, tooth=None, grip=0.0, glaze=False, streak=0.0):
+def lay(
+    canvas: np.ndarray,
+    strokes: Strokes,
+    brush: tuple[np.ndarray, np.ndarray],
+    *,
+    relief: np.ndarray,
+    side: np.ndarray,
+    tooth: np.ndarray | None = None,
+    grip: float = 0.0,
+    glaze: bool = False,
+    streak: float = 0.0,
+) -> None:
     """Lay strokes on the canvas, in place and in order.
 
     canvas: float32 [H,W,3], changed.   relief: float32 [H,W], height of the paint in [0,1], changed.
@@ -182,7 +193,7 @@ def _smooth_noise(rng, shape, sigma_rows, sigma_columns):
 
 
 @functools.cache
-def bristle_brush():
+def bristle_brush() -> tuple[np.ndarray, np.ndarray]:
     """A flat brush of hog's hair: ragged ends, ridges of paint along the hairs and at both sides."""
 
     def draw(rng, u, v):
@@ -201,7 +212,7 @@ def bristle_brush():
 
 
 @functools.cache
-def round_brush():
+def round_brush() -> tuple[np.ndarray, np.ndarray]:
     """A full round dab with an uneven rim."""
 
     def draw(rng, u, v):
@@ -214,7 +225,7 @@ def round_brush():
 
 
 @functools.cache
-def chalk():
+def chalk() -> tuple[np.ndarray, np.ndarray]:
     """The broad side of a stick of pastel: even, weaker towards its sides; the paper's tooth does the rest."""
 
     def draw(rng, u, v):
@@ -227,7 +238,7 @@ def chalk():
 
 
 @functools.cache
-def pencil_line():
+def pencil_line() -> tuple[np.ndarray, np.ndarray]:
     """A line of graphite: pressed in the middle, lifted at the ends."""
 
     def draw(rng, u, v):
@@ -239,7 +250,7 @@ def pencil_line():
 
 
 @functools.cache
-def ink_brush():
+def ink_brush() -> tuple[np.ndarray, np.ndarray]:
     """A pointed brush: thick where it is pressed, running out into a tip."""
 
     def draw(rng, u, v):

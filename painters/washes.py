@@ -1,7 +1,7 @@
 """Looks made of transparent washes on paper: watercolor, ink."""
 
 import numpy as np
-from text2cinemagraph.painters.easel import GRAY, saturate
+from text2cinemagraph.painters.easel import GRAY, Easel, saturate
 from text2cinemagraph.painters.noise import smoothstep
 from text2cinemagraph.painters.strokes import Coat, ink_brush, lay
 
@@ -11,12 +11,12 @@ INK_WASHES = ((0.80, 0.16, 0.13), (0.55, 0.12, 0.17), (0.33, 0.06, 0.24), (0.16,
 INK_LINES = (Coat(7.0, 0.95, 1.8, keep=0.5), Coat(3.5, 0.55, 1.0, keep=0.45))
 
 
-def paper(easel, grain=0.7):
+def paper(easel: Easel, grain: float = 0.7) -> np.ndarray:
     """The hills and valleys of a cold-pressed paper, [H,W] about 0, deviation 1."""
     return 0.7 * easel.noise(0.9, grain) + 0.5 * easel.noise(2.0, 1.3 * grain)
 
 
-def watercolor(easel):
+def watercolor(easel: Easel) -> np.ndarray:
     """Washes laid over each other from light to dark, dark at their rims, pigment settling in the paper's grain."""
     flat = easel.along(easel.flattened(rounds=3, reach=4.0, tolerance=0.16), easel.lines(1.6), 5.0)
     tone = easel.full(flat @ GRAY)
@@ -43,7 +43,7 @@ def watercolor(easel):
     return sheet * (1 - np.clip(density, 0, 1))
 
 
-def ink(easel):
+def ink(easel: Easel) -> np.ndarray:
     """Ink wash: gray washes from wet to dry on rice paper and the strokes of a pointed brush along what has an edge."""
     flat = easel.flattened(rounds=2, reach=5.0, tolerance=0.15) @ GRAY
     low, high = np.percentile(flat, (2, 97))

@@ -33,7 +33,9 @@ def rendering_of(o: Video, own_picture: bool) -> dict[str, Any]:
     }
 
 
-def preview_of(image: torch.Tensor, flow: torch.Tensor, mask: torch.Tensor, rendering: dict[str, Any], fps: int):
+def preview_of(
+    image: torch.Tensor, flow: torch.Tensor, mask: torch.Tensor, rendering: dict[str, Any], *, fps: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any], int]:
     """Picture, flow, mask, arguments and frames/s of a quick look: small, and every second frame at half the rate."""
     from text2cinemagraph.data.flow import resize_flow
     from text2cinemagraph.data.media import resize_image

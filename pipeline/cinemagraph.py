@@ -64,7 +64,9 @@ class Cinemagraph:
     networks: Networks = field(default_factory=lambda: Networks(keep_all=True))
 
     @classmethod
-    def load(cls, config: str | Path = "inference_mini", *overrides: str, networks: Networks | None = None):
+    def load(
+        cls, config: str | Path = "inference_mini", *overrides: str, networks: Networks | None = None
+    ) -> Cinemagraph:
         """By a configuration's path or plain name, and further "section.key=value".
 
         networks: a shelf to share with others of this process.  Raises ValueError or FileNotFoundError as the command
@@ -113,11 +115,11 @@ class Cinemagraph:
 
         Raises img2img.segment.EmptyMask where nothing of it is there.
         """
-        from text2cinemagraph.img2img.segment import choose_backend, segment
+        from text2cinemagraph.img2img.segment import segment
+        from text2cinemagraph.pipeline.segmenting import segmenter_of
 
-        o = self.options.odise
-        name, checkpoint = choose_backend(o.backend, o.checkpoint)
-        return segment(image, vocabulary or o.vocab, name, checkpoint, self.runtime)
+        segmenter = segmenter_of(self.options, self.networks, self.runtime)
+        return segment(image, vocabulary or self.options.odise.vocab, segmenter)
 
     def animate(
         self,
@@ -166,7 +168,7 @@ class MotionDoor:
 
         check_mask(mask, image, "the mask")
         options, state, told = self._told(mask, prompt, arrows, method, image)
-        flow, hint = flow_of(options, state, told, image, mask)
+        flow, hint = flow_of(options, state, told, image=image, mask=mask)
         return PredictedMotion(flow, hint, told.method)
 
     def hint_from(

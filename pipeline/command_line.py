@@ -54,7 +54,9 @@ def _parser(description) -> Parser:
     parser.add_argument("--prompt", help="what to draw and how it moves (twin_extraction.prompt)")
     parser.add_argument("--name", help="experiment folder under outputs/ (twin_extraction.experiment_name)")
     parser.add_argument("--image", help="your picture, in place of s1's")
-    parser.add_argument("--style", help="with --image: paint it (oil, starry, watercolor, ukiyo, ...); it is the twin")
+    parser.add_argument(
+        "--style", help="with --image: paint it (oil, starry, ukiyo, ...; full tier: any words); it is the twin"
+    )
     parser.add_argument("--twin", help="your twin, in place of s2's")
     parser.add_argument("--mask", help="your mask of what may move (white), in place of s4's")
     parser.add_argument("--invert_mask", action="store_true", help="in --mask, black is what may move")
@@ -178,6 +180,14 @@ def check_networks(options: InferenceOptions, chosen: tuple[str, ...], experimen
     from text2cinemagraph.data.checkpoint import find_checkpoint
 
     o = options.optical_flow
+    if (
+        "s2" in chosen
+        and options.twin_generation.method == "edit"
+        and not (options.inputs.twin or options.painting.style)
+    ):
+        from text2cinemagraph.img2img.instructed import editor_folder
+
+        editor_folder(options.twin_editing.model)
     kept = "s1" not in chosen and (experiment.given("image") or experiment.given("photograph"))
     own = bool(options.inputs.image) or kept or bool(options.painting.style)
     without_network = o.method in ("constant", "arrows") or (o.method == "auto" and drawn)

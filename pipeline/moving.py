@@ -85,7 +85,8 @@ def regions_of(options: InferenceOptions, experiment: Experiment, mask: torch.Te
     """The mask shared out among the classes of the vocabulary, {class: bool [1,H,W]}: s4's, else s3's, else looked for
     now (a mask of the user's own).
     """
-    from text2cinemagraph.img2img.segment import choose_backend, forget_models, segment
+    from text2cinemagraph.img2img.segment import segment
+    from text2cinemagraph.pipeline.segmenting import segmenter_of
 
     names = [words[0] for words in _vocabulary(options)]
     for artifact in ("classes", "classes_odise"):
@@ -93,16 +94,14 @@ def regions_of(options: InferenceOptions, experiment: Experiment, mask: torch.Te
             classes = experiment.read(artifact)
             if list(classes) == names and classes[names[0]].shape == mask.shape:
                 return share_out(mask, classes)
-    backend, checkpoint = choose_backend(options.odise.backend, options.odise.checkpoint)
-    found = segment(experiment.read("twin"), options.odise.vocab, backend, checkpoint, state.runtime)
-    if not state.networks.keep_all:
-        forget_models()  # no later stage asks for them
+    segmenter = segmenter_of(options, state.networks, state.runtime)
+    found = segment(experiment.read("twin"), options.odise.vocab, segmenter)
     experiment.write(classes_odise=found.class_masks)
     return share_out(mask, found.class_masks)
 
 
 def flow_of(
-    options: InferenceOptions, state: RunState, told: Told, image: torch.Tensor, mask: torch.Tensor
+    options: InferenceOptions, state: RunState, told: Told, *, image: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """(flow [2,H,W] in px/frame inside the mask, the hint that led to it or None).
 
@@ -163,7 +162,15 @@ def _held(flow, told, exact):
     return keep_arrows(flow, told.samples, torch.zeros_like(flow).cpu() if exact is None else exact)
 
 
-def leave_pictures(options: InferenceOptions, experiment: Experiment, told: Told, flow, hint, mask) -> None:
+def leave_pictures(
+    options: InferenceOptions,
+    experiment: Experiment,
+    told: Told,
+    *,
+    flow: torch.Tensor,
+    hint: torch.Tensor | None,
+    mask: torch.Tensor,
+) -> None:
     """Write what people look at: the flow and the hint in colours, and, where the motion was drawn, suggested, or said
     for several things, its arrows over the picture; then the colours get their wheel.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from text2cinemagraph.data.arrows import sample_arrows
@@ -23,7 +24,7 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     the artifacts given.
     """
     o, painting = options.inputs, bool(options.painting.style) and "s1" in chosen
-    inverting = options.twin_extraction.inversion_steps > 0 and not painting
+    inverting = options.inverts and not painting
     if (o.invert_mask or o.mask_labels) and not o.mask:
         flag = "--invert_mask" if o.invert_mask else "--mask_labels"
         raise ValueError(f"{flag} says how to read --mask, but no mask is given")
@@ -47,6 +48,7 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     if image is None and painting:
         image = experiment.read("photograph")  # the one that lies there in another look
     drawn = inverting and ({"s1", "s2"} & set(chosen) or (experiment.given("image") and experiment.has("attention")))
+    drawn = drawn or not painting and _edited(options, chosen, experiment, image)
     twin_image = read_image(o.twin, **limit) if o.twin else None if drawn else image
     size = picture_size(image, options.twin_extraction, chosen, experiment)
     flow = read_own_flow(o.flow, size, **limit) if o.flow else None
@@ -94,6 +96,14 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     return frozenset(given)
 
 
+def _edited(options, chosen, experiment, image):
+    """Whether the twin of the user's own picture comes, or came, from an image-editing model."""
+    if options.twin_generation.method != "edit" or options.painting.style:
+        return False
+    there = image is None or experiment.holds(image)
+    return "s2" in chosen or (there and experiment.has("twin") and not experiment.given("twin"))
+
+
 def _mask_of_strokes(path, image, size, experiment, limit):
     """The mask [1,H,W] that strokes stand for, on the picture given now or in the folder."""
     from text2cinemagraph.data.strokes import read_strokes
@@ -132,7 +142,7 @@ def picture_size(
     return None if image is None else tuple(image.shape[-2:])
 
 
-def check_mask(mask: torch.Tensor, image: torch.Tensor, path) -> None:
+def check_mask(mask: torch.Tensor, image: torch.Tensor, path: str | Path) -> None:
     """A mask must have the picture's size and mark something."""
     if mask.shape[-2:] != image.shape[-2:]:
         raise ValueError(f"{path} is {size_text(mask)}, the picture {size_text(image)}; they must match")

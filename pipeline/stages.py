@@ -41,6 +41,7 @@ class Stage:
     makes: artifacts that must be there afterwards; the first is the stage's result.   also: what it may leave besides.
     optional: needs that a picture of the user's own, which no stage drew, does without.
     inverts: runs for the user's own picture too, to find the noise behind it.
+    always: runs whenever it is chosen, whether or not a later stage of the run reads what it makes.
     networks: names under which it asks state.networks; they are freed when no later stage of the run needs them.
     panels: what summary.png shows of it.
     """
@@ -54,6 +55,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     inverts: bool = False
+    always: bool = False
     networks: tuple[str, ...] = ()
     panels: tuple[Panel, ...] = ()
 
@@ -81,8 +83,8 @@ def run_stages(
     chosen: tuple[str, ...],
     options: InferenceOptions,
     experiment: Experiment,
-    state: RunState,
     *,
+    state: RunState,
     given: frozenset[str] = frozenset(),
     inverting: bool = False,
 ) -> dict[str, Cost]:
@@ -142,13 +144,15 @@ def _needs(stage, experiment, inverting=False):
 
 
 def _to_run(rows, experiment, given, inverting):
-    """The rows that must run: their result was not given, and they are the last or somebody after them reads them."""
+    """The rows that must run: their result was not given, and they are the last, somebody after them reads them, or
+    they always do.
+    """
     running = []
     for stage in reversed(rows):
         yours = stage.made[0] in given and not (inverting and stage.inverts)
         fresh = {artifact for artifact in stage.made if artifact not in given}
         read = any(artifact in fresh for later in running for artifact in _needs(later, experiment, inverting))
-        if not yours and (read or not running):
+        if not yours and (read or stage.always or not running):
             running.insert(0, stage)
     return running
 

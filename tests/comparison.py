@@ -9,6 +9,14 @@ def numbers(value):
     return np.asarray(value, np.float64)
 
 
+def assert_agree(found, expected, least):
+    """The share of places where two arrays of labels are equal is at least `least`."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    share = (found == expected).mean()
+    assert share >= least, f"{share:.2%} of the places agree, expected {least:.2%}"
+
+
 def assert_near(value, expected, within, outliers=0.0, message=""):
     """Everywhere |value - expected| <= within * max |expected|.
 

@@ -102,6 +102,29 @@ def test_every_public_function_is_documented():
     assert not bare, bare
 
 
+def public_functions(room):
+    """(file, definition, its arguments without self) of a room's public functions and methods."""
+    for path in (ROOT / room).glob("*.py"):
+        tree = ast.parse(path.read_text())
+        for parent in (tree, *(n for n in tree.body if isinstance(n, ast.ClassDef))):
+            for n in parent.body:
+                if isinstance(n, ast.FunctionDef) and (not n.name.startswith("_") or n.name == "__init__"):
+                    arguments = [a for a in (*n.args.posonlyargs, *n.args.args) if a.arg not in ("self", "cls")]
+                    yield path, n, arguments
+
+
+@pytest.mark.parametrize("room", ["img2img", "painters", "pipeline"])
+def test_public_functions_are_annotated_and_take_few_arguments_by_position(room):
+    found = list(public_functions(room))
+    bare = [
+        f"{path.name}: {n.name}"
+        for path, n, arguments in found
+        if n.returns is None or not all(a.annotation for a in (*arguments, *n.args.kwonlyargs))
+    ]
+    assert len(bare) <= 0.1 * len(found), bare
+    assert not [f"{path.name}: {n.name}" for path, n, arguments in found if len(arguments) > 4]
+
+
 @pytest.mark.parametrize("where", [[], ["."]])
 def test_root_scripts_are_not_collected_as_tests(where, tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)

@@ -22,7 +22,7 @@ from text2cinemagraph.img2img.ddim import alpha_pairs, invert, step, timesteps
 from text2cinemagraph.img2img.diffusion import Diffusion, load_diffusion
 from text2cinemagraph.img2img.features import inject, ldm_layer, record
 from text2cinemagraph.img2img.prompts import load_nouns, twin_prompt
-from text2cinemagraph.img2img.segment import parse_vocabulary, segment
+from text2cinemagraph.img2img.segment import load_segmenter, parse_vocabulary
 from text2cinemagraph.img2img.twin import negative_weights
 from text2cinemagraph.options.runtime import make_runtime
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -230,9 +230,9 @@ def test_what_is_missing_is_named():
     with pytest.raises(FileNotFoundError, match="checkpoints/none.*checkpoints/README.md"):
         load_diffusion("checkpoints/none", runtime)
     with pytest.raises(FileNotFoundError, match="checkpoints/none"):
-        segment(torch.zeros(3, 8, 8), "sea", "transformers", "checkpoints/none", runtime)
+        load_segmenter("transformers", "checkpoints/none", runtime)
     with pytest.raises(ValueError, match="sam9.*transformers"):
-        segment(torch.zeros(3, 8, 8), "sea", "sam9", "x", runtime)
+        load_segmenter("sam9", "x", runtime)
 
 
 @pytest.fixture(scope="module")
@@ -316,7 +316,9 @@ def test_noise_from_velocity(unet):
 
     network.dtype = torch.float32
     assert torch.allclose(
-        Diffusion(None, None, None, network, alphas, "v_prediction").predict_noise(x, 500, context)[1],
+        Diffusion(None, None, None, network, alphas_cumprod=alphas, prediction_type="v_prediction").predict_noise(
+            x, 500, context
+        )[1],
         epsilon,
         atol=1e-5,
     )

@@ -13,9 +13,16 @@ import torch
 import transformers as hf
 from text2cinemagraph.img2img import segment as door
 from text2cinemagraph.img2img import segmenters
-from text2cinemagraph.img2img.odise_package import masks_of, odise_package
-from text2cinemagraph.img2img.segment import BACKENDS, EmptyMask, choose_backend, segment
-from text2cinemagraph.img2img.segmenters import match_labels
+from text2cinemagraph.img2img.odise_package import masks_of
+from text2cinemagraph.img2img.segment import (
+    BACKENDS,
+    EmptyMask,
+    Segmenter,
+    choose_backend,
+    load_segmenter,
+    segment,
+)
+from text2cinemagraph.img2img.segmenters import Loaded, match_labels
 from text2cinemagraph.options.runtime import make_runtime
 
 from tests.published_files import save_stable_diffusion
@@ -69,8 +76,8 @@ def test_words_find_labels():
 
 
 @pytest.fixture
-def red_is_sky(monkeypatch):
-    """A model that calls red "sky", green "sea" and the rest "tree", at a size and a scale of its own."""
+def red_is_sky():
+    """A segmenter that calls red "sky", green "sea" and the rest "tree", at a size and a scale of its own."""
 
     def model(pixel_values):
         return SimpleNamespace(logits=20 * torch.nn.functional.avg_pool2d(pixel_values, 4))
@@ -81,8 +88,8 @@ def red_is_sky(monkeypatch):
             {"pixel_values": torch.nn.functional.interpolate(pictures, (32, 64)), "other": torch.zeros(1)}
         )
 
-    model.config = SimpleNamespace(id2label=LABELS, model_type="any")
-    monkeypatch.setattr(segmenters, "load_segmenter", lambda *_: (model, processor))
+    model.config, model.device = SimpleNamespace(id2label=LABELS, model_type="any"), "cpu"
+    return Segmenter("transformers", Loaded(model, processor, "some/model"))
 
 
 def test_segmentation_of_planted_colours(red_is_sky):
@@ -90,7 +97,7 @@ def test_segmentation_of_planted_colours(red_is_sky):
     image[0, :20], image[1, 20:, :50], image[2, 20:, 50:] = 1, 1, 1
 
     def find(vocabulary):
-        return segment(image, vocabulary, "transformers", "some/model", RUNTIME)
+        return segment(image, vocabulary, red_is_sky)
 
     with pytest.warns(UserWarning, match="dragon"):
         found = find("ocean, waves; clouds, dragon")
@@ -215,16 +222,15 @@ def test_models_with_labels(make, tmp_path):
     image = torch.rand(3, 50, 90)
     with torch.inference_mode():
         masks, scores, unmatched = segmenters.transformers_labels(
-            image, [["sea"], ["sky"], ["forest"]], tmp_path, RUNTIME
+            image, [["sea"], ["sky"], ["forest"]], segmenters.load_labels(tmp_path, RUNTIME)
         )
     assert list(masks) == ["sea", "sky", "forest"] and not unmatched
     together = torch.stack(list(masks.values())).sum(0)
     assert together.shape == (1, 50, 90) and (together == 1).all()
     assert all(0 <= score <= 1 for score in scores.values()) and max(scores.values()) > 0
     (tmp_path / "model.safetensors").unlink()
-    segmenters.load_segmenter.cache_clear()
     with pytest.raises(ValueError, match="cannot be loaded"):
-        segment(image, "sea", "transformers", tmp_path, RUNTIME)
+        load_segmenter("transformers", tmp_path, RUNTIME)
 
 
 def test_a_lost_weight_is_named(tmp_path):
@@ -235,7 +241,7 @@ def test_a_lost_weight_is_named(tmp_path):
     weights.pop("decode_head.classifier.bias")
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="classifier.bias"):
-        segment(torch.rand(3, 30, 50), "ocean", "transformers", tmp_path, RUNTIME)
+        load_segmenter("transformers", tmp_path, RUNTIME)
 
 
 def clipseg(folder):
@@ -305,14 +311,15 @@ def sam3(folder):
     ).save_pretrained(folder)
 
 
-@pytest.mark.parametrize("make, run", [(clipseg, segmenters.clipseg), (sam3, segmenters.sam3)])
-def test_models_of_any_word(make, run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("make", [clipseg, sam3])
+def test_models_of_any_word(make, tmp_path, monkeypatch):
     torch.manual_seed(0)
     make(tmp_path)
     monkeypatch.setattr(segmenters, "LIKELY", 0.0)  # untrained: let everything count
     with torch.inference_mode():
-        masks, scores, unmatched = run(torch.rand(3, 40, 60), [["sea", "lake"], ["sky"]], tmp_path, RUNTIME)
-    assert list(masks) == ["sea", "sky"] and unmatched == []
+        found = segment(torch.rand(3, 40, 60), "sea, lake; sky", load_segmenter(make.__name__, tmp_path, RUNTIME))
+    masks, scores = found.class_masks, found.scores
+    assert list(masks) == ["sea", "sky"] and found.unmatched == [] and found.backend == make.__name__
     assert all(mask.shape == (1, 40, 60) and mask.dtype == torch.bool and mask.all() for mask in masks.values())
     assert all(0 <= score <= 1 for score in scores.values())
 
@@ -383,7 +390,7 @@ def test_auto_takes_what_is_here_and_says_what_to_fetch(tmp_path, monkeypatch):
         choose_backend("oddise", "")
     for name in ("odise", "sam3", "clipseg"):  # what is missing is said, with what to fetch
         with pytest.raises((FileNotFoundError, ValueError), match="fetch|download"):
-            segment(torch.rand(3, 32, 32), "sea", name, "checkpoints/nothing", RUNTIME)
+            load_segmenter(name, "checkpoints/nothing", RUNTIME)
 
 
 def test_licences_are_known_for_every_backend():
@@ -394,7 +401,7 @@ def test_licences_are_known_for_every_backend():
 
 def test_the_package_adapter():
     with pytest.raises(ImportError, match="requirements-odise.txt"):
-        odise_package(torch.rand(3, 8, 8), [["sea"]], "", RUNTIME)
+        load_segmenter("odise-package", "", RUNTIME)
     panoptic = torch.tensor([[0, 1], [2, 3]])
     masks, scores, _ = masks_of(
         panoptic, [{"id": 1, "category_id": 0}, {"id": 3, "category_id": 0}], [["sea", "lake"], ["sky"]]

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x in one file: the same numbers as the diffusers folder; what is refused, and what is ignored in
+"""Stable Diffusion in one file: the same numbers as the diffusers folder; what is refused, and what is ignored in
 it.
 """
 
@@ -7,14 +7,17 @@ import os
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import save_file
+from text2cinemagraph.benchmarks import families
 from text2cinemagraph.img2img.diffusion import load_diffusion
 from text2cinemagraph.img2img.single_file import UNET, UNET_EMA
 from text2cinemagraph.models.motion import load_text_encoder
-from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.options.runtime import Runtime, make_runtime
 
 from tests.golden_numbers import GOLDEN
 from tests.published_files import save_full_ema, save_stable_diffusion
+from tests.published_single_files import single_file
 
 LDM, TEXT = "backbone.feature_extractor.ldm_extractor.ldm.ldm.", "cond_stage_model.transformer."
 RUNTIME = make_runtime("cpu")
@@ -146,6 +149,58 @@ def test_what_is_no_such_file_is_refused_in_a_line(state, folder, monkeypatch):
     save_file({name: t.contiguous() for name, t in state.items()}, folder / "whole.safetensors")
     with pytest.raises(FileNotFoundError, match="needs CLIP's tokenizer.*hf download"):
         load_diffusion(str(folder / "whole.safetensors"), RUNTIME, False, str(folder / "nowhere"))
+
+
+def published(family):
+    """A tiny pipeline with heads of 64 channels and norms of 32 groups, as the released ones have them."""
+    xl = {"block_out_channels": (64, 64, 128), "attention_head_dim": (1, 1, 2)}
+    xl["projection_class_embeddings_input_dim"] = 6 * 8 + 48  # OpenCLIP's projection is square
+    shape = xl if family == "sdxl" else {"block_out_channels": (64, 64, 128, 128), "attention_head_dim": (1, 1, 2, 2)}
+    made = families.make_pipeline(family, norm_num_groups=32, **shape)
+    one_head = {"num_attention_heads": 1, "hidden_act": "gelu" if family == "sd2" else "quick_gelu"}
+    text = families._text(made.tokenizer, **one_head)
+    scaling = made.vae.config.scaling_factor
+    kinds = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
+    vae = AutoencoderKL(3, 3, *kinds, block_out_channels=(32,) * 4, scaling_factor=scaling)
+    made.register_modules(text_encoder=text, vae=vae)
+    if family == "sdxl":
+        wide = {"hidden_size": 48, "projection_dim": 48, "num_attention_heads": 1, "hidden_act": "gelu"}
+        made.register_modules(text_encoder_2=families._text(made.tokenizer, True, **wide))
+    return made
+
+
+@pytest.mark.parametrize("family, name", [("sd2", "768-v-ema"), ("sd2", "512-base-ema"), ("sdxl", "sd_xl_base_1.0")])
+def test_a_single_file_of_2_or_xl_is_the_diffusers_folder(family, name, tmp_path):
+    pipeline, file = published(family), tmp_path / f"{name}.safetensors"
+    pipeline.save_pretrained(tmp_path / "folder", safe_serialization=True)
+    save_file(single_file(pipeline, family), file)
+    words = tmp_path / "folder" / "tokenizer"
+    folder, one = (
+        load_diffusion(str(tmp_path / "folder"), RUNTIME),
+        load_diffusion(str(file), RUNTIME, False, str(words)),
+    )
+    assert one.family is folder.family and one.spatial_factor == folder.spatial_factor
+    assert one.prediction_type == ("v_prediction" if name == "768-v-ema" else "epsilon")
+    other = load_diffusion(str(file), RUNTIME, False, str(words), predicts="v_prediction")
+    assert other.prediction_type == "v_prediction"
+    one.prediction_type = folder.prediction_type
+    # The folder's tokenizers pad as CLIP's; those of a file as OpenCLIP's, with "!": so nothing is left to pad here.
+    prompts = ["a b " * 40, "the river and the sea " * 20]
+    x = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(one.decode(x), folder.decode(x))
+        noise = [model.predict_noise(x, 500, model.encode_text(prompts)) for model in (one, folder)]
+    assert noise[0].std() > 0.01
+    torch.testing.assert_close(*noise)
+
+
+def test_a_file_of_xl_keeps_its_autoencoder_in_float32(tmp_path):
+    pipeline = published("sdxl")
+    pipeline.tokenizer.save_pretrained(tmp_path / "tokenizer")
+    save_file(single_file(pipeline, "sdxl"), tmp_path / "xl.safetensors")
+    half = load_diffusion(str(tmp_path / "xl.safetensors"), Runtime(torch.device("cpu"), torch.float16))
+    assert half.unet.dtype == half.second.text_encoder.dtype == torch.float16 and half.vae.dtype == torch.float32
+    assert half.tokenizer.pad_token == "<|endoftext|>" and half.second.tokenizer.pad_token == "!"
 
 
 def test_a_hub_id_that_is_not_in_the_cache_is_told(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from text2cinemagraph.mini.photographs import CAMERA_SKY, CHINA_LAKE, CHINA_SKY, filled, photographs
 from text2cinemagraph.options.inference import Odise
 from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.pipeline.networks import Networks
 
 
 def test_polygons_are_filled():
@@ -30,7 +31,9 @@ def test_figures(monkeypatch):
         return mask
 
     monkeypatch.setattr(module, "_seen", halves)
-    found = photographs(SimpleNamespace(options=SimpleNamespace(odise=Odise()), runtime=make_runtime("cpu")))
+    found = photographs(
+        SimpleNamespace(options=SimpleNamespace(odise=Odise()), runtime=make_runtime("cpu"), networks=Networks())
+    )
     assert found["water_where_none_is"]["mean_share"] == pytest.approx(0.5, abs=0.01)
     half = np.zeros((427, 640), bool)
     half[:213] = True

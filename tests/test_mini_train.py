@@ -11,7 +11,7 @@ import pytest
 import torch
 from text2cinemagraph.img2img.autoencoder import PatchAutoencoder
 from text2cinemagraph.img2img.diffusion import load_diffusion
-from text2cinemagraph.img2img.segment import segment
+from text2cinemagraph.img2img.segment import load_segmenter, segment
 from text2cinemagraph.mini import train as train_mini
 from text2cinemagraph.mini import train_autoencoder, train_segmenter, train_unet, training
 from text2cinemagraph.mini.scenes import LABELS, read_scenes, to_tensor
@@ -251,8 +251,9 @@ def check_diffusion(folder, scenes):
 def check_segmenter(folder, scenes):
     """The door of s3 opens it, at an odd size too, and it knows all labels: every pixel is one of them."""
     image = (to_tensor([scenes.picture(0)])[0, :, :200] + 1) / 2
+    segmenter = load_segmenter("transformers", str(folder), make_runtime("cpu", "fp32"))
     with pytest.warns(UserWarning, match="whole picture"):
-        found = segment(image.contiguous(), "; ".join(LABELS), "transformers", str(folder), make_runtime("cpu", "fp32"))
+        found = segment(image.contiguous(), "; ".join(LABELS), segmenter)
     assert found.mask.shape == (1, 200, 256) and not found.unmatched and set(found.class_masks) == set(LABELS)
     assert (torch.stack(list(found.class_masks.values())).sum(0) >= 1).all()  # "water" is any of the waters
     assert max(found.scores.values()) > 1 / len(LABELS)

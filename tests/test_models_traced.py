@@ -275,7 +275,7 @@ def test_only_what_may_move_is_made():
 def test_a_preview_is_small_and_shows_every_second_frame():
     image, flow = noise(600, 800), constant(600, 800, 1.5, 0.0)
     asked = rendering_of(Video(n_frames=60, speed=12.0), own_picture=True)
-    small, slow, mask, rendering, fps = preview_of(image, flow, everywhere(image), asked, 30)
+    small, slow, mask, rendering, fps = preview_of(image, flow, everywhere(image), asked, fps=30)
     assert (rendering["n_frames"], rendering["speed"], fps) == (30, 24.0, 15)
     assert small.shape == (3, 384, 512) and mask.shape == (1, 384, 512)
     torch.testing.assert_close(slow, constant(384, 512, 1.5 * 384 / 600, 0.0))

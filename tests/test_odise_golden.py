@@ -29,10 +29,12 @@ from text2cinemagraph.img2img.odise import (
 )
 from text2cinemagraph.img2img.odise_decoder import OdiseSizes, TrainedParts
 from text2cinemagraph.options.runtime import make_runtime
+from text2cinemagraph.pipeline.segmenting import ODISE_IN_FULL
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel
 
-from tests.comparison import assert_near
+from tests.comparison import assert_agree, assert_near
 from tests.golden_numbers import GOLDEN
+from tests.test_scripts_folder import ROOT
 
 FOLDER = next(folder for folder in (GOLDEN / "odise", Path(__file__).parent / "golden" / "odise") if folder.is_dir())
 LDM, CLIP = "backbone.feature_extractor.ldm_extractor.ldm.ldm.", "backbone.feature_extractor.clip.clip."
@@ -55,6 +57,10 @@ WATER = ["water", "waterfall", "river", "ocean", "lake", "sea"]
 # A cell of a mask is pooled where its logit is above 0. Where that is as small as this share of the largest one,
 # rounding decides (query 7 of our golden file has a cell of -8.7e-6, worth 5.5e-4 in its embedding).
 UNDECIDED, FLIPPED_CELL = 1e-5, 5e-3
+# About three times the worst of seven settings (ATEN_CPU_CAPABILITY=default and avx2, ONEDNN_MAX_CPU_ISA=SSE41,
+# MKL_CBWR=COMPATIBLE, one and two threads, all together): features of a crop 6.9e-6, the backbone's maps 6.7e-6,
+# masks 4.2e-6 of the largest number; no pixel of a panoptic map differed.
+FEATURES, MASKS, SAME_PIXELS = 2e-5, 1.5e-5, 0.999
 VOCABULARIES = {"v1": [WATER], "v2": [WATER, ["sky"], ["dragon smoke", "puff"]]}
 # CLIP's byte-pair codes of the words in use, so that its whole vocabulary is not needed.
 CODES = {
@@ -319,7 +325,7 @@ def test_features_of_a_crop(model, crop):
     features = model.features(pixels)
     assert len(features) == 8
     for i, feature in enumerate(features):
-        assert_near(thinned(feature), file[f"crop{crop}/feat{i}"], 1e-3)
+        assert_near(thinned(feature), file[f"crop{crop}/feat{i}"], FEATURES)
         *shape, mean, std = file[f"crop{crop}/feat{i}_stat"]
         assert [*feature.shape] == shape
         assert_near([feature.mean(), feature.std()], [mean, std], 1e-3)  # the mean is a difference of large sums
@@ -343,13 +349,13 @@ def test_backbone_and_decoders_end_to_end(model):
     file = golden("tiny_e2e")
     maps = model.maps(picture())
     for name, stride in (("s2", 4), ("s3", 8), ("s4", 16), ("s5", 32)):
-        assert_near(thinned(maps[stride]), file[f"backbone/{name}"], 1e-3)
+        assert_near(thinned(maps[stride]), file[f"backbone/{name}"], FEATURES)
     mask_features, levels = model.trained.sem_seg_head["pixel_decoder"](maps)
     assert_near(thinned(mask_features), file["head/mask_features"], 1e-4)
     for i, level in enumerate(levels):
         assert_near(thinned(level), file[f"head/ms{i}"], 1e-4)
     masks, embeddings = model.trained.masks(maps)
-    assert_near(masks, file["head/pred_masks"], 1e-3)
+    assert_near(masks, file["head/pred_masks"], MASKS)
     near_where_decided(embeddings[0], file["head/mask_embed"][0])
     assert_near(model.look_at_masks(picture(), masks), file["clip/mask_embed"][0], 1e-4)
 
@@ -375,7 +381,7 @@ def test_labels_and_panoptic_map(model, name):
     ids = torch.zeros_like(winner)  # the original numbers its segments from 1, in the queries' order
     for number, query in enumerate(query for query in winner.unique().tolist() if query >= 0):
         ids[winner == query] = number + 1
-    assert (ids.numpy() == expected).mean() > 0.995  # but for pixels where two queries are equally likely
+    assert_agree(ids.numpy(), expected, SAME_PIXELS)  # but for pixels where two queries are equally likely
 
 
 def test_clip_looks_at_one_mask_at_a_time(model):
@@ -385,13 +391,44 @@ def test_clip_looks_at_one_mask_at_a_time(model):
     )
 
 
+# ---------------------------------------------------------------- half precision
+def test_frozen_models_in_half_precision(folder, model):
+    """On a CPU, which rounds as a GPU does but adds up in its own order. Measured: maps .0037, masks .0081,
+    probabilities .032 (of the largest), 92 % of the pixels; bf16, which is not offered: .04, .037, .1 and 60 %.
+    """
+    half = load_odise(str(folder), replace(make_runtime("cpu"), dtype=torch.float16), sizes=TINY)
+    assert half.diffusion.unet.dtype == half.diffusion.vae.dtype == half.clip.dtype == torch.float16
+    assert next(half.trained.parameters()).dtype == torch.float32
+    file = golden("tiny_e2e")
+    maps = half.maps(picture())
+    for name, stride in (("s2", 4), ("s3", 8), ("s4", 16), ("s5", 32)):
+        assert_near(thinned(maps[stride]), file[f"backbone/{name}"], 0.012)
+    assert_near(half.trained.masks(maps)[0], file["head/pred_masks"], 0.025)
+    for classes in VOCABULARIES.values():
+        found, expected = (one.queries(picture(), classes) for one in (half, model))
+        assert_near(found[1], expected[1], 0.1)
+        same = [panoptic(logits.sigmoid(), probabilities)[0] for logits, probabilities in (found, expected)]
+        assert (same[0] == same[1]).float().mean() > 0.85  # random weights: where two queries are nearly as likely
+
+
+def test_what_overflows_in_half_precision_is_said(folder):
+    half = load_odise(str(folder), replace(make_runtime("cpu"), dtype=torch.float16), sizes=TINY)
+    half.diffusion.unet.conv_in.bias.fill_(float("inf"))
+    with pytest.raises(ValueError, match="float16; use odise.dtype=fp32"):
+        half.queries(picture(), [WATER])
+
+
+def test_the_counted_memory_keeps_the_promise():
+    pictures = json.loads((ROOT / "docs/results/odise_memory.json").read_text())["pictures"].values()
+    assert all(row["fp16"]["peak_GB"] < 7.5 and row["fp32"]["peak_GB"] < ODISE_IN_FULL / 1e9 for row in pictures)
+
+
 # ---------------------------------------------------------------- the backend
-def test_odise_as_a_backend(model, runtime, monkeypatch):
+def test_odise_as_a_backend(model, monkeypatch):
     """The golden picture at its own size: the masks of the classes are the segments of the golden panoptic map."""
     image, file = picture()[0], golden("tiny_e2e")
-    monkeypatch.setattr("text2cinemagraph.img2img.odise.load_odise", lambda *_: model)
     monkeypatch.setattr("text2cinemagraph.img2img.odise.SHORT_SIDE", min(image.shape[1:]))
-    masks, scores, unmatched = odise(image, VOCABULARIES["v2"], "anywhere", runtime)
+    masks, scores, unmatched = odise(image, VOCABULARIES["v2"], model)
     assert list(masks) == list(scores) == ["water", "sky", "dragon smoke"]
     assert unmatched == []
     segments = file["v2/panoptic_seg"]  # none at all, perhaps
@@ -506,7 +543,7 @@ def test_what_is_not_there_is_named(folder, tmp_path, runtime):
         load_odise(str(tmp_path), runtime)
     file = folder / "odise_label.pth"
     with pytest.raises(FileNotFoundError, match="data.fetch odise-diffusion.*data.fetch odise-clip"):
-        load_odise(str(file), runtime, str(tmp_path / "sd"), str(tmp_path / "clip"), TINY)
+        load_odise(str(file), runtime, str(tmp_path / "sd"), str(tmp_path / "clip"), sizes=TINY)
     for name in "ab":
         (tmp_path / f"odise_{name}.pth").touch()
     with pytest.raises(ValueError, match="holds 2 ODISE files"):
@@ -522,5 +559,5 @@ def test_frozen_models_of_another_width_are_refused(folder, tmp_path, runtime):
             runtime,
             str(folder / "stable-diffusion-v1-3"),
             str(folder / "clip-vit-large-patch14-336"),
-            other,
+            sizes=other,
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from text2cinemagraph.img2img.diffusion import load_diffusion
 from text2cinemagraph.options.cli import run_main
-from text2cinemagraph.options.devices import best_device, half_or_full, machine_error, start_line
+from text2cinemagraph.options.devices import best_device, full_if_it_fits, half_or_full, machine_error, start_line
 from text2cinemagraph.options.runtime import Runtime, make_runtime
 
 from tests.published_files import save_stable_diffusion
@@ -51,6 +51,16 @@ def test_a_cpu_and_apples_gpu_compute_in_fp32(monkeypatch):
     assert (runtime.device.type, runtime.dtype, half_or_full(runtime.device, "bf16")) == ("mps", torch.float32, "fp32")
     with pytest.raises(ValueError, match="on mps only fp32"):
         make_runtime("mps", "fp16")
+
+
+@pytest.mark.parametrize(
+    "gigabytes, capability, dtype", [(8, (7, 5), "fp16"), (24, (8, 6), "fp32"), (8, (5, 2), "fp32")]
+)
+def test_a_small_card_takes_half_precision_where_it_can(card, monkeypatch, gigabytes, capability, dtype):
+    card(capability)
+    memory = SimpleNamespace(total_memory=gigabytes * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: memory)
+    assert full_if_it_fits(torch.device("cuda"), 12e9) == dtype and full_if_it_fits(torch.device("cpu"), 12e9) == "fp32"
 
 
 # ---------------------------------------------------------------- the start line
@@ -218,16 +228,15 @@ def test_frames_that_overflow_are_made_again_and_a_picture_with_nan_is_never_wri
 
 def test_noise_is_drawn_on_the_cpu_unless_the_authors_way_is_asked_for(tmp_path, monkeypatch):
     """runtime.noise decides the generator's device; on a CPU both are one."""
-    from text2cinemagraph import inference_t2c
     from text2cinemagraph.options.cli import load_options
     from text2cinemagraph.options.inference import InferenceOptions
+    from text2cinemagraph.pipeline.drawing import noise_generator
     from text2cinemagraph.pipeline.stages import RunState
 
-    places = []
-    monkeypatch.setattr(torch, "Generator", lambda place="cpu": places.append(str(place)) or SystemExit)
+    places, cpu = [], torch.Generator()
+    monkeypatch.setattr(torch, "Generator", lambda place: places.append(str(place)) or cpu)
     for noise in ("cpu", "device"):
         options = load_options(InferenceOptions, None, [f"runtime.noise={noise}"])
         state = RunState(Runtime(torch.device("meta"), torch.float32), None)
-        with pytest.raises(AttributeError):
-            inference_t2c.s1_artistic_image(options, SimpleNamespace(given=lambda name: False), state)
+        assert noise_generator(options, state).initial_seed() == 0
     assert places == ["cpu", "meta"]

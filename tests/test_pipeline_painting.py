@@ -1,6 +1,7 @@
 """--style and --mask_strokes as a user runs them, on the weights in checkpoints/mini: small and short."""
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -118,15 +119,44 @@ def test_mistakes_are_named(photo, tmp_path, words, said):
         run(tmp_path, *words)
 
 
+def test_a_segmenter_is_loaded_once_and_freed_when_no_later_stage_asks(photo, tmp_path, monkeypatch):
+    """s1 looks for the sky and s3 for water with one model; afterwards it is on no shelf."""
+    from text2cinemagraph.img2img import segment as door
+    from text2cinemagraph.pipeline import segmenting
+    from text2cinemagraph.pipeline.networks import Networks
+
+    loaded, held = [], []
+
+    def load(*arguments):
+        loaded.append(weakref.ref(found := door.load_segmenter(*arguments)))
+        return found
+
+    class Shelf(Networks):
+        def keep(self, names):
+            super().keep(names)
+            held.append(set(self._shelf))
+
+    monkeypatch.setattr(segmenting, "load_segmenter", load)
+    settings = [f"twin_extraction.exp_path_root={tmp_path}", "--image", str(photo / "photo.png"), "--style", "starry"]
+    inference_t2c.main(["--config", "configs/inference_mini.yaml", "--stage", "s1-s3", *settings], Shelf())
+    assert len(loaded) == 1 and loaded[0]() is None
+    assert held[0] == {"segmenter"} and held[-1] == set()
+
+
 @pytest.mark.parametrize("probability,known", [(0.6, False), (0.95, True)])
 def test_stars_are_painted_where_the_sky_is_sure(probability, known, monkeypatch, capsys):
     from text2cinemagraph.img2img import segment
     from text2cinemagraph.options.inference import InferenceOptions
+    from text2cinemagraph.options.runtime import make_runtime
+    from text2cinemagraph.pipeline import segmenting
+    from text2cinemagraph.pipeline.networks import Networks
     from text2cinemagraph.pipeline.painting import find_sky
+    from text2cinemagraph.pipeline.stages import RunState
 
     sky = torch.ones(1, 4, 4, dtype=torch.bool)
     found = segment.Segmentation(sky, {"sky": sky}, {"sky": probability})
-    monkeypatch.setattr(segment, "choose_backend", lambda *_: ("any", ""))
+    monkeypatch.setattr(segmenting, "segmenter_of", lambda *_: None)
     monkeypatch.setattr(segment, "segment", lambda *_: found)
-    assert (find_sky(torch.zeros(3, 4, 4), InferenceOptions(), None) is not None) == known
+    state = RunState(make_runtime("cpu"), Networks())
+    assert (find_sky(torch.zeros(3, 4, 4), InferenceOptions(), state) is not None) == known
     assert ("no stars" in capsys.readouterr().out) != known
