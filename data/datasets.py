@@ -349,7 +349,7 @@ def ids(root: str | Path) -> list[str]:
         shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
         tell("passed over", f"{root}: {len(others)} files are none of {', '.join(PICTURES)} and passed over: {shown}")
     if not found:
-        raise ValueError(f"{root} holds no <id>_input.jpg; expected the layout of the Eulerian dataset (docs/training.md)")
+        raise ValueError(f"{root} holds no <id>_input.jpg; expected the Eulerian dataset's layout (docs/training.md)")
     return found
 
 

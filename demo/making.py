@@ -142,12 +142,9 @@ class Maker:
 
     def _forget(self):
         """Give back what is loaded."""
-        from text2cinemagraph.img2img.segment import forget_models
-
         self._networks.keep_all = False
         self._networks.keep(set())
         self._networks = Networks(keep_all=True)
-        forget_models()
 
     @contextlib.contextmanager
     def _log(self, path):
