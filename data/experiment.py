@@ -123,9 +123,7 @@ class Experiment:
         stages = self.record().get("stages", {}).items()
         known = {name: [order.index(a) for a in entry["made"] if a in order] for name, entry in stages}
         for name, entry in sorted(stages, key=lambda item: min(known[item[0]], default=len(order))):
-            if any(
-                a in doubtful or self.has(a) and self.digest(a) != digest for a, digest in entry["read"].items()
-            ):
+            if any(a in doubtful or self.has(a) and self.digest(a) != digest for a, digest in entry["read"].items()):
                 found.append(name)
                 doubtful.update(entry["made"])
         return found
