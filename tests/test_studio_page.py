@@ -159,6 +159,35 @@ def test_a_session_from_the_picture_to_a_loop_that_closes(hand, picture, tmp_pat
     assert page.evaluate("studio.state.doc.id") in page.locator("#command-text").inner_text()
 
 
+def test_scribbles_and_words_say_what_moves(hand, picture):
+    page = hand.page
+    hand.choose(picture)
+    hand.opened()
+    page.keyboard.press("s")
+    hand.drag(RIVER[:2])
+    page.keyboard.press("s")  # the other colour
+    hand.drag(((0.1, 0.8), (0.25, 0.8)))
+    page.get_by_role("button", name="Complete").click()
+    hand.until("studio.layer.moving > 0")
+    completed = painted(hand)
+    assert completed[round(0.6 * SIDE), round(0.51 * SIDE)] and not completed[round(0.8 * SIDE), round(0.2 * SIDE)]
+
+    page.locator("#words").fill("river")
+    page.keyboard.press("Enter")
+    hand.until(f"studio.layer.moving !== {completed.sum()}", 120)
+    assert page.evaluate("studio.state.doc.stages[2].state") == "fresh"
+    found = painted(hand)
+    assert (found != completed).any() and found.any()
+    page.locator("#over").focus()
+    page.keyboard.press("Control+z")
+    assert (painted(hand) == completed).all()
+
+    page.locator(".card .look").nth(2).click()
+    assert page.locator("#looked").is_visible() and not page.locator("#tint").is_visible()
+    page.locator(".card .look").nth(2).click()
+    assert not page.locator("#looked").is_visible()
+
+
 def test_undo_and_redo_and_a_reload_that_keeps_all(hand, picture):
     page = hand.page
     begin(hand, picture)

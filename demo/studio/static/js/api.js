@@ -42,7 +42,7 @@ export const api = {
   put: (id, key, blob, keep = false) => json('PUT', at(id, `/${key}${keep ? '?keep=1' : ''}`), blob),
   clear: (id, key) => json('DELETE', at(id, `/${key}`)),
   run: (id, stages, preview = false) => json('POST', at(id, '/run'), { stages, preview }),
-  words: (id, vocab) => json('POST', at(id, '/words'), { vocab }),
+  words: (id) => json('POST', at(id, '/words'), {}), // of the project's odise.vocab
   paint: (id) => json('POST', at(id, '/paint'), {}),
   suggest: (id, count) => json('POST', at(id, '/suggest'), { count }),
   complete: (id) => json('POST', at(id, '/complete'), {}),

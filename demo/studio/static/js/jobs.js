@@ -4,7 +4,7 @@ import { api } from './api.js';
 import { loadMask } from './mask.js';
 import { show, play, renew } from './live.js';
 import { flush, refresh, toldRevision } from './save.js';
-import { edit, emit, motion, on, state, takeMotion } from './state.js';
+import { edit, emit, motion, on, setOption, state, takeMotion } from './state.js';
 import { $, attempt, el, reduced, say, toast } from './ui.js';
 
 const NAMES = { run: 'Rendering', preview: 'Preview', words: 'Finding what moves', paint: 'Painting', suggest: 'Suggesting arrows' };
@@ -132,9 +132,9 @@ export const paintLook = () => start((id) => api.paint(id));
 
 /** The mask of what words name. An own mask is replaced, as one step; else the stages' one counts. */
 export function find(vocab, then) {
-  return start((id) => api.words(id, vocab), async () => {
+  setOption('odise.vocab', vocab);
+  return start((id) => api.words(id), async () => {
     if (state.project.mask) await loadMask(state.doc.files.mask, true);
-    state.project.options['odise.vocab'] = vocab;
     renew();
     await then?.();
   });
