@@ -114,9 +114,8 @@ class Odise:
         side = crop.shape[-1]
         maps: dict[int, torch.Tensor] = {}
         features = self.features(resize(crop, (self.sizes.crop, self.sizes.crop), "bicubic"))
-        for project, feature, stride in zip(
-            self.trained.backbone["feature_projections"], features, TAP_STRIDES, strict=True
-        ):
+        projections = self.trained.backbone["feature_projections"].children()
+        for project, feature, stride in zip(projections, features, TAP_STRIDES, strict=True):
             made = project(F.interpolate(feature, (side // stride, side // stride), mode="nearest"))
             maps[stride] = maps[stride] + made if stride in maps else made
         return maps
@@ -172,7 +171,8 @@ class Odise:
         With one class CLIP has nothing to choose between, so it is not asked.
         """
         words, counts = [word for words in classes for word in words], [len(words) for words in classes]
-        head, scale = self.trained.category_head, self.trained.sem_seg_head["predictor"].post_mask_embed.logit_scale
+        head = self.trained.category_head
+        scale = self.trained.sem_seg_head["predictor"].get_parameter("post_mask_embed.logit_scale")
         texts = head.text_proj(torch.cat([self.encode_words(words), head.null_embed]))
         *named, none = word_logits(embeddings, texts, [*counts, 1], scale).unbind(-1)
         by_clip = None

@@ -72,7 +72,7 @@ def artistic(
     context = diffusion.encode_text(["", prompt])
     x = noise.to(diffusion.device)
     features: list[Features] | None = []
-    attention = AttentionMean(tuple(noise.shape[-2:]))
+    attention = AttentionMean((noise.shape[-2], noise.shape[-1]))
     for i, (t, a, a_prev) in enumerate(tqdm(alpha_pairs(diffusion.alphas_cumprod, steps), title)):
         watched = plan.mask_attention if t <= plan.max_timestep else ()
         epsilon, seen = _source_call(diffusion, x, t, context, guidance_scale, plan.for_twin(i, steps), watched)
