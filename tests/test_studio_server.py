@@ -43,9 +43,10 @@ except ModuleNotFoundError as error:
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "of-this-test"
 CONFIG = "configs/inference_mini_directional.yaml"
-SIZE = 48, 64  # of the pictures: H, W
+SIZE, LARGER = (48, 64), (128, 128)  # of the pictures: H, W; of those whose renders are interrupted
 ARROWS = {"size": [64, 48], "arrows": [{"path": [[10, 34], [50, 34]], "speed": 0.8}], "anchors": []}
 QUICK = {"video.n_frames": 4, "video.formats": ["mp4"]}
+SLOW = {"video.n_frames": 600, "video.formats": ["mp4"]}
 
 
 def png(pixels):
@@ -109,6 +110,13 @@ class Page:
                 return job
             time.sleep(0.05)
         raise AssertionError(f"still {job}")
+
+    def has_begun(self, job):
+        """Wait until a job is at its frames."""
+        while job["stage"] != "s6" or job["done"] < 2:
+            assert job["state"] in ("queued", "running"), job
+            time.sleep(0.02)
+            job = self.ask("GET", f"/api/jobs/{job['id']}")
 
     def done(self, name, what="run", **body):
         job = self.ended(self.start(name, what, **body))
@@ -190,7 +198,8 @@ def test_the_page_gets_the_token_and_only_its_own_files(page, tmp_path, monkeypa
 def lake(serving):
     """A project whose render is done, with its page.  -> (page, id)"""
     page = Page(serving.address)
-    name = page.project(photo(), lower_half(), motion=ARROWS)
+    every = {"video.formats": page.ask("GET", "/api/about")["formats"]}
+    name = page.project(photo(), lower_half(), motion=ARROWS, options=QUICK | every)
     page.done(name, stages="s1-s6")
     return page, name
 
@@ -217,7 +226,11 @@ def test_a_render_leaves_its_files(lake):
     for artifact in ("picture", "own_mask", "thumb", "flow_color", "motion_picture", "summary"):
         data = page.ask("GET", told["files"][artifact]).content
         assert Image.open(io.BytesIO(data)).format == "PNG"
-    page.ask("GET", f"/api/projects/{name}/files/video.gif", 404)
+    for kind, url in told["files"]["video"].items():
+        assert page.ask("GET", f"{url}&download=1").headers["content-type"].endswith(f"/{kind}")
+    assert sorted(told["files"]["video"]) == sorted(page.ask("GET", "/api/about")["formats"])
+    page.ask("GET", f"/api/projects/{name}/files/video.exe", 404)
+    page.ask("GET", f"/api/projects/{name}/files/completed", 404)
     for artifact in ("noise", "experiment.json", "%2e%2e", "%2e%2e%2fproject.json", "studio.json"):
         assert page.client.get(f"/api/projects/{name}/files/{artifact}").status_code == 404
 
@@ -431,14 +444,13 @@ def test_a_page_hears_what_happens(page):
 
 
 def test_a_render_is_cancelled_and_the_next_one_runs(page):
-    name = page.project(photo(0, (256, 256)), lower_half((256, 256)), motion=None)
-    page.change(name, motion={"arrows": [{"path": [[30, 200], [200, 200]]}]}, options={"video.n_frames": 600})
+    name = page.project(photo(0, LARGER), lower_half(LARGER), motion=None)
+    page.change(name, motion={"arrows": [{"path": [[15, 100], [100, 100]]}]}, options=SLOW)
     job, waiting = page.start(name, stages="s5-s6"), page.start(name, stages="s6")
     preview = page.start(name, stages="s5-s6", preview=True)
     newer = page.start(name, stages="s5-s6", preview=True)
     assert page.ask("GET", f"/api/jobs/{preview['id']}")["state"] == "cancelled"
-    while page.ask("GET", f"/api/jobs/{job['id']}")["done"] < 3:
-        time.sleep(0.02)
+    page.has_begun(job)
     assert page.states(name)["s6"] == "running"
     page.ask("PUT", f"/api/projects/{name}/picture", 409, content=png(photo()))
     for entry in (newer, waiting, job):
@@ -456,18 +468,17 @@ def test_a_render_is_cancelled_and_the_next_one_runs(page):
 
 def test_a_worker_that_dies_takes_only_its_job(serving):
     page = Page(serving.address)
-    name = page.project(photo(0, (256, 256)), lower_half((256, 256)))
-    page.change(name, motion={"arrows": [{"path": [[30, 200], [200, 200]]}]}, options={"video.n_frames": 600})
+    name = page.project(photo(0, LARGER), lower_half(LARGER))
+    page.change(name, motion={"arrows": [{"path": [[15, 100], [100, 100]]}]}, options=SLOW)
     job, after = page.start(name, stages="s5-s6"), page.start(name, stages="s5")
-    while page.ask("GET", f"/api/jobs/{job['id']}")["done"] < 2:
-        time.sleep(0.02)
+    page.has_begun(job)
     os.kill(serving.studio.renders.pid, signal.SIGKILL)
     job, after = page.ended(job), page.ended(after)
     assert job["state"] == "failed" and "want of memory" in job["error"] and "\n" not in job["error"]
     assert after["state"] == "done", after
     os.kill(serving.studio.hands.pid, signal.SIGKILL)
     time.sleep(0.2)
-    page.ask("PUT", f"/api/projects/{name}/mask", content=png(lower_half((256, 256))))
+    page.ask("PUT", f"/api/projects/{name}/mask", content=png(lower_half(LARGER)))
 
 
 # ---------------------------------------------------------------- bad uploads
@@ -691,11 +702,10 @@ def test_a_server_killed_in_mid_render_loses_only_the_render(tmp_path):
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         page = Page(server.stdout.readline().strip())
-        name = page.project(photo(0, (256, 256)), lower_half((256, 256)), prompt="a lake")
-        page.change(name, motion={"arrows": [{"path": [[30, 200], [200, 200]]}]}, options={"video.n_frames": 600})
+        name = page.project(photo(0, LARGER), lower_half(LARGER), prompt="a lake")
+        page.change(name, motion={"arrows": [{"path": [[15, 100], [100, 100]]}]}, options=SLOW)
         job = page.start(name, stages="s5-s6")
-        while page.ask("GET", f"/api/jobs/{job['id']}")["done"] < 2:
-            time.sleep(0.02)
+        page.has_begun(job)
         before, workers = page.get(name), children(server.pid)
         assert len(workers) == 2
     finally:
@@ -711,7 +721,7 @@ def test_a_server_killed_in_mid_render_loses_only_the_render(tmp_path):
     folder = store.folder(name)
     assert folder.project().content() == before["project"] and folder.revision == before["revision"]
     assert folder.experiment().has("flow") and not folder.experiment().has("video")
-    assert read_mask(folder.own("own_mask")).shape == (1, 256, 256)
+    assert read_mask(folder.own("own_mask")).shape == (1, *LARGER)
 
 
 def children(pid):
