@@ -236,7 +236,7 @@ def write_project(path: str | Path, project: Project) -> None:
 
 def self_contained(project: Project, folder: str | Path) -> Project:
     """The same project with its pictures, which lie in `folder`, as data URLs."""
-    held = {}
+    held: dict[str, Any] = {}
     for key in PICTURES:
         name = getattr(project, key)
         if name and not name.startswith("data:"):
@@ -305,7 +305,7 @@ def store_picture(
         check_sides(picture.size[::-1], source)
         pixels = np.asarray(to_rgb(picture, source))
     elif key == "mask":
-        pixels = np.uint8(moving_pixels(picture, source)) * 255
+        pixels = moving_pixels(picture, source).astype(np.uint8) * 255
     else:
         pixels = np.asarray(picture.convert("RGBA"))
     stored = Image.fromarray(pixels)
