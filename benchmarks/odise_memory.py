@@ -9,7 +9,6 @@ do not make, and a GPU's libraries and context (about 0.5 GB) come on top.
 
 from __future__ import annotations
 
-import argparse
 import json
 import weakref
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from text2cinemagraph.benchmarks.full_tier_memory import stable_diffusion_networks
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.img2img.odise import RELEASED, Odise, TrainedParts, reading_size
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from torch.utils._python_dispatch import TorchDispatchMode
 
 RESULT = Path("docs/results/odise_memory.json")
@@ -95,7 +94,7 @@ def measure(size: tuple[int, int], dtype: torch.dtype) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Count all sizes in both precisions and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.odise_memory", description=__doc__)
     parser.add_argument("--out", default=str(RESULT), help="where the numbers go (default: %(default)s)")
     flags = parser.parse_args(arguments)
     rows = {

@@ -258,11 +258,12 @@ class Film:
     hold = add
 
     def _shot(self):
-        import io
-
+        import cv2
+        import numpy as np
         from PIL import Image
 
-        return Image.open(io.BytesIO(self._page.screenshot())).convert("RGB")
+        pixels = cv2.imdecode(np.frombuffer(self._page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        return Image.fromarray(pixels[..., ::-1].copy())
 
     def still(self, path: Path) -> None:
         """Write what the page shows now."""

@@ -8,7 +8,6 @@ painters make of them; then the painting is shifted, zoomed, mirrored, or compar
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image
 from text2cinemagraph.img2img.instructed import SHORT_SIDE, drift
-from text2cinemagraph.options.cli import run_main
+from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.painters.looks import LOOKS, paint
 
 RESULT = Path("docs/results/twin_drift.json")
@@ -55,7 +54,7 @@ def moved(picture: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure all pairs and write the quantiles."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m benchmarks.twin_drift", description=__doc__)
     parser.add_argument("--out", default=str(RESULT), help="where the numbers go (default: %(default)s)")
     flags = parser.parse_args(arguments)
     pictures, rows = photographs(), {}

@@ -85,7 +85,7 @@ def show(folder: Path) -> dict:
     pictures = {"words": beside(marked(photo, open_picture(folder / "mask_odise.png")))}
     if (folder / "mask_self_attn_erosion.png").is_file():
         strokes = photo.convert("RGBA")
-        strokes.alpha_composite(Image.open(STROKES).convert("RGBA"))
+        strokes.alpha_composite(open_picture(STROKES).convert("RGBA"))
         mask = open_picture(folder / "mask_self_attn_erosion.png")
         pictures["strokes"] = beside(strokes.convert("RGB"), marked(photo, mask))
     if (folder / "motion.png").is_file():

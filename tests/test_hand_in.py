@@ -1000,7 +1000,7 @@ def _(desk):
     own = load_options(InferenceOptions, desk / "o.yaml").twin_generation.negative_prompt
     word = load_options(InferenceOptions, None, ["twin_generation.negative_prompt="]).twin_generation.negative_prompt
     assert (own or "source") == (word or "source") == "source"
-    assert "negative_prompt=t.negative_prompt or source" in (ROOT / "inference_t2c.py").read_text()
+    assert "negative_prompt=t.negative_prompt or source" in (ROOT / "pipeline" / "drawing.py").read_text()
 
 
 @row("a GIF of more than 50 frames/s")
