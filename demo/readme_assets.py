@@ -53,6 +53,7 @@ PHOTO_LOOPS = (
         66,
     ),
 )
+QUALITY = 74  # of the WebPs
 LOOP_SIDE, EVERY = 240, 2  # px; every second frame: half the size of the file
 LIMIT = 4e6  # bytes, all assets together
 
@@ -122,6 +123,7 @@ def loops():
         ASSETS / "loops.webp",
         list(side_by_side([frames_of(f"loop{i}", LOOP_SIDE) for i in range(len(LOOPS))])),
         30 / EVERY,
+        QUALITY,
     )
     sheet = open_picture(RUNS / "loop0" / SUMMARY.file)
     with atomic(ASSETS / "stages.jpg") as path:
@@ -160,7 +162,7 @@ def directions():
             f"twin_extraction.seed={seed}",
         )
     clips = [with_arrow(frames_of(f"direction{i}", LOOP_SIDE), angle) for i, angle in enumerate((0, 180))]
-    write_animation(ASSETS / "directions.webp", list(side_by_side(clips)), 30 / EVERY)
+    write_animation(ASSETS / "directions.webp", list(side_by_side(clips)), 30 / EVERY, QUALITY)
 
 
 def gallery():
