@@ -37,7 +37,7 @@ PHOTOS = ROOT / "docs" / "assets" / "photos"  # CREDITS.md says whose they are
 # The photographs at the top: (file of assets, words of the command, px of height, quality of the WebP).
 SKY_MOVES = (
     *("--config", DIRECTED, "--use_hint", "--image", "docs/assets/photos/peaks.jpg"),
-    *("--mask_strokes", "docs/assets/photos/peaks_strokes.png"),
+    *("--mask_strokes", "docs/assets/tutorial/strokes.png"),
     *("--prompt", "clouds drifting in left to right direction"),
 )
 PHOTO_LOOPS = (
