@@ -174,7 +174,7 @@ def s3_mask(options, experiment, state):
     name, checkpoint = choose_backend(o.backend, o.checkpoint)
     tqdm.write(f"s3: {name} with {checkpoint or 'its own weights'} (licence: {BACKENDS[name].licence})")
     twin = experiment.read("twin")
-    found = segment(twin, o.vocab, segmenter_of(options, state.networks, state.runtime))
+    found = segment(twin, o.vocab, segmenter_of(options, state.networks, state.runtime, (name, checkpoint)))
     mask, classes = found.mask, found.class_masks
     if o.to_edges and (experiment.given("image") or experiment.given("photograph")):
         classes, agreement = refined_classes(twin, classes)
@@ -243,11 +243,7 @@ def s6_video(options, experiment, state):
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.media import to_uint8
     from text2cinemagraph.evaluate.steadiness import LoopLine
-    from text2cinemagraph.models.loop import LoopRenderer
-    from text2cinemagraph.models.video import load_video_model
-    from text2cinemagraph.options.devices import check_dtype, half_or_full
-    from text2cinemagraph.options.runtime import dtype_of
-    from text2cinemagraph.pipeline.animating import preview_of, rendering_of
+    from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -262,14 +258,11 @@ def s6_video(options, experiment, state):
         raise ValueError(
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
-    kind = half_or_full(state.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
-    check_dtype(state.runtime.device, kind, "video.dtype")
-    network = "video", load_video_model, o.folder, o.architecture, state.runtime
+    renderer = renderer_of(o, state.networks, state.runtime)
     rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
     if o.preview:
         image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps=fps)
-    loop = LoopRenderer(lambda: state.networks.get(*network, dtype=dtype_of(kind))).set_image(image, mask)
-    frames = loop.render(flow, **rendering)
+    frames = renderer.set_image(image, mask).render(flow, **rendering)
     line = LoopLine(mask)
     with ClipWriter(experiment.path("video"), o.formats, fps, o.quality) as video:
         for frame in tqdm(frames, "s6 frames", total=rendering["n_frames"]):

@@ -50,9 +50,9 @@ def main():
         total = len(share.of(items) if leases is None else items)
         with tqdm(total=total, desc=share.title("clips")) as bar:
             for (item,) in turns(items, done, share=share, leases=leases, seen=bar.update):
+                key = key_of(item)  # of what the clip is made from, whatever lies there when it is done
                 finished.begin(item)
-                numbers = make_clip(options, model, item, images / f"{item}_video.mp4")
-                finished.end(item, key_of(item), **numbers)
+                finished.end(item, key, **make_clip(options, model, item, images / f"{item}_video.mp4"))
     print(f"clips of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
 
 

@@ -15,13 +15,9 @@ from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.evaluate.steadiness import SteadinessMeter
 from text2cinemagraph.mini.scene import KINDS
 from text2cinemagraph.models.blend import smooth
-from text2cinemagraph.models.loop import LoopRenderer
 from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
-from text2cinemagraph.models.video import load_video_model
-from text2cinemagraph.options.devices import half_or_full
-from text2cinemagraph.options.runtime import dtype_of
-from text2cinemagraph.pipeline.animating import rendering_of
+from text2cinemagraph.pipeline.animating import renderer_of, rendering_of
 
 BASELINE_SCENES = 100
 PSNR_FRAMES = (5, 15, 30, 45)
@@ -101,15 +97,14 @@ def video(bench):
     still_max: levels outside the mask, before encoding.   frame_0: PSNR of the first frame against the picture.
     """
     o = dataclasses.replace(bench.options.video, n_frames=60, shore=False)  # the masks are exact
-    kind = half_or_full(bench.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
-    model = load_video_model(o.folder, o.architecture, bench.runtime, dtype=dtype_of(kind))
+    renderer = renderer_of(o, bench.networks, bench.runtime)
     # The true flow as it is, and a fade of 2 px: what is compared is the network.
     rendering = {**rendering_of(o, own_picture=False), "speed": 1.0, "clamp": "none", "feather": 0.0}
     rows = defaultdict(list)
     for i, example in enumerate(bench.scenes(count=max(5, bench.n // 5), video=True)):
         truth = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in example.frames]
         picture, where = truth[0], example.mask.expand(3, -1, -1)
-        loop = LoopRenderer(lambda: model).set_image(picture, example.mask)
+        loop = renderer.set_image(picture, example.mask)
         splatted = {**rendering, "motion": "splat", "blend": "smooth"}
         clips = {
             "s6": loop.render(example.flow, **rendering),

@@ -6,11 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+    from text2cinemagraph.models.loop import LoopRenderer
     from text2cinemagraph.options.inference import Video
+    from text2cinemagraph.options.runtime import Runtime
+    from text2cinemagraph.pipeline.networks import Networks
 
 
 PREVIEW = 384  # px of the short side
 SKIPPED = 2  # of so many frames a preview shows one
+
+
+def renderer_of(o: Video, networks: Networks, runtime: Runtime) -> LoopRenderer:
+    """A renderer with the network of the options, which the shelf loads if the motion asks for one.
+
+    Raises ValueError where the device does not compute in video.dtype.
+    """
+    from text2cinemagraph.models.loop import LoopRenderer
+    from text2cinemagraph.models.video import load_video_model
+    from text2cinemagraph.options.devices import check_dtype, half_or_full
+    from text2cinemagraph.options.runtime import dtype_of
+
+    kind = half_or_full(runtime.device, "bf16") if o.dtype == "auto" else o.dtype
+    check_dtype(runtime.device, kind, "video.dtype")
+    network = "video", load_video_model, o.folder, o.architecture, runtime
+    return LoopRenderer(lambda: networks.get(*network, dtype=dtype_of(kind)))
 
 
 def rendering_of(o: Video, own_picture: bool) -> dict[str, Any]:

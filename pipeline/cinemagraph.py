@@ -91,15 +91,9 @@ class Cinemagraph:
 
         Its arguments have its own defaults; `rendering` gives the configuration's.
         """
-        from text2cinemagraph.models.loop import LoopRenderer
-        from text2cinemagraph.models.video import load_video_model
-        from text2cinemagraph.options.devices import half_or_full
-        from text2cinemagraph.options.runtime import dtype_of
+        from text2cinemagraph.pipeline.animating import renderer_of
 
-        o = self.options.video
-        kind = half_or_full(self.runtime.device, "bf16") if o.dtype == "auto" else o.dtype
-        network = "video", load_video_model, o.folder, o.architecture, self.runtime
-        return LoopRenderer(lambda: self.networks.get(*network, dtype=dtype_of(kind)))
+        return renderer_of(self.options.video, self.networks, self.runtime)
 
     def rendering(self, own_picture: bool = True, **changes: Any) -> dict[str, Any]:
         """The arguments of LoopRenderer.render as the configuration has them.  own_picture: not drawn by s1.

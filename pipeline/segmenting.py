@@ -17,10 +17,16 @@ if TYPE_CHECKING:
 ODISE_IN_FULL = 12e9  # bytes that a GPU must have for fp32: 10 GB counted (docs/results/odise_memory.json), and room
 
 
-def segmenter_of(options: InferenceOptions, networks: Networks, runtime: Runtime) -> Segmenter:
-    """What s3 looks with, under the name "segmenter". Raises FileNotFoundError that says what to fetch."""
+def segmenter_of(
+    options: InferenceOptions, networks: Networks, runtime: Runtime, chosen: tuple[str, str] | None = None
+) -> Segmenter:
+    """What s3 looks with, under the name "segmenter".
+
+    chosen: what choose_backend gave, where somebody has asked it already.   Raises FileNotFoundError that says what to
+    fetch.
+    """
     o = options.odise
     dtype = full_if_it_fits(runtime.device, ODISE_IN_FULL) if o.dtype == "auto" else o.dtype
     check_dtype(runtime.device, dtype, "odise.dtype")
-    chosen = choose_backend(o.backend, o.checkpoint)
+    chosen = chosen or choose_backend(o.backend, o.checkpoint)
     return networks.get("segmenter", load_segmenter, *chosen, replace(runtime, dtype=dtype_of(dtype)))

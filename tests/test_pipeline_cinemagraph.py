@@ -10,6 +10,7 @@ from text2cinemagraph.data.media import write_image, write_mask
 from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.demo import own_photo
 from text2cinemagraph.inference_t2c import main
+from text2cinemagraph.mini.scene import Scene
 from text2cinemagraph.models.loop import LoopRenderer
 from text2cinemagraph.models.video import VideoModel
 
@@ -87,6 +88,18 @@ def test_motion_from_words_from_arrows_and_from_both_doors(photo, model):
     assert torch.equal(words.hint, model.motion.hint_from(mask, prompt=RIVER))
     assert model.motion.hint_from(mask, arrows="10,48>80,48")[0][mask[0]].mean() > 0
     assert model.motion.hint_from(mask) is None
+
+
+def test_what_moves_is_found_where_no_mask_is_given(model):
+    scene = Scene(11, "river", "day", size=128)
+    image = torch.from_numpy(scene.image.copy()).permute(2, 0, 1)
+    loop = model.animate(image, prompt=RIVER, n_frames=3, fps=12)
+    assert torch.equal(loop.mask, model.segment(image).mask)
+    true = torch.from_numpy(scene.mask.copy())[None]
+    assert (loop.mask & true).sum() > 0.5 * (loop.mask | true).sum()
+    frames = list(loop.frames)
+    assert (len(frames), loop.fps) == (3, 12) and not torch.equal(frames[1], frames[0])
+    assert torch.equal(frames[1][:, ~loop.mask[0]], image[:, ~loop.mask[0]])
 
 
 def test_what_does_not_fit_is_told(photo, model):
