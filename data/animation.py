@@ -2,14 +2,20 @@
 stands still in them.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import QUALITY, VideoWriter, to_uint8
 from text2cinemagraph.data.notes import tell
+
+if TYPE_CHECKING:
+    import torch
 
 FORMATS = ("mp4", "webm", "gif", "webp", "apng")
 STREAMED = ("mp4", "webm")  # written frame by frame; the others need all frames at once
@@ -28,7 +34,9 @@ class ClipWriter:
     quality: see VideoWriter.   Raises ValueError for an unknown format.
     """
 
-    def __init__(self, path, formats=("mp4",), fps=30, quality=QUALITY):
+    def __init__(
+        self, path: str | Path, formats: Sequence[str] = ("mp4",), fps: float = 30, quality: int = QUALITY
+    ) -> None:
         unknown = [name for name in formats if name not in FORMATS]
         if unknown:
             raise ValueError(
@@ -37,7 +45,8 @@ class ClipWriter:
         self.path, self.fps = Path(path), fps
         self.extra = [name for name in FORMATS if name in formats and name not in STREAMED]
         paths = [self.path, *([self.path.with_suffix(".webm")] if "webm" in formats else [])]
-        self._videos, self._frames = [VideoWriter(path, fps, quality) for path in paths], []
+        self._videos = [VideoWriter(path, fps, quality) for path in paths]
+        self._frames: list[np.ndarray] = []
         self._wanted = {*self.extra, *(path.suffix[1:] for path in paths)}
 
     def __enter__(self):
@@ -45,7 +54,7 @@ class ClipWriter:
             video.__enter__()
         return self
 
-    def write(self, frame):
+    def write(self, frame: torch.Tensor | np.ndarray) -> None:
         """One more frame."""
         pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
         for video in self._videos:
@@ -113,7 +122,7 @@ def write_animation(path: str | Path, frames: list[np.ndarray], fps: float = 30,
             first.save(temporary, "PNG", save_all=True, append_images=others, duration=times, loop=0)
 
 
-def durations(count, fps, grid):
+def durations(count: int, fps: float, grid: int) -> list[int]:
     """Milliseconds that each frame is shown, multiples of `grid` whose sum keeps step with the clip: 30 fps is 30, 30,
     40, ... in a GIF.
 

@@ -3,7 +3,10 @@
 Images are float32 [3,H,W] RGB in [0,1]; masks bool [1,H,W], True = may move; video frames leave as uint8 [H,W,3].
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -45,7 +48,7 @@ def resize_image(image: torch.Tensor, size: tuple[int, int], mode: str = "biline
     return F.interpolate(image[None], size, mode=mode, align_corners=False, antialias=True)[0]
 
 
-def to_uint8(image):
+def to_uint8(image: torch.Tensor) -> np.ndarray:
     """float [3,H,W] in [0,1] -> uint8 numpy [H,W,3], by truncation as the original saves its pictures.
 
     The small offset only undoes float32 rounding, so that a value k/255 read from a file comes back as k.
@@ -59,7 +62,7 @@ def to_uint8(image):
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def write_image(path, image):
+def write_image(path: str | Path, image: torch.Tensor | np.ndarray) -> None:
     """float [3,H,W] in [0,1], or uint8 [H,W,3], to a picture file (format by suffix), atomically."""
     pixels = image if isinstance(image, np.ndarray) else to_uint8(image)
     with atomic(path) as temporary:
@@ -68,7 +71,7 @@ def write_image(path, image):
 
 def read_mask(
     path: str | Path,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     invert: bool = False,
     *,
     labels: tuple[str, ...] = (),
@@ -93,7 +96,7 @@ def read_mask(
     return mask
 
 
-def write_mask(path, mask):
+def write_mask(path: str | Path, mask: torch.Tensor) -> None:
     """bool [1,H,W] -> 0/255 gray PNG, atomically."""
     with atomic(path) as temporary:
         Image.fromarray(mask[0].cpu().numpy().astype(np.uint8) * 255).save(temporary)
@@ -110,7 +113,7 @@ class VideoWriter:
     Odd sides gain one repeated row or column, because yuv420p needs even ones.
     """
 
-    def __init__(self, path, fps=30, quality=QUALITY):
+    def __init__(self, path: str | Path, fps: float = 30, quality: int = QUALITY) -> None:
         self.path, self.fps, self.quality = Path(path), fps, quality
         self._webm = self.path.suffix == ".webm"
 
@@ -121,7 +124,7 @@ class VideoWriter:
         self._stream = None
         return self
 
-    def write(self, frame):
+    def write(self, frame: torch.Tensor | np.ndarray) -> None:
         pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
         pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")
         if self._stream is None:
