@@ -8,7 +8,10 @@
 A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in memory.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.artifacts import Classes, Clip, Flow, Mask, Motion, Panel, Picture, Tensors
 from text2cinemagraph.data.experiment import Experiment
@@ -26,6 +29,9 @@ from text2cinemagraph.pipeline.painting import check_style
 from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from text2cinemagraph.options.inference import InferenceOptions
+
 NOUNS = "dataset/nouns.json"
 UNSURE = (
     "s3: so the mask is a guess; look at mask_odise.png. Better: a few strokes (--mask_strokes, docs/painting.md), a "
@@ -33,7 +39,7 @@ UNSURE = (
 )
 
 
-def s1_artistic_image(options, experiment, state):
+def s1_artistic_image(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Draw the artistic image and remember what s2 and s4 need of its making.  -> image, noise, attention"""
     import torch
     from text2cinemagraph.img2img.twin import artistic
@@ -67,14 +73,14 @@ def s1_artistic_image(options, experiment, state):
     state.features = made.features
 
 
-def s1_painted_image(options, experiment, state):
+def s1_painted_image(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Paint your photograph, which is its own twin (--style).  photograph -> image"""
     from text2cinemagraph.pipeline.painting import painted
 
     experiment.write(image=painted(experiment.read("photograph"), options, experiment, state))
 
 
-def s1_picture_in_other_words(options, experiment, state):
+def s1_picture_in_other_words(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Draw your photograph, its own twin, in other words (--style), holding its layout.  photograph -> image"""
     from text2cinemagraph.img2img.twin import artistic
     from text2cinemagraph.pipeline.drawing import drawn_over, feature_plan, load_drawing_model, noise_behind, source_of
@@ -108,7 +114,7 @@ def s1_picture_in_other_words(options, experiment, state):
     experiment.write(attention=made.attention.tensors(), image=image)
 
 
-def s2_twin(options, experiment, state):
+def s2_twin(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     from dataclasses import asdict
 
@@ -142,7 +148,7 @@ def s2_twin(options, experiment, state):
     experiment.write(twin=drawn)
 
 
-def s2_instructed_twin(options, experiment, state):
+def s2_instructed_twin(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Ask an image-editing model for the picture's scene as a photograph; refuse one that drifted.  image -> twin"""
     from text2cinemagraph.img2img.instructed import drift, edited, load_editor
     from text2cinemagraph.pipeline.instructing import check_drift, instruction_of
@@ -163,7 +169,7 @@ def s2_instructed_twin(options, experiment, state):
     experiment.write(twin=twin)
 
 
-def s3_mask(options, experiment, state):
+def s3_mask(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     import torch
     from text2cinemagraph.img2img.edges import SURE, refined_classes
@@ -189,7 +195,7 @@ def s3_mask(options, experiment, state):
         experiment.write(classes_odise=classes)
 
 
-def s4_attention_mask(options, experiment, state):
+def s4_attention_mask(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Sharpen the mask by what the artistic image's self-attention holds together.  mask_odise, attention -> mask"""
     from text2cinemagraph.img2img.attention_mask import (
         attention_maps,
@@ -225,7 +231,7 @@ def s4_attention_mask(options, experiment, state):
         experiment.write(classes=vote_classes(segments, experiment.read("classes_odise"), eroded))
 
 
-def s5_flow(options, experiment, state):
+def s5_flow(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Find how the twin moves inside the mask: by the network, by words, by arrows.  twin, mask -> flow"""
     from text2cinemagraph.pipeline.moving import flow_of, leave_pictures, what_is_told
     from text2cinemagraph.pipeline.own_files import check_mask
@@ -238,7 +244,7 @@ def s5_flow(options, experiment, state):
     experiment.write(flow=flow)
 
 
-def s6_video(options, experiment, state):
+def s6_video(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.media import to_uint8
@@ -381,13 +387,15 @@ ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
 
 
-def rows_of(options):
+def rows_of(options: InferenceOptions) -> tuple[Stage, ...]:
     """The rows of the table in the forms that the options ask for."""
     first = PAINTED[options.painting.method] if options.painting.style else STAGES[0]
     return first, TWINS[options.twin_generation.method], *STAGES[2:]
 
 
-def main(argv=None, networks=None, numbers=None):
+def main(
+    argv: list[str] | None = None, networks: Networks | None = None, numbers: dict[str, Any] | None = None
+) -> None:
     """Read the command line, lay your own files in place, run the chosen stages of the table.
 
     networks: a shelf (pipeline.networks.Networks) to share with other runs of this process; None = one of its own.
@@ -436,7 +444,7 @@ def main(argv=None, networks=None, numbers=None):
     print(f"video: {experiment.path('video')}" if experiment.has("video") else f"folder: {experiment.folder}")
 
 
-def t2c():
+def t2c() -> None:
     """The console script `t2c`."""
     run_main(main)
 

@@ -13,6 +13,8 @@
 Clips that are finished are kept, so an interrupted run goes on, and videos can be added later; nobody changes sides then.
 """
 
+from __future__ import annotations
+
 import html
 import json
 import multiprocessing
@@ -20,11 +22,13 @@ import os
 import random
 import shutil
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,7 +66,7 @@ class Settings:
 
 
 # ---------------------------------------------------------------- looking at videos
-def check_video(item, settings):
+def check_video(item: tuple[str, str | Path], settings: Settings) -> dict[str, Any]:
     """Look at a whole video at a small size. item: (name, path). Returns what build.json keeps of it.
 
     {"bytes", "frames", "error": text or "", "clips": [{"id", "start", "camera": % or None, "refused": text or ""}]}
@@ -90,7 +94,7 @@ def check_video(item, settings):
 
 
 # ---------------------------------------------------------------- writing clips
-def build_video(job, settings, output):
+def build_video(job: Any, settings: Settings, output: Path) -> list[tuple[str, dict[str, Any]]]:
     """Write some clips of one video. job: (path, {clip number: (id, side)}). Returns [(id, facts)], see write_clip."""
     cv2.setNumThreads(1)  # one process per core already
     torch.set_num_threads(1)
@@ -110,7 +114,7 @@ def build_video(job, settings, output):
     return done
 
 
-def write_clip(output, side, name, frames, settings):
+def write_clip(output: Path, side: str, name: str, frames: Sequence[np.ndarray], settings: Settings) -> dict[str, Any]:
     """Write one clip. Returns {"speed": mean px/frame where it moves, "still": text or "", ...}, also kept in report/<id>.json.
 
     The picture comes last of what the loaders look for, so that half a clip never counts as an item.
@@ -169,7 +173,7 @@ def _read_json(path):
     return read_json(path, "begin anew with --overwrite") if path.is_file() else None
 
 
-def remove_clip(output, name):
+def remove_clip(output: Path, name: str) -> None:
     """Remove what there is of a clip, on either side, together with what a killed process left half written."""
     for side in SIDES:
         shutil.rmtree(output / side / f"{name}_gt", ignore_errors=True)
@@ -182,7 +186,7 @@ def remove_clip(output, name):
 
 
 # ---------------------------------------------------------------- the whole set
-def open_build(output, settings, overwrite):
+def open_build(output: Path, settings: Settings, overwrite: bool) -> dict[str, Any]:
     """The content of OUTPUT/build.json: {"settings", "sides": {video: side}, "videos": {video: see check_video}}.
 
     Another kind of clips in the same folder is refused, and with overwrite everything that was built there is removed first.
@@ -224,7 +228,7 @@ def _is_build(build, output):
     )
 
 
-def choose_sides(sides, names, share, seed):
+def choose_sides(sides: Mapping[str, str], names: Iterable[str], share: float, seed: int) -> dict[str, str]:
     """{video: side} for all `names`; who has a side keeps it, of the others the validation side gets what it lacks of its share.
 
     Two videos or more and a share above 0: at least one video validates, at least one trains.
@@ -238,7 +242,9 @@ def choose_sides(sides, names, share, seed):
     return {**sides, **{name: SIDES[index < lacking] for index, name in enumerate(fresh)}}
 
 
-def build_from_videos(videos, output, settings, workers=1, overwrite=False):
+def build_from_videos(
+    videos: str | Path, output: str | Path, settings: Settings, workers: int = 1, overwrite: bool = False
+) -> dict[str, Any]:
     """Build the set of a folder of videos. Returns OUTPUT/build.json's content, each written clip with its facts (see write_clip)."""
     output, named = Path(output), find_videos(videos, output)
     if settings.flow_method == "raft":
@@ -306,7 +312,7 @@ STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:11
 td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #eee;vertical-align:top}"""
 
 
-def collect(build, output):
+def collect(build: dict[str, Any], output: Path) -> tuple[list[Any], list[Any]]:
     """What became of everything: (kept clips [(id, side, clip, facts)], refused [(name, reason)])."""
     kept, refused = [], []
     for name, video in sorted(build["videos"].items()):
@@ -322,7 +328,7 @@ def collect(build, output):
     return kept, refused
 
 
-def report_page(build, output):
+def report_page(build: dict[str, Any], output: Path) -> str:
     """OUTPUT/report.html as text: a card per kept clip, a table of the refused."""
     kept, refused = collect(build, output)
     settings = build["settings"]
@@ -359,7 +365,7 @@ def _write_text(path, text):
 
 
 # ---------------------------------------------------------------- the command line
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="dataset/build_from_videos.py", description=__doc__)
     parser.add_argument("--videos", required=True, help="folder of video files; subfolders count")

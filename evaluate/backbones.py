@@ -1,6 +1,9 @@
 """Networks that turn a clip into a feature vector. Nothing is ever downloaded here, and no untrained network is ever used."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +23,18 @@ GET_I3D = "run python -m data.fetch i3d, or give --i3d FILE, or --features torch
 class Backbone:
     """Clips to feature vectors.  name: for people; key: name and weights in short, for the cache."""
 
-    def __init__(self, name, key, network, call, device):
+    def __init__(
+        self,
+        name: str,
+        key: str,
+        network: torch.nn.Module,
+        call: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
+        device: torch.device,
+    ) -> None:
         self.name, self.key, self._network, self._call, self._device = name, key, network, call, device
 
     @torch.no_grad()
-    def features(self, clips):
+    def features(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """clips: list of uint8 [T,224,224,3].  Returns float32 [N,D]; the network sees x/127.5-1 as [N,3,T,224,224]."""
         batch = (
             torch.from_numpy(np.stack(clips))
@@ -58,7 +68,7 @@ class Backbone:
         return found.float().cpu().numpy()
 
 
-def load_backbone(features, i3d, weights, device):
+def load_backbone(features: str, i3d: str | Path, weights: str | Path, device: torch.device) -> Backbone:
     """The Backbone of --features: "i3d" (the file `i3d`), "torchvision:<name>" (`weights`, or torchvision's own cache), or a path."""
     if features == "i3d":
         if not Path(i3d).is_file():
@@ -127,7 +137,7 @@ def _torchvision(name, weights, device):
         for values in (trained.transforms().mean, trained.transforms().std)
     )
 
-    def call(network, batch):
+    def call(network: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
         small = F.avg_pool3d(batch, (1, 2, 2))  # 112 px, as it was trained
         return network(((small + 1) / 2 - mean) / deviation)
 

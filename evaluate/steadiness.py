@@ -7,7 +7,11 @@ python -m evaluate.steadiness outputs/river/video.mp4 --mask outputs/river/mask_
     --flow flow_as_it_runs.npz
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,6 +20,9 @@ from text2cinemagraph.data.media import read_mask
 from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.options.cli import Parser, run_main
+
+if TYPE_CHECKING:
+    import torch
 
 LUMA = np.float32([0.299, 0.587, 0.114])  # BT.601
 SIGMAS = (1.5, 3.0, 6.0, 12.0)  # px: detail is what a blur of 1.5 px takes away; bands lie between the blurs
@@ -28,7 +35,12 @@ LEAST_FRAMES = 2 * STEP_FROM + 2  # of a clip that can be measured
 class SteadinessMeter:
     """Measures a clip frame by frame; keeps two frames, whatever the length."""
 
-    def __init__(self, mask=None, velocity=None, n_frames=None):
+    def __init__(
+        self,
+        mask: torch.Tensor | np.ndarray | None = None,
+        velocity: torch.Tensor | np.ndarray | None = None,
+        n_frames: int | None = None,
+    ) -> None:
         """mask: bool [1,H,W] or [H,W], True = may move; None = everywhere.   velocity: the flow that the clip was made
         with, [2,H,W] in px/frame at the frames' size; None = no residual and no double image.   n_frames: of the whole
         loop, where only some frames are added; None = as many as are added.
@@ -38,7 +50,7 @@ class SteadinessMeter:
         self._n_frames, self._numbers = n_frames, []
         self._rows, self._first, self._last, self._kept = [], None, None, []
 
-    def add(self, frame, number=None):
+    def add(self, frame: np.ndarray, number: int | None = None) -> None:
         """frame: uint8 [H,W,3], or float32 [H,W,3] in levels.   number: in the loop; None = one more than the last."""
         number = number if number is not None else self._numbers[-1] + 1 if self._numbers else 0
         if self._first is None:
@@ -59,7 +71,7 @@ class SteadinessMeter:
         self._first = luma if self._first is None else self._first
         self._last = luma
 
-    def result(self):
+    def result(self) -> dict[str, Any]:
         """A dict; what cannot be said is None. All are 0 or 1 for a clip of one unchanging picture as noted.
 
         sharpness: energy of the detail of every frame, of frame 0's (list); sharpness_least, sharpness_mean; and
@@ -152,7 +164,11 @@ class SteadinessMeter:
         return float(np.mean(values[1:]) - values[0])
 
 
-def steadiness(frames, mask=None, velocity=None):
+def steadiness(
+    frames: Iterable[np.ndarray],
+    mask: torch.Tensor | np.ndarray | None = None,
+    velocity: torch.Tensor | np.ndarray | None = None,
+) -> dict[str, Any]:
     """All numbers of one clip: what SteadinessMeter finds in these frames, uint8 [H,W,3], however they come."""
     meter = SteadinessMeter(mask, velocity)
     for frame in frames:
@@ -163,19 +179,19 @@ def steadiness(frames, mask=None, velocity=None):
 class LoopLine:
     """Seam, sharpness and pulse of a clip in one line, cheaply: what a run says of its video."""
 
-    def __init__(self, mask):
+    def __init__(self, mask: torch.Tensor) -> None:
         """mask: bool [1,H,W], True = may move."""
         self._loop, self._mask = LoopMeter(mask, flow_every=0), np.asarray(mask, bool)[0]
         self._where, self._energies = _eroded(self._mask, RIM), []
         self._where = self._where if self._where.any() else self._mask
 
-    def add(self, frame):
+    def add(self, frame: np.ndarray) -> None:
         """frame: uint8 [H,W,3]."""
         self._loop.add(frame)
         luma = np.float32(frame) @ LUMA
         self._energies.append(float(np.square(luma - cv2.GaussianBlur(luma, (0, 0), SIGMAS[0]))[self._where].mean()))
 
-    def numbers(self):
+    def numbers(self) -> dict[str, Any]:
         """seam (jump at the loop's end over a usual step, or None), sharpness (least, of frame 0's), pulse, motion
         (levels per frame inside the mask); {} for a clip too short to say anything.
         """
@@ -190,7 +206,7 @@ class LoopLine:
             "motion": loop["motion_inside"],
         }
 
-    def text(self):
+    def text(self) -> str:
         """The line; "" for a clip too short to say anything."""
         found = self.numbers()
         if not found:
@@ -246,7 +262,7 @@ def _over_first(values):
     return float(np.mean(values[1:]) / values[0])
 
 
-def main():
+def main() -> None:
     """The command line: one video, one JSON object on the standard output."""
     parser = Parser(prog="python -m evaluate.steadiness", description=__doc__.splitlines()[0])
     parser.add_argument("video", help="the clip, one full loop")
