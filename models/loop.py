@@ -60,6 +60,7 @@ class LoopRenderer:
         composite: bool = True,
         keep_detail: bool = True,
         holes: str = "still",
+        lookup: str = "nearest",
         engine: str = "torch",
         static_reuse: bool = True,
         numbers: Collection[int] | None = None,
@@ -72,7 +73,7 @@ class LoopRenderer:
         comes from, with and without the network.   blend: see models.blend.BLENDS; None = "linear" for splat, else
         "variance".   light, shore: see traced_frames; not for splat.   feather: width of the fade at the mask's edge,
         as a share of the short side; at least 2 px.   composite: False = what lies outside the mask is the renderer's
-        too (splat alone).   keep_detail, holes, engine, static_reuse: see VideoModel.frames.
+        too (splat alone).   keep_detail, holes, lookup, engine, static_reuse: see VideoModel.frames.
         numbers: which frames to make, in rising order; None = all (not for splat).
         Raises ValueError for what does not fit.
         """
@@ -102,6 +103,7 @@ class LoopRenderer:
                 engine=engine,
                 static_reuse=static_reuse,
                 holes=holes,
+                lookup=lookup,
             )
         else:
             network = self.model.reading(keep_detail, engine) if motion == "features" else {}

@@ -292,6 +292,12 @@ class Video(Options):
         "where nothing lands: network, as published (grey when the flow is fast); still: the picture at rest",
         choices=("network", "still"),
     )
+    lookup: str = option(
+        "nearest",
+        "how splat reads the flow along a path: nearest: at the nearest pixel, as published; bilinear: between four; "
+        "features and pixels are always bilinear",
+        choices=("nearest", "bilinear"),
+    )
     composite: bool = option(True, "pixels outside the mask are the input picture's, exactly")
     fps: int = option(30, "frames per second", least=1, most=240)
     seconds: float = option(0.0, "length of the loop, in place of n_frames; 0: n_frames counts", least=0, most=600)

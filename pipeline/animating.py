@@ -47,6 +47,7 @@ def rendering_of(o: Video, own_picture: bool) -> dict[str, Any]:
         "composite": o.composite,
         "keep_detail": o.keep_detail,
         "holes": o.holes,
+        "lookup": o.lookup,
         "engine": o.engine,
         "static_reuse": o.static_reuse,
     }
