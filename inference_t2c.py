@@ -243,6 +243,7 @@ def s6_video(options, experiment, state):
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.media import to_uint8
     from text2cinemagraph.evaluate.steadiness import LoopLine
+    from text2cinemagraph.models.video import lay_over
     from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_of
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
@@ -266,9 +267,10 @@ def s6_video(options, experiment, state):
     line = LoopLine(mask)
     with ClipWriter(experiment.path("video"), o.formats, fps, o.quality) as video:
         for frame in tqdm(frames, "s6 frames", total=rendering["n_frames"]):
-            pixels = to_uint8(frame)
+            moving = (to_uint8(frame),) if o.alpha else ()
+            pixels = to_uint8(lay_over(frame[:3], image, frame[3:]) if o.alpha else frame)
             line.add(pixels)
-            video.write(pixels)
+            video.write(pixels, *moving)
     state.loop = line.numbers()
     if line.text():
         tqdm.write(line.text())

@@ -306,6 +306,9 @@ class Video(Options):
     formats: list[str] = option(
         ["mp4"], "files besides video.mp4, which is always written", choices=("mp4", "webm", "gif", "webp", "apng")
     )
+    alpha: bool = option(
+        False, "webm, webp and apng hold what moves alone, faded at its edge by alpha; video.mp4 the whole picture"
+    )
     engine: str = option(
         "torch",
         "what runs the decoder; compile: minutes at first, for GPUs; openvino: pip install openvino",
@@ -324,6 +327,14 @@ class Video(Options):
         if self.motion == "splat" and (self.blend == "variance" or self.light == "rests"):
             found = "blend=variance" if self.blend == "variance" else "light=rests"
             raise ValueError(f"video.{found} needs video.motion=pixels or features; found motion=splat")
+
+        if self.alpha and ("gif" in self.formats or not {"webm", "webp", "apng"} & set(self.formats)):
+            raise ValueError(
+                f"video.alpha=true: mp4 and gif carry no alpha, found video.formats=[{','.join(self.formats)}]; "
+                "choose of webm, webp, apng (video.mp4 is written besides, with the whole picture)"
+            )
+        if self.alpha and not self.composite:
+            raise ValueError("video.alpha=true needs video.composite=true, found false: the mask is what alpha shows")
 
     def motion_of(self, own_picture: bool) -> str:
         """splat, features or pixels, for a picture of the user's own or one that s1 drew."""

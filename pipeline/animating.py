@@ -45,6 +45,7 @@ def rendering_of(o: Video, own_picture: bool) -> dict[str, Any]:
         "shore": o.shore,
         "feather": o.feather,
         "composite": o.composite,
+        "alpha": o.alpha,
         "keep_detail": o.keep_detail,
         "holes": o.holes,
         "lookup": o.lookup,

@@ -36,7 +36,8 @@ class PredictedMotion:
 class Loop:
     """A loop that is being rendered.  image: [3,H,W] in [0,1].   mask: bool [1,H,W].   flow: [2,H,W] in px/frame.
 
-    frames: each [3,H,W] in [0,1], one after the other; they can be read once.   fps: frames per second.
+    frames: each [3,H,W] in [0,1], with alpha [4,H,W], one after the other; they can be read once.
+    fps: frames per second.
     """
 
     image: torch.Tensor

@@ -74,6 +74,7 @@ def test_free_text_survives_the_command_line():
         ("video.n_frames=1.5", ("video.n_frames",)),
         ("video.n_frames=1", ("video.n_frames", "2 to 100000")),
         ("video.speed=0", ("video.speed",)),
+        ("video.alpha=true", ("mp4 and gif carry no alpha", "[mp4]", "webm")),
         ("nonsense", ("nonsense", "section.key=value")),
     ],
 )
