@@ -244,7 +244,7 @@ def s6_video(options, experiment, state):
     from text2cinemagraph.data.media import to_uint8
     from text2cinemagraph.evaluate.steadiness import LoopLine
     from text2cinemagraph.models.video import lay_over
-    from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_of
+    from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_in
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -260,7 +260,7 @@ def s6_video(options, experiment, state):
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
     renderer = renderer_of(o, state.networks, state.runtime)
-    rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
+    rendering, fps = rendering_in(experiment, o, mask), o.fps
     if o.preview:
         image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps=fps)
     frames = renderer.set_image(image, mask).render(flow, **rendering)

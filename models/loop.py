@@ -54,7 +54,7 @@ class LoopRenderer:
         clamp: str = "component",
         motion: str = "pixels",
         blend: str | None = None,
-        light: str = "travels",
+        light: str | torch.Tensor = "travels",
         shore: bool = True,
         feather: float = 0.0,
         composite: bool = True,

@@ -273,9 +273,10 @@ class Video(Options):
         choices=("auto", "linear", "smooth", "variance"),
     )
     light: str = option(
-        "travels",
-        "rests: shadows and reflections stay while ripples move (lakes, pools; not clouds; not for splat)",
-        choices=("travels", "rests"),
+        "auto",
+        "rests: shadows and reflections stay while ripples move (not for splat); auto: where s3's classes are still "
+        "waters (lake, sea, pool), else travels",
+        choices=("auto", "travels", "rests"),
     )
     shore: bool = option(
         True, "what near the mask's edge has the shore's colour stands still (not for splat); false: the mask is exact"
