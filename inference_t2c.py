@@ -23,7 +23,7 @@ from text2cinemagraph.pipeline.command_line import (
 )
 from text2cinemagraph.pipeline.networks import Networks
 from text2cinemagraph.pipeline.painting import check_style
-from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
+from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, closing_lines, run_stages
 from tqdm import tqdm
 
 NOUNS = "dataset/nouns.json"
@@ -430,9 +430,7 @@ def main(argv=None, networks=None, numbers=None):
         numbers["loop"] = state.loop
     if not options.video.preview:
         write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
-    times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
-    print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")
-    print(f"peak memory: {', '.join(f'{name} {cost.peak / 1e9:.1f} GB' for name, cost in costs.items())}")
+    print(closing_lines(costs, chosen, STAGES, experiment))
     for name in experiment.stale():
         print(f"note: {name} was made from files that have changed since; run --stage {name} to bring it up to date")
     print(f"video: {experiment.path('video')}" if experiment.has("video") else f"folder: {experiment.folder}")
