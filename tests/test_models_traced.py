@@ -72,6 +72,24 @@ def test_a_crowded_map_reads_a_mean_and_not_a_sample():
     assert read.std() < 0.5 * stripes.std()
 
 
+@pytest.mark.parametrize("pace", [3.7, 5.3, 8.9])
+def test_the_more_crowded_the_map_the_more_points_are_read(pace):
+    """Neighbours that come from far apart would be a line of dots; the true mean over each pixel is known here."""
+    picture = noise(24, 400, seed=2, channels=1).expand(1, 24, 400).contiguous()
+    x = torch.arange(400.0).expand(24, 400)
+    squeezed = torch.stack([(x - 200) * (pace - 1), torch.zeros(24, 400)])
+    window = (4, 20, 185, 215)
+    read = warp_blend(picture, [squeezed], [1.0], window)
+    torchs = backward_warp._warp_blend_torch(picture, [squeezed], [1.0], window, step=1, wanted=None)
+    torch.testing.assert_close(read, torchs, atol=1e-4, rtol=0)
+    fine = torch.arange(32 * 30) / 32 - 0.5 + 185  # 32 points in each pixel of the frame
+    at = (fine + (fine - 200) * (pace - 1)).expand(16, -1)
+    y = torch.arange(4.0, 20.0)[:, None].expand_as(at)
+    true = backward_warp._read_torch(picture, at, y).reshape(1, 16, 30, 32).mean(-1)
+    one = backward_warp._read_torch(picture, at[:, 16::32], y[:, 16::32])
+    assert (read - true).square().mean() < 0.15 * (one - true).square().mean()
+
+
 # ---------------------------------------------------------------- paths
 
 
