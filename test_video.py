@@ -80,6 +80,7 @@ def make_clip(options, model, item, path):
             blend=options.blend,
             keep_detail=options.keep_detail,
             holes="network",
+            lookup=options.lookup,
             composite=options.composite,
         )
     )
