@@ -112,6 +112,7 @@ def _figure(plt, report):
         values = [row[name] for row in rows if row.get(name) is not None]
         axis.hist(values, bins=min(30, max(5, len(values) // 3)), color="#4477aa")
         axis.axvline(np.mean(values), color="#cc3311", linewidth=1)
+        axis.yaxis.get_major_locator().set_params(integer=True)
         axis.set_title(name, fontsize=9)
         axis.set_xlabel(MEASURES[name].unit, fontsize=8)
         axis.tick_params(labelsize=7)
