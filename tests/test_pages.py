@@ -1,4 +1,4 @@
-"""Pages: what is shown stays text whatever it says, links lead to files whatever their names, nothing else is loaded."""
+"""Pages: what is shown stays text, whatever it says; links lead to files, whatever their names."""
 
 import json
 import os
