@@ -18,8 +18,8 @@ from text2cinemagraph.data.videos import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
-    "twin_extraction.ddim_steps=6",
-    "twin_generation.feature_injection_threshold=4",
+    "twin_extraction.ddim_steps=4",
+    "twin_generation.feature_injection_threshold=3",
     "video.n_frames=6",
     "attn_mask.fallback=true",
 ]
