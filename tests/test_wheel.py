@@ -28,7 +28,15 @@ def installed(tmp_path_factory):
     shutil.copytree(ROOT, folder / "source", ignore=apart)  # a build leaves its own folders behind
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", folder / "source")
     venv.create(folder / "env", with_pip=False)
-    run(*pip, "--python", folder / "env" / "bin" / "python", "install", "--no-deps", "--no-compile", *(folder / "dist").iterdir())
+    run(
+        *pip,
+        "--python",
+        folder / "env" / "bin" / "python",
+        "install",
+        "--no-deps",
+        "--no-compile",
+        *(folder / "dist").iterdir(),
+    )
     site = next((folder / "env" / "lib").glob("python*/site-packages"))
     (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")  # a plain path: its own .pth are not read
     return folder / "env" / "bin"
