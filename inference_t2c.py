@@ -26,7 +26,7 @@ from text2cinemagraph.pipeline.command_line import (
 )
 from text2cinemagraph.pipeline.networks import Networks
 from text2cinemagraph.pipeline.painting import check_style
-from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
+from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, closing_lines, run_stages
 from tqdm import tqdm
 
 if TYPE_CHECKING:
@@ -249,7 +249,8 @@ def s6_video(options: InferenceOptions, experiment: Experiment, state: RunState)
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.media import to_uint8
     from text2cinemagraph.evaluate.steadiness import LoopLine
-    from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_of
+    from text2cinemagraph.models.video import lay_over
+    from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_in
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -265,16 +266,17 @@ def s6_video(options: InferenceOptions, experiment: Experiment, state: RunState)
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
     renderer = renderer_of(o, state.networks, state.runtime)
-    rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
+    rendering, fps = rendering_in(experiment, o, mask), o.fps
     if o.preview:
         image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps=fps)
     frames = renderer.set_image(image, mask).render(flow, **rendering)
     line = LoopLine(mask)
     with ClipWriter(experiment.path("video"), o.formats, fps, o.quality) as video:
         for frame in tqdm(frames, "s6 frames", total=rendering["n_frames"]):
-            pixels = to_uint8(frame)
+            moving = (to_uint8(frame),) if o.alpha else ()
+            pixels = to_uint8(lay_over(frame[:3], image, frame[3:]) if o.alpha else frame)
             line.add(pixels)
-            video.write(pixels)
+            video.write(pixels, *moving)
     state.loop = line.numbers()
     if line.text():
         tqdm.write(line.text())
@@ -436,9 +438,7 @@ def main(
         numbers["loop"] = state.loop
     if not options.video.preview:
         write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
-    times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
-    print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")
-    print(f"peak memory: {', '.join(f'{name} {cost.peak / 1e9:.1f} GB' for name, cost in costs.items())}")
+    print(closing_lines(costs, chosen, STAGES, experiment))
     for name in experiment.stale():
         print(f"note: {name} was made from files that have changed since; run --stage {name} to bring it up to date")
     print(f"video: {experiment.path('video')}" if experiment.has("video") else f"folder: {experiment.folder}")

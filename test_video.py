@@ -85,6 +85,7 @@ def make_clip(options: VideoApply, model: VideoModel, item: str, path: str | Pat
             blend=options.blend,
             keep_detail=options.keep_detail,
             holes="network",
+            lookup=options.lookup,
             composite=options.composite,
         )
     )

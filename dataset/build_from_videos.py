@@ -15,7 +15,6 @@ Clips that are finished are kept, so an interrupted run goes on, and videos can 
 
 from __future__ import annotations
 
-import html
 import json
 import multiprocessing
 import os
@@ -41,6 +40,7 @@ from text2cinemagraph.dataset.motion import METHODS, load_raft, mean_flow, raft_
 from text2cinemagraph.dataset.videos import find_videos, read_clips
 from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.fields import SEEDS, SIDE
+from text2cinemagraph.pages.page import address, write_page
 from tqdm import tqdm
 
 SIDES = ("train", "validation")
@@ -268,7 +268,7 @@ def build_from_videos(
     job = partial(build_video, settings=settings, output=output)
     for _ in _over(jobs, job, workers, settings, "flow", "clip", lambda todo: sum(len(wanted) for _, wanted in todo)):
         pass
-    _write_text(output / "report.html", report_page(build, output))
+    write_report(build, output)
     return build
 
 
@@ -304,14 +304,6 @@ def _over(todo, job, workers, settings, title, unit, count):
 
 
 # ---------------------------------------------------------------- the report
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222;background:#fff}
-.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:1rem}
-.clip{border:1px solid #ddd;border-radius:8px;overflow:hidden}.clip div{display:flex}.clip img{width:50%;display:block;object-fit:cover}
-.clip p{margin:.5rem .7rem}.side{float:right;font-size:12px;background:#e7f0ea;border-radius:4px;padding:0 .4em}
-.validation{background:#e6ecf7}small{color:#666}table{border-collapse:collapse;width:100%}
-td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #eee;vertical-align:top}"""
-
-
 def collect(build: dict[str, Any], output: Path) -> tuple[list[Any], list[Any]]:
     """What became of everything: (kept clips [(id, side, clip, facts)], refused [(name, reason)])."""
     kept, refused = [], []
@@ -328,40 +320,35 @@ def collect(build: dict[str, Any], output: Path) -> tuple[list[Any], list[Any]]:
     return kept, refused
 
 
-def report_page(build: dict[str, Any], output: Path) -> str:
-    """OUTPUT/report.html as text: a card per kept clip, a table of the refused."""
+def write_report(build: dict[str, Any], output: Path) -> Path:
+    """OUTPUT/report.html: a card per kept clip, a table of the refused.  Returns its path."""
     kept, refused = collect(build, output)
-    settings = build["settings"]
-    cards = "".join(_card(*clip) for clip in kept) or "<p>None.</p>"
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(reason)}</td></tr>" for name, reason in refused)
-    sides = ", ".join(f"{sum(side == clip[1] for clip in kept)} in {side}" for side in SIDES)
-    table = f"<table><tr><th>What</th><th>Why</th></tr>{rows}</table>" if rows else "<p>Nothing.</p>"
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Clips from videos</title><style>{STYLE}</style>
-<h1>Clips from videos</h1>
-<p>{len(build["videos"])} videos, {len(kept)} clips kept ({sides}), {len(refused)} refused.
-<small>{settings["clip_frames"]} frames per clip, short side at most {settings["size"]} px, flow by {settings["flow_method"]},
-camera motion up to {settings["max_camera_motion"]:g} % of the short side.</small></p>
-<p><small>Left the first frame, right the mean flow: the hue is the direction, white stands still, full colour is the clip's
-largest speed. Speeds are means over the pixels that move.</small></p>
-<h2>Kept</h2><div class="clips">{cards}</div><h2>Refused</h2>{table}</html>
-"""
-
-
-def _card(name, side, clip, facts):
-    name = html.escape(name)
-    return (
-        f'<div class="clip"><div><img loading="lazy" src="report/{name}.jpg" alt="first frame of {name}">'
-        f'<img loading="lazy" src="report/{name}_flow.jpg" alt="mean flow of {name}"></div>'
-        f'<p><span class="side {side}">{side}</span><b>{name}</b><br>mean speed {facts["speed"]:.2f} px/frame on '
-        f"{facts['moving']:.0%} of the picture<br>camera stands still: {clip['camera']:.2f} %"
-        f"<br><small>{facts['size'][1]} x {facts['size'][0]} px, from frame {clip['start']}</small></p></div>"
+    return write_page(
+        output / "report.html",
+        "clips_from_videos.html",
+        title="Clips from videos",
+        settings=build["settings"],
+        videos=len(build["videos"]),
+        sides=[(sum(side == clip[1] for clip in kept), side) for side in SIDES],
+        kept=[_shown(*clip) for clip in kept],
+        refused=refused,
     )
 
 
-def _write_text(path, text):
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _shown(name, side, clip, facts):
+    """What the report shows of a kept clip."""
+    height, width = facts["size"]
+    return {
+        "name": name,
+        "side": side,
+        "frame": address(f"report/{name}.jpg"),
+        "flow": address(f"report/{name}_flow.jpg"),
+        "speed": f"{facts['speed']:.2f}",
+        "moving": f"{facts['moving']:.0%}",
+        "camera": f"{clip['camera']:.2f}",
+        "size": f"{width} x {height}",
+        "start": clip["start"],
+    }
 
 
 # ---------------------------------------------------------------- the command line

@@ -73,7 +73,7 @@ def bootstrap_interval(
     return max(0.0, float(value + low)), float(value + high)
 
 
-def split_half_floor(real: np.ndarray, fake: np.ndarray, splits: int = 20, seed: int = 0) -> dict[str, Any]:
+def split_half_floor(real: np.ndarray, fake: np.ndarray, splits: int = 20, seed: int = 0) -> dict[str, Any] | None:
     """What the distance is when there is nothing to find: between two random halves of the real clips.
 
     real, fake: [N,D], [M,D].  Returns {"n": clips in a half, "mean", "low", "high": over the splits (2.5 and 97.5 %),

@@ -59,7 +59,7 @@ MEASURES = {
     "step": Measure("jump across the mask's edge, as a share of frame 0's", "", "one"),
     "speckle": Measure("speckle and comb in the mask's rim, as a share of frame 0's", "", "one"),
     "residual": Measure("change that the true flow does not explain (boiling)", "levels", "low"),
-    "double_image": Measure("double image: 0.5 = the plain mean of two copies", "", "low"),
+    "double_image": Measure("double image: 0.5 = the plain mean of two copies, 0 = one", "", "low"),
     "still_max": Measure("largest change outside the mask", "levels", "low"),
     "still_mean": Measure("mean change outside the mask", "levels", "low"),
     "still_max_before": Measure("largest change outside the mask, before encoding", "levels", "low"),

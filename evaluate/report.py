@@ -23,7 +23,7 @@ import torch
 from text2cinemagraph.data.files import atomic, in_any_case, make_folder, read_json
 from text2cinemagraph.evaluate.clips import predicted_clips, true_clips
 from text2cinemagraph.evaluate.measures import MEASURES, Item, measure
-from text2cinemagraph.evaluate.page import write_page
+from text2cinemagraph.evaluate.page import write_report
 from text2cinemagraph.evaluate.video_quality import lpips_missing
 from text2cinemagraph.options.cli import Parser, number, run_main
 from tqdm import tqdm
@@ -219,7 +219,7 @@ def main() -> None:
     }
     with atomic(output / "report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
-    write_page(output / "report.html", report, {item.name: item for item in items})
+    write_report(output / "report.html", report, {item.name: item for item in items})
     for measured, found in report["summary"].items():
         print(
             f"{measured:25} {found['mean']:9.3f}  median {found['median']:9.3f}  worst {found['worst']:9.3f} ({found['worst_id']})"

@@ -30,6 +30,8 @@ RIM = 6  # px inside the mask that sharpness does not look at: the fade into wha
 BORDER = 12  # px of the rim in which combs and speckles are looked for
 STEP_FROM = 2  # frames at each end that pulse leaves out: there the frame is nearly the picture itself
 LEAST_FRAMES = 2 * STEP_FROM + 2  # of a clip that can be measured
+LEAST_PIXELS = 100  # from which a correlation says something
+PERIODIC = 0.1  # of a picture's variance: where less of it changes over the distance of the copies, nobody sees two
 
 
 class SteadinessMeter:
@@ -81,8 +83,10 @@ class SteadinessMeter:
         brightness_drift, colour_drift: largest change of the mean inside the mask from frame 0, levels, of the
         luminance and of any colour.
         residual: mean absolute difference of a frame to its predecessor moved by the flow, levels: boiling.
-        double_image: correlation of the middle frames' detail with itself at the distance between the two copies, less
-        frame 0's: 0.5 for the plain mean of two unrelated textures, 0 for one picture.
+        double_image: a * b / (a^2 + b^2) for a copy with the share a and another with the share b, mean of the middle
+        third, from how the detail correlates with itself at the distance between the two: 0 for one picture, 0.5 for
+        the plain mean of two. The middle third of a cross-fade of two has 0.47 (linear) or 0.40 (smooth). How much the
+        picture resembles itself at that distance does not count; None where it is the same again.
         step: mean jump of the luminance across the mask's edge, over frame 0's.   speckle: mean distance of a pixel to
         the median of its 3x3, in the rim of the mask, over frame 0's (combs, dots).
         """
@@ -153,15 +157,23 @@ class SteadinessMeter:
         own_y, own_x = np.mgrid[:height, :width]
         ok = self._inner & (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1) & self._inner[at[1], at[0]]
         ok &= np.hypot(x - own_x, y - own_y) > 4 * SIGMAS[1]  # nearer than that every picture resembles itself
-        if ok.sum() < 100:
+        if ok.sum() < LEAST_PIXELS:
             return None
-        values = []
-        for n in (0, *range(count // 3, count - count // 3)):
-            detail = np.float32(self._kept[n])
-            other = cv2.remap(detail, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            a, b = detail[ok], other[ok]
-            values.append(float((a * b).mean() / max(np.sqrt((a * a).mean() * (b * b).mean()), 1e-6)))
-        return float(np.mean(values[1:]) - values[0])
+        first = np.float32(self._kept[0])
+        once = _alike(first, x, y, ok)
+        far_x, far_y = (cv2.remap(at, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for at in (x, y))
+        ok_far = ok & (far_x >= 0) & (far_y >= 0) & (far_x <= width - 1) & (far_y <= height - 1)
+        twice = _alike(first, far_x, far_y, ok_far) if ok_far.sum() >= LEAST_PIXELS else once**2
+        # With the copies' shares a and b, a frame's correlation is once + ab (1 + twice - 2 once^2) / (a^2 + b^2 + 2 ab
+        # once), where once and twice are the picture's own at the distance of the copies and at two of them.
+        new = 1 + twice - 2 * once**2
+        if new < PERIODIC:
+            return None
+        shares = []
+        for n in range(count // 3, count - count // 3):
+            part = (_alike(np.float32(self._kept[n]), x, y, ok) - once) / new
+            shares.append(part / max(1 - 2 * once * part, 1e-6))
+        return float(np.mean(shares))
 
 
 def steadiness(
@@ -253,6 +265,13 @@ def _carried(velocity, count):
             middle_x, middle_y = x + share * dx, y + share * dy
         x, y = middle_x.astype(np.float32), middle_y.astype(np.float32)
     return x, y
+
+
+def _alike(detail, x, y, where):
+    """Correlation of the detail with itself at (x, y), over the pixels `where`."""
+    other = cv2.remap(detail, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    a, b = detail[where], other[where]
+    return float((a * b).mean() / max(np.sqrt((a * a).mean() * (b * b).mean()), 1e-6))
 
 
 def _over_first(values):

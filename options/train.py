@@ -400,6 +400,11 @@ class VideoApply(VideoOptions, ApplyOptions):
     )
     blend: str = option("linear", "linear: as published; smooth: flat at both ends", choices=("linear", "smooth"))
     keep_detail: bool = option(False, "as in s6: what the network loses of the picture travels with it; not published")
+    lookup: str = option(
+        "nearest",
+        "as in s6: how the flow is read along a path; nearest: as published; bilinear: between the pixels",
+        choices=("nearest", "bilinear"),
+    )
     composite: bool = option(
         True, "as in s6: pixels whose flow is 0 are the picture's, exactly; the original decodes them"
     )
