@@ -421,7 +421,7 @@ def main(
     from text2cinemagraph.pipeline.own_files import place_inputs
 
     o, r = options.twin_extraction, options.runtime
-    runtime = make_runtime(r.device, r.dtype, o.seed, r.threads, r.slicing)
+    runtime = make_runtime(r.device, r.dtype, o.seed, r.threads, slicing=r.slicing)
     print(start_line(runtime), flush=True)
     if STAGES[0].name in chosen:
         make_folder(experiment.folder)  # told now, not after minutes of drawing

@@ -69,7 +69,7 @@ def main() -> int | None:
             how = {"share": share, "leases": leases, "batch": options.batchSize, "seen": bar.update}
             for waiting in turns(items, done, **how):
                 batch = [(item, key_of(item), caption_of(item)) for item in waiting]
-                predict(options, model, batch, images, finished)
+                predict(options, model, batch, images, finished=finished)
     print(f"flow of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
     errors = [numbers for numbers in finished.numbers(items) if "epe" in numbers]
     if errors:
@@ -112,6 +112,7 @@ def predict(
     model: MotionModel,
     waiting: Sequence[tuple[str, str, str]],
     folder: Path,
+    *,
     finished: Finished,
 ) -> None:
     """Make and save the flows of some items, together.   waiting: list of (id, key, caption)."""
@@ -119,7 +120,7 @@ def predict(
     flows = model.predict_all([(each.image, each.mask, each.caption, each.hint) for each in read])
     for (item, key, _), each, flow in zip(waiting, read, flows):
         finished.begin(item)
-        save(folder, item, flow, each, options.motion_norm)
+        save(folder, item, flow, each, motion_norm=options.motion_norm)
         finished.end(item, key, **errors_of(flow, each))
 
 
@@ -131,7 +132,7 @@ def read_item(options: MotionApply, model: MotionModel, item: str, caption: str)
     image = read_image(picture_of(options.dataroot, item), animated=True)
     truth = true_flow(options.dataroot, item, image)
     mask = mask_of(options, item, image, truth)
-    hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None
+    hint = hint_of(options, model, item, mask, caption=caption) if model.options.takes_hint else None
     if model.options.takes_text and not caption:
         raise ValueError(f"no caption for {item}; set --captions_file to a file that has {item}:<caption>, or --prompt")
     return Item(image, truth, mask, caption, hint)
@@ -173,7 +174,7 @@ def mask_of(options: MotionApply, item: str, image: torch.Tensor, truth: torch.T
 
 
 def hint_of(
-    options: MotionApply, model: MotionModel, item: str, mask: torch.Tensor, caption: str
+    options: MotionApply, model: MotionModel, item: str, mask: torch.Tensor, *, caption: str
 ) -> torch.Tensor | None:
     """The hint [2,H,W] in px/frame: stored arrows of hints_path, else the direction that the caption names."""
     from text2cinemagraph.data.datasets import match_flow
@@ -192,7 +193,7 @@ def hint_of(
     return direction_hint(mask, sample_angle(phrase, options.seed), speed)
 
 
-def save(folder: Path, name: str, flow: torch.Tensor, item: Item, motion_norm: float) -> None:
+def save(folder: Path, name: str, flow: torch.Tensor, item: Item, *, motion_norm: float) -> None:
     """Write the flow in both formats, and pictures of everything."""
     import torch
     from text2cinemagraph.data.files import atomic

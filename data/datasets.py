@@ -307,7 +307,7 @@ class Window:
     """One zoom, crop and flip, applied alike to everything of an item."""
 
     def __init__(
-        self, full: Sequence[int], size: int, draw: random.Random | None = None, zoom: bool = True, flip: bool = True
+        self, full: Sequence[int], size: int, draw: random.Random | None = None, *, zoom: bool = True, flip: bool = True
     ) -> None:
         """full: (H, W) of the item.   size: px, side of the result.   draw: random.Random, None = the middle,
         unflipped.

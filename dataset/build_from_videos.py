@@ -106,7 +106,7 @@ def build_video(job: Any, settings: Settings, output: Path) -> list[tuple[str, d
         ):
             if number in wanted:
                 name, side = wanted[number]
-                done.append((name, write_clip(output, side, name, frames, settings)))
+                done.append((name, write_clip(output, side, name, frames, settings=settings)))
             if number == max(wanted):
                 break
     except ValueError as error:
@@ -114,7 +114,9 @@ def build_video(job: Any, settings: Settings, output: Path) -> list[tuple[str, d
     return done
 
 
-def write_clip(output: Path, side: str, name: str, frames: Sequence[np.ndarray], settings: Settings) -> dict[str, Any]:
+def write_clip(
+    output: Path, side: str, name: str, frames: Sequence[np.ndarray], *, settings: Settings
+) -> dict[str, Any]:
     """Write one clip. Returns {"speed": mean px/frame where it moves, "still": text or "", ...}, also kept in report/<id>.json.
 
     The picture comes last of what the loaders look for, so that half a clip never counts as an item.
@@ -243,7 +245,7 @@ def choose_sides(sides: Mapping[str, str], names: Iterable[str], share: float, s
 
 
 def build_from_videos(
-    videos: str | Path, output: str | Path, settings: Settings, workers: int = 1, overwrite: bool = False
+    videos: str | Path, output: str | Path, settings: Settings, *, workers: int = 1, overwrite: bool = False
 ) -> dict[str, Any]:
     """Build the set of a folder of videos. Returns OUTPUT/build.json's content, each written clip with its facts (see write_clip)."""
     output, named = Path(output), find_videos(videos, output)
@@ -418,7 +420,7 @@ def main() -> None:
         args.max_camera_motion,
         args.fps,
     )
-    build = build_from_videos(args.videos, args.output, settings, workers, args.overwrite)
+    build = build_from_videos(args.videos, args.output, settings, workers=workers, overwrite=args.overwrite)
     return _say(build, Path(args.output))
 
 

@@ -146,6 +146,7 @@ def generate_captions(
     dataroot: str | Path,
     output: str | Path,
     captioner: Callable[[list[Any]], list[str]],
+    *,
     batch: int = 4,
     share: Share | None = None,
     leases: Leases | None = None,
@@ -208,7 +209,9 @@ def main() -> int | None:
     captioner = load_captioner(args.model, runtime)
     output = Path(args.output)
     with shared_leases(args.share, output.with_name(f".{output.name}.leases")) as leases:
-        written, broken = generate_captions(args.dataroot, output, captioner, args.batch, share, leases)
+        written, broken = generate_captions(
+            args.dataroot, output, captioner, batch=args.batch, share=share, leases=leases
+        )
     print(f"{written} captions written to {args.output}, {len(broken)} pictures skipped")
     for message in broken:
         print(f"skipped: {message}", file=sys.stderr)

@@ -62,6 +62,7 @@ def generate_flow_hint(
     dataroot: str | Path,
     save_path: str | Path,
     n_clusters: int = 5,
+    *,
     workers: int = 1,
     share: Share | None = None,
     leases: Leases | None = None,
@@ -113,7 +114,12 @@ def main() -> int | None:
     arguments = parser.parse_args()
     with shared_leases(arguments.share, Path(arguments.save_path) / ".leases") as leases:
         written, broken = generate_flow_hint(
-            arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers, share_of("-1"), leases
+            arguments.dataroot,
+            arguments.save_path,
+            arguments.n_clusters,
+            workers=arguments.workers,
+            share=share_of("-1"),
+            leases=leases,
         )
     print(f"{written} hints written to {arguments.save_path}, {len(broken)} motions skipped")
     for message in broken:

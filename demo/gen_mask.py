@@ -70,6 +70,7 @@ def gen_mask(
     source: str | Path,
     target: str | Path,
     find_mask: Callable[[torch.Tensor], torch.Tensor],
+    *,
     with_overlay: bool = False,
     share: Share | None = None,
     leases: Leases | None = None,
@@ -224,7 +225,15 @@ def main() -> int | None:
 
     settings = {"vocab": arguments.vocab, "backend": name, "checkpoint": str(checkpoint)}
     with shared_leases(arguments.share, Path(arguments.output) / ".leases") as leases:
-        outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, share, leases, settings)
+        outcome = gen_mask(
+            arguments.input,
+            arguments.output,
+            find_mask,
+            with_overlay=arguments.overlay,
+            share=share,
+            leases=leases,
+            settings=settings,
+        )
     report(outcome, arguments.output, arguments.vocab)
     return 1 if outcome.broken and not outcome.written + outcome.kept else 0
 

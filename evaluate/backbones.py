@@ -29,6 +29,7 @@ class Backbone:
         key: str,
         network: torch.nn.Module,
         call: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
+        *,
         device: torch.device,
     ) -> None:
         self.name, self.key, self._network, self._call, self._device = name, key, network, call, device
@@ -79,7 +80,7 @@ def load_backbone(features: str, i3d: str | Path, weights: str | Path, device: t
                 f"{i3d} does not take {', '.join(I3D_CALL)}, as I3D does; run python -m data.fetch i3d, or use it "
                 "as it is: --features FILE"
             )
-        return Backbone("i3d", f"i3d-{sha256(i3d)[:16]}", network, _call_i3d, device)
+        return Backbone("i3d", f"i3d-{sha256(i3d)[:16]}", network, _call_i3d, device=device)
     if features.startswith("torchvision:"):
         return _torchvision(features.partition(":")[2], weights, device)
     if not Path(features).is_file():
@@ -88,7 +89,7 @@ def load_backbone(features: str, i3d: str | Path, weights: str | Path, device: t
         )
     network = _torchscript(features, device)
     call = _call_i3d if _takes(network, I3D_CALL) else lambda network, batch: network(batch)
-    return Backbone(Path(features).name, f"{Path(features).stem}-{sha256(features)[:16]}", network, call, device)
+    return Backbone(Path(features).name, f"{Path(features).stem}-{sha256(features)[:16]}", network, call, device=device)
 
 
 def _call_i3d(network, batch):
@@ -141,7 +142,9 @@ def _torchvision(name, weights, device):
         small = F.avg_pool3d(batch, (1, 2, 2))  # 112 px, as it was trained
         return network(((small + 1) / 2 - mean) / deviation)
 
-    return Backbone(f"torchvision:{name}", f"{name}-{sha256(path)[:16]}", network.eval().to(device), call, device)
+    return Backbone(
+        f"torchvision:{name}", f"{name}-{sha256(path)[:16]}", network.eval().to(device), call, device=device
+    )
 
 
 def _last_line(error):

@@ -36,6 +36,7 @@ def compute_fvd(
     pairing: Pairing,
     backbone: Backbone,
     kind: str,
+    *,
     mode: str = "published",
     cache: str | Path = "",
     batch: int = 8,
@@ -56,7 +57,9 @@ def compute_fvd(
     store = FeatureStore(cache, f"{kind} {mode} {DECODERS[mode]} {backbone.key}")
     skipped, features = {}, {}
     for side, paths in (("real", pairing.real), ("fake", pairing.fake)):
-        features[side] = features_of(paths, backbone, FRAMES[kind], mode, store, batch, strict, skipped, side)
+        features[side] = features_of(
+            paths, backbone, FRAMES[kind], mode, store=store, batch=batch, strict=strict, skipped=skipped, side=side
+        )
     both = [item for item in pairing.real if item in features["real"] and item in features["fake"]]
     if len(both) < 2:
         reason = f"; the first trouble: {next(iter(skipped.values()))}" if skipped else ""
@@ -90,6 +93,7 @@ def features_of(
     backbone: Backbone,
     frames: range,
     mode: str,
+    *,
     store: FeatureStore,
     batch: int,
     strict: bool,
@@ -251,7 +255,15 @@ def main() -> None:
     backbone = load_backbone(options.features, options.i3d, options.weights, runtime.device)
     batch = options.batch or (1 if runtime.device.type == "cpu" else 8)
     result = compute_fvd(
-        pairing, backbone, options.type, options.mode, options.cache, batch, options.strict, options.draws, options.seed
+        pairing,
+        backbone,
+        options.type,
+        mode=options.mode,
+        cache=options.cache,
+        batch=batch,
+        strict=options.strict,
+        draws=options.draws,
+        seed=options.seed,
     )
     result |= {"pred_path": str(options.pred_path), "gt_path": str(options.gt_path), "command": " ".join(sys.argv)}
     output = Path(options.output or Path(options.pred_path) / f"{options.type}_{options.mode}.json")

@@ -42,6 +42,7 @@ def teach(
     text_encoder: Any,
     tokenizer: Any,
     examples: Sequence[tuple[str, tuple[float, float], str]],
+    *,
     steps: int = 600,
     batch_size: int = 32,
     lr: float = 1e-3,
@@ -92,7 +93,7 @@ def main() -> None:
         raise ValueError(f"--steps {arguments.steps}: expected 1 or more")
     runtime = make_runtime("cpu", "fp32", threads=arguments.threads)
     tokenizer, text_encoder = load_text_encoder(arguments.source, runtime)
-    curve = teach(text_encoder, tokenizer, read_examples(arguments.metadata), arguments.steps)
+    curve = teach(text_encoder, tokenizer, read_examples(arguments.metadata), steps=arguments.steps)
     text_encoder.save_pretrained(Path(arguments.output) / "text_encoder")
     if Path(arguments.source).resolve() != Path(arguments.output).resolve():
         shutil.copytree(Path(arguments.source) / "tokenizer", Path(arguments.output) / "tokenizer", dirs_exist_ok=True)

@@ -38,6 +38,7 @@ def examples(
     count: int,
     seed: int,
     split: str = "validation",
+    *,
     styles: int = 1,
     video: bool = False,
     kinds: Sequence[str] = KINDS,

@@ -87,6 +87,7 @@ class Bench:
         runtime: Runtime,
         seed: int,
         n: int,
+        *,
         pictures: str | Path = "",
         edition: int = 1,
     ) -> None:
@@ -131,8 +132,8 @@ def main() -> None:
         make_runtime("cpu"),
         flags.seed,
         n,
-        flags.pictures,
-        flags.edition,
+        pictures=flags.pictures,
+        edition=flags.edition,
     )
     result = {
         "config": flags.config,

@@ -77,7 +77,7 @@ class Scene(Landscape):
     """
 
     def __init__(
-        self, seed: int, kind: str | None = None, light: str | None = None, size: int = 256, edition: int = 1
+        self, seed: int, kind: str | None = None, light: str | None = None, size: int = 256, *, edition: int = 1
     ) -> None:
         if kind not in (None, *KINDS) or light not in (None, *LIGHTS):
             known = f"a kind of {', '.join(KINDS)}; a light of {', '.join(LIGHTS)}"

@@ -78,7 +78,7 @@ class Cinemagraph:
 
         options = load_options(InferenceOptions, located_config(config), list(overrides))
         r = options.runtime
-        runtime = make_runtime(r.device, r.dtype, max(options.twin_extraction.seed, 0), r.threads, r.slicing)
+        runtime = make_runtime(r.device, r.dtype, max(options.twin_extraction.seed, 0), r.threads, slicing=r.slicing)
         return cls(options, runtime, networks or Networks(keep_all=True))
 
     @property
