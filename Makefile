@@ -25,7 +25,7 @@ studio: $(VENV)/.installed
 
 # Each process computes in one thread; whole files go to one process, which makes their fixtures once.
 JOBS   ?= 2
-PYTEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile
+PYTEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed
 	$(PYTEST) tests

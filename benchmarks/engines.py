@@ -1,13 +1,14 @@
 """The engines of s6's decoder on this CPU (`video.engine`): seconds of a frame, taking turns in one process.
 
     python -m benchmarks.engines                                  # 256 and 512 px, one thread
-    python -m benchmarks.engines --engines torch openvino compile --sizes 256
+    python -m benchmarks.engines --engines torch --sizes 256
 
 The network is the published one with random weights whose norms were calibrated (as in benchmarks/video.py); what is
 decoded is the middle frame of a clip. "torch" is Winograd's convolution of models/winograd.py; "static30" is the same
 where the flow moves within a square of 30 % of the picture and the rest is decoded once per clip, which only that
 engine can do. CPU seconds are user + system of the process, medians over the rounds; a ratio above 1 says that torch is
-faster. The result joins those of other CPUs in docs/results/engines.json.
+faster. The result joins those of other CPUs in docs/results/engines.json, where the rows of OpenVINO are of commit
+0fa86b0: it lost on both CPUs, and went.
 """
 
 import os
@@ -85,7 +86,7 @@ def race(model: VideoModel, size: int, engines: list[str], rounds: int) -> dict:
 def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.engines", description=__doc__)
-    parser.add_argument("--engines", nargs="+", default=["torch", "openvino"], choices=ENGINES)
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     parser.add_argument("--sizes", type=number(least=64, most=2048), nargs="+", default=[256, 512], help="px")
     parser.add_argument("--rounds", type=number(least=1, most=1000), default=7)
     parser.add_argument("--threads", type=number(least=1, most=256), default=1)
@@ -99,18 +100,8 @@ def main():
     cpu = ", ".join([machine()["cpu"], *(f"{name}={value}" for name, value in limits.items())])
     path = FOLDER / "engines.json"
     known = read_json(path, "remove it")["cpus"] if path.is_file() else {}
-    mine = {"threads": options.threads, "versions": versions(options.engines), "sizes": sizes}
+    mine = {"threads": options.threads, "versions": {"torch": torch.__version__}, "sizes": sizes}
     keep("engines", {"cpus": {**known, cpu: mine}}, None if options.no_keep else FOLDER)
-
-
-def versions(engines: list[str]) -> dict[str, str]:
-    """{library: version} of what the engines are made of."""
-    found = {"torch": torch.__version__}
-    if "openvino" in engines:
-        import openvino  # loaded by now, without its telemetry
-
-        found["openvino"] = openvino.__version__.split("-")[0]
-    return found
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ of its own.
 
     python -m benchmarks.video --size 256 --frames 60                 # the last line is one JSON object
     python -m benchmarks.video --size 512 --threads 1 2 --memory_frames 60 120
-    python -m benchmarks.video --size 256 --engine openvino
+    python -m benchmarks.video --size 256 --engine compile
 
 Ours makes the whole clip, set-up included; of the published form `--sampled` frames are timed (each costs the same) and
 taken times the number of frames. CPU seconds are user + system of the process; the allocator is the default one unless

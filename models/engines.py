@@ -5,8 +5,6 @@ Every engine is a function (blended [C,H,W], total [1,H,W]) -> frame [3,H,W] in 
 
 from __future__ import annotations
 
-import copy
-import sys
 from collections.abc import Callable
 
 import torch
@@ -14,7 +12,7 @@ from text2cinemagraph.models.clip_decoder import ClipDecoder
 from text2cinemagraph.models.networks import Projector, SymmetricSplattingNet
 from text2cinemagraph.models.winograd import Scratch
 
-ENGINES = ("torch", "compile", "openvino")
+ENGINES = ("torch", "compile")
 Decoder = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -27,7 +25,6 @@ class Decoders:
         """network: folded, on its device and in its dtype."""
         self.network = network
         self._compiled: Callable[..., torch.Tensor] | None = None
-        self._openvino: tuple[tuple[int, ...], Decoder] | None = None  # the last one, with the shape that it takes
 
     def of_clip(
         self,
@@ -47,11 +44,6 @@ class Decoders:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
         projector = self.network.projector
         weight = next(projector.parameters())
-        if engine == "openvino":
-            shape = tuple(features.shape)
-            if self._openvino is None or self._openvino[0] != shape:
-                self._openvino = shape, _openvino(projector, shape)
-            return self._openvino[1]
         if engine == "compile":  # minutes for the first frame, CUDA graphs where there is a GPU
             if self._compiled is None:
                 mode = "reduce-overhead" if weight.is_cuda else "default"
@@ -101,29 +93,3 @@ def _graphed(projector: Projector, features: torch.Tensor, dtype: torch.dtype) -
         return made.clone()
 
     return replay
-
-
-def _openvino(projector: Projector, shape: tuple[int, ...]) -> Decoder:
-    """OpenVINO on the CPU, float32; optional."""
-    # Where this package is, OpenVINO reports its use over the network, unasked; where not, it works without it.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError("video.engine=openvino needs OpenVINO: pip install openvino") from error
-    blended, mask = torch.zeros(1, *shape), torch.ones(1, 1, *shape[1:])
-    graph = openvino.convert_model(
-        copy.deepcopy(projector).cpu().float(), example_input=(blended, mask), input=[blended.shape, mask.shape]
-    )
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    ready = openvino.Core().compile_model(graph, "CPU", settings)
-
-    def decode(blended: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-        made = ready((blended[None].contiguous().numpy(), (total > 0).float()[None].numpy()))
-        return torch.from_numpy(made[0][0].copy())
-
-    return decode

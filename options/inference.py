@@ -312,8 +312,8 @@ class Video(Options):
     )
     engine: str = option(
         "torch",
-        "what runs the decoder; compile: minutes at first, for GPUs; openvino: pip install openvino",
-        choices=("torch", "compile", "openvino"),
+        "what runs the decoder; compile: minutes at first, for GPUs",
+        choices=("torch", "compile"),
     )
     dtype: str = option("auto", "auto: fp32 on a CPU, bf16 on a GPU", choices=("auto", "fp32", "bf16", "fp16"))
     static_reuse: bool = option(True, "what cannot change is decoded once per clip (engine torch on a CPU)")

@@ -12,6 +12,28 @@ import pytest
 import torch
 
 
+# Files that take half a minute or more, the longest first: none of them shall begin when the others are done.
+LONGEST = (
+    "test_studio_page",
+    "test_studio_server",
+    "test_painters",
+    "test_pipeline",
+    "test_demo_batch",
+    "test_evaluate_report",
+    "test_wheel",
+    "test_models_training",
+    "test_models_training_engine",
+    "test_mini_train",
+    "test_mini_measure",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """With xdist's --no-loadscope-reorder, files are begun in this order."""
+    rank = {name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
     """Seeds before the fixtures: a fixture of a module draws the same numbers whichever test asks for it first."""

@@ -65,8 +65,6 @@ def test_the_line_is_what_is_printed(block, place, monkeypatch, capsys):
         pytest.skip("the weights that the line asks for are here")
     if "runtime.device=cuda" in words and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    if "video.engine=openvino" in words and importlib.util.find_spec("openvino"):
-        pytest.skip("this machine has OpenVINO")
     monkeypatch.chdir(place)
     monkeypatch.delenv("T2C_DEBUG", raising=False)
     monkeypatch.setattr(sys, "argv", [script, *words])
