@@ -11,6 +11,9 @@ GRAY = np.float32([0.3, 0.55, 0.15])  # brightness of red, green and blue
 STUDY = 2  # px per unit of the small copy in which lines and details are found: 512 px for a whole picture
 
 
+FLOWING = 0.5  # of a stroke's half length: how far a flow has drawn out the colours that strokes along it are dipped in
+
+
 class Easel:
     """A picture to be painted. A unit is `brush` / 256 of the geometric mean of its sides, at every size and aspect.
 
@@ -139,13 +142,19 @@ class Easel:
         else:
             total = total + 0.12 * flat
         if self.flow is not None:
-            flow = self.shrunk(self.flow)
-            speed = np.sqrt((flow**2).sum(-1))
-            angle = 2 * np.arctan2(flow[..., 1], flow[..., 0])
-            known = np.clip(speed / (0.25 * np.percentile(speed, 98) + 1e-6), 0, 1)[..., None] * 2
-            total = total + known * np.stack([np.cos(angle), np.sin(angle)], -1)
+            known, along = self._current
+            total = total + known * (along - total)
         total = self.study_blur(total, 0.5 * smooth)
         return np.float32(total / (np.sqrt((total**2).sum(-1, keepdims=True)) + 1e-6))
+
+    @functools.cached_property
+    def _current(self):
+        """How far the flow decides on the lines, [h,w,1] of the study, 0 (at rest) to 1, and its doubled angles."""
+        flow = self.shrunk(self.flow)
+        speed = np.sqrt((flow**2).sum(-1))
+        known = np.clip(speed / (0.6 * np.percentile(speed[speed > 0], 98)), 0, 1) if speed.any() else speed
+        angle = 2 * np.arctan2(flow[..., 1], flow[..., 0])
+        return known[..., None], np.stack([np.cos(angle), np.sin(angle)], -1)
 
     def wide(self, field: np.ndarray, units: float) -> np.ndarray:
         """A wide blur of a map of the study, made on a quarter of its size."""
@@ -232,6 +241,9 @@ class Easel:
         hatch: radians; strokes lie in even rows of this direction, `coat.spacing` apart.
         """
         colors = self.study_blur(colors, coat.blur) if coat.blur else colors
+        if self.flow is not None:
+            known = self._current[0]
+            colors = colors + known * (self.along(colors, lines, FLOWING * coat.length) - colors)
         length, width, spacing = coat.length, coat.width, coat.spacing
         center = self._places(spacing, hatch, 1.4 * length)
         # All places draw, taken or not, so that one stroke more at another size of picture does not change the others.
