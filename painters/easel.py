@@ -11,6 +11,7 @@ GRAY = np.float32([0.3, 0.55, 0.15])  # brightness of red, green and blue
 STUDY = 2  # px per unit of the small copy in which lines and details are found: 512 px for a whole picture
 
 
+CROWD, OUTSTANDING = 6.0, 0.9  # units around a line, and by how many of its neighbours' strengths it is lowered
 FLOWING = 0.5  # of a stroke's half length: how far a flow has drawn out the colours that strokes along it are dipped in
 
 
@@ -205,11 +206,21 @@ class Easel:
     def contours(self, width: float = 0.7, reach: float = 4.0) -> np.ndarray:
         """[h,w] of the study: how much darker than both sides a line is, along every edge; about 0 in flat areas.
 
-        width: units of the line.   reach: units along which a line holds together.
+        Among many lines (leaves, ripples, gravel) only those that stand out count: what a draughtsman would leave out,
+        is left out.   width: units of the line.   reach: units along which a line holds together.
         """
         gray = cv2.GaussianBlur(self.study @ GRAY, (0, 0), max(width * self.study_scale * 0.6, 0.5))
         near, far = self.study_blur(gray, width), self.study_blur(gray, 1.6 * width)
-        return self.along(far - near, self.lines(1.2), reach)
+        edge = self.along(far - near, self.lines(1.2), reach)
+        crowd = np.sqrt(self.wide(np.square(np.clip(edge, 0, None)), CROWD))
+        return edge - OUTSTANDING * crowd
+
+    def lengths(self, marked: np.ndarray) -> np.ndarray:
+        """[h,w]: in units, how long the connected piece of a map `marked`, bool [h,w] of the study, is here; 0 outside."""
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(marked), connectivity=8)
+        sides = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1) / self.study_scale
+        sides[0] = 0
+        return np.float32(sides)[pieces]
 
     @functools.cached_property
     def textured(self) -> np.ndarray:

@@ -8,7 +8,10 @@ from text2cinemagraph.painters.strokes import Coat, ink_brush, lay
 # A wash each: brightness below which it lies, half the width of its edge, how much darker it makes.
 WASHES = ((0.88, 0.06, 0.14), (0.72, 0.02, 0.15), (0.58, 0.015, 0.15), (0.44, 0.015, 0.14), (0.30, 0.015, 0.15))
 INK_WASHES = ((0.80, 0.16, 0.13), (0.55, 0.12, 0.17), (0.33, 0.06, 0.24), (0.16, 0.04, 0.30))
-INK_LINES = (Coat(7.0, 0.95, 1.8, keep=0.5), Coat(3.5, 0.55, 1.0, keep=0.45))
+# Strokes of a pointed brush end where the line ends that they follow (tolerance: of its strength, 0 to 1).
+INK_LINES = (Coat(7.0, 1.0, 1.1, tolerance=0.5), Coat(3.5, 0.7, 0.8, tolerance=0.5, keep=0.7))
+LONG = (14.0, 32.0)  # units, a contour: shorter ones get no line, from longer ones on it is black
+SHORTEST = 2.4  # units, half a stroke of ink: what is shorter is a speck
 
 
 def paper(easel: Easel, grain: float = 0.7) -> np.ndarray:
@@ -62,11 +65,12 @@ def ink(easel: Easel) -> np.ndarray:
     sheet = np.float32([0.955, 0.935, 0.875]) * (1 + 0.02 * easel.noise(1.6, 0.8))[..., None]
     black = np.float32([0.10, 0.105, 0.12])
     canvas = np.ascontiguousarray(sheet * (1 - np.clip(dark, 0, 1)[..., None] * (1 - black)), np.float32)
-    edge = easel.contours(0.9, 5.0)
-    wanted = smoothstep(0.016, 0.05, edge)
-    colors = np.zeros((*flat.shape, 3), np.float32) + black
+    wanted = smoothstep(0.006, 0.024, easel.contours(0.8, 7.0))
+    wanted *= smoothstep(*LONG, easel.lengths(wanted > 0.3))  # short ones are left to the washes
+    lines = np.repeat(np.float32(wanted)[..., None], 3, 2)
     for coat in INK_LINES:
-        strokes = easel.strokes(colors, coat, lines=easel.lines(1.2), wanted=wanted)
-        strokes.opacity = np.clip(0.65 + 0.13 * strokes.dice[:, 4], 0.3, 1)
+        strokes = easel.strokes(lines, coat, lines=easel.lines(1.2), wanted=wanted)
+        strokes.color = np.zeros_like(strokes.color) + black
+        strokes.opacity = np.clip(0.65 + 0.13 * strokes.dice[:, 4], 0.3, 1) * (strokes.length > SHORTEST * easel.scale)
         lay(canvas, strokes, ink_brush(), relief=np.zeros_like(tone), side=easel.mask, glaze=True)
     return canvas
