@@ -211,7 +211,7 @@ class Easel:
         """
         gray = cv2.GaussianBlur(self.study @ GRAY, (0, 0), max(width * self.study_scale * 0.6, 0.5))
         near, far = self.study_blur(gray, width), self.study_blur(gray, 1.6 * width)
-        edge = self.along(far - near, self.lines(1.2), reach)
+        edge = self.study_blur(self.along(far - near, self.lines(1.2), reach), 0.4)
         crowd = np.sqrt(self.wide(np.square(np.clip(edge, 0, None)), CROWD))
         return edge - OUTSTANDING * crowd
 
