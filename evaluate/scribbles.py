@@ -71,7 +71,7 @@ def agreement(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def measure(folder: Path, segmenter: Segmenter | None = None) -> dict:
-    """One sample: IoU of the mask from strokes, and from points alone, with the true one, CPU seconds, a segmenter's IoU."""
+    """One sample: IoU with the true mask of one from strokes, of one from points, of a segmenter; CPU seconds."""
     picture, mask = (next(folder / n for n in names if (folder / n).is_file()) for names in (PICTURES, MASKS))
     image = read_image(picture)
     true = read_mask(mask, tuple(image.shape[-2:]))[0].numpy()

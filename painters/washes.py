@@ -64,5 +64,7 @@ def ink(easel: Easel) -> np.ndarray:
     edge = easel.contours(0.8, 7.0)
     long = smoothstep(*LONG, easel.lengths(edge > 0.003))  # short ones are left to the washes
     line = smoothstep(0.006, 0.018, easel.full(edge * long))
-    dry = smoothstep(-2.2, 0.3, easel.noise(1.4, 0.7, (1.5, 1.0)) + 1.5 * easel.noise(2.6, 1.2))  # a brush runs out of ink
+    dry = smoothstep(
+        -2.2, 0.3, easel.noise(1.4, 0.7, (1.5, 1.0)) + 1.5 * easel.noise(2.6, 1.2)
+    )  # a brush runs out of ink
     return mix(painted, black, 0.92 * line * (0.7 + 0.3 * dry))

@@ -133,6 +133,19 @@ def test_lines_run_along_edges():
     assert angle == pytest.approx(np.arctan(0.5), abs=0.1)
 
 
+def test_contours_are_drawn_of_what_stands_out():
+    """An edge alone is a line; the same step among its like (ripples) is hardly one. Pieces know how long they are."""
+    y, x = np.mgrid[:256, :256]
+    alone, among = (np.repeat(np.float32(0.35 + 0.3 * step)[..., None], 3, 2) for step in (y > 128, y // 6 % 2))
+    edge, ripples = (Easel(p, 0).contours().max() for p in (alone, among))
+    assert edge > 0.012 and edge > 2 * ripples
+    easel = Easel(np.zeros((512, 512, 3), np.float32), 0)  # two px a unit
+    marked = np.zeros((512, 512), bool)
+    marked[100, 100:180] = marked[300:310, 50] = True
+    lengths = easel.lengths(marked)
+    assert lengths[100, 140] == 40 and lengths[305, 50] == 5 and not lengths[~marked].any()
+
+
 def test_stars_only_in_a_sky():
     scene = Scene(11, "river", "day", size=128)
     sky = scene.labels == 0

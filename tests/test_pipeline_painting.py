@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from text2cinemagraph import inference_t2c
 from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
 from text2cinemagraph.data.videos import read_video
@@ -43,15 +43,15 @@ def photo(tmp_path_factory):
     return folder
 
 
-def run(folder, *words, name="e"):
-    settings = ["video.n_frames=4", "video.formats=[mp4]", f"twin_extraction.exp_path_root={folder}"]
+def run(folder, *words, name="e", formats="[mp4]"):
+    settings = ["video.n_frames=4", f"video.formats={formats}", f"twin_extraction.exp_path_root={folder}"]
     inference_t2c.main(["--config", "configs/inference_mini.yaml", "--name", name, *map(str, words), *settings])
     return folder / name
 
 
 def test_a_painted_loop_of_a_photograph(photo, tmp_path, capsys):
     words = ("--image", photo / "photo.png", "--mask", photo / "mask.png")
-    folder = run(tmp_path, *words, "--style", "oil", "--prompt", "a river")
+    folder = run(tmp_path, *words, "--style", "oil", "--prompt", "a river", formats="[mp4,apng]")
     said = capsys.readouterr().out
     assert "s1: Paint your photograph" in said and "s2 skipped: twin.png is yours" in said
     assert not (folder / "noise.safetensors").exists()  # no diffusion model was asked
@@ -60,7 +60,10 @@ def test_a_painted_loop_of_a_photograph(photo, tmp_path, capsys):
     assert image.shape == photograph.shape and (image - photograph).abs().mean() > 0.02
     frames = list(read_video(folder / "video.mp4"))
     assert len(frames) == 4 and frames[0].shape == (130, 160, 3)
-    still = ~read_mask(photo / "mask.png")[0].numpy()
+    still, painting = ~read_mask(photo / "mask.png")[0].numpy(), np.asarray(Image.open(folder / "image.png"))
+    exact = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(folder / "video.apng"))]
+    assert len(exact) == 4 and all(np.array_equal(frame[still], painting[still]) for frame in exact)
+    assert not np.array_equal(exact[2], painting)
     change = np.abs(np.int16(frames[2]) - np.int16(frames[0])).max(-1)
     assert change[~still].mean() > 4 * change[still].mean()  # a codec lies between, and neighbours share its blocks
     # Another look of the photograph in the folder, without giving it again; then the loop of it.
