@@ -216,7 +216,7 @@ class Easel:
         return edge - OUTSTANDING * crowd
 
     def lengths(self, marked: np.ndarray) -> np.ndarray:
-        """[h,w]: length in units of the connected piece of `marked`, bool [h,w] of the study, that lies here; 0 outside."""
+        """[h,w]: length in units of the connected piece of `marked`, bool [h,w] of the study, lying here, else 0."""
         _, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(marked), connectivity=8)
         sides = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1) / self.study_scale
         sides[0] = 0
