@@ -8,7 +8,10 @@
 A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in memory.
 """
 
+from __future__ import annotations
+
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.artifacts import Classes, Clip, Flow, Mask, Motion, Panel, Picture, Tensors
 from text2cinemagraph.data.experiment import Experiment
@@ -23,8 +26,11 @@ from text2cinemagraph.pipeline.command_line import (
 )
 from text2cinemagraph.pipeline.networks import Networks
 from text2cinemagraph.pipeline.painting import check_style
-from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, run_stages
+from text2cinemagraph.pipeline.stages import RunState, Stage, artifacts_of, closing_lines, run_stages
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from text2cinemagraph.options.inference import InferenceOptions
 
 NOUNS = "dataset/nouns.json"
 UNSURE = (
@@ -33,7 +39,7 @@ UNSURE = (
 )
 
 
-def s1_artistic_image(options, experiment, state):
+def s1_artistic_image(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Draw the artistic image and remember what s2 and s4 need of its making.  -> image, noise, attention"""
     import torch
     from text2cinemagraph.img2img.twin import artistic
@@ -67,14 +73,14 @@ def s1_artistic_image(options, experiment, state):
     state.features = made.features
 
 
-def s1_painted_image(options, experiment, state):
+def s1_painted_image(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Paint your photograph, which is its own twin (--style).  photograph -> image"""
     from text2cinemagraph.pipeline.painting import painted
 
     experiment.write(image=painted(experiment.read("photograph"), options, experiment, state))
 
 
-def s1_picture_in_other_words(options, experiment, state):
+def s1_picture_in_other_words(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Draw your photograph, its own twin, in other words (--style), holding its layout.  photograph -> image"""
     from text2cinemagraph.img2img.twin import artistic
     from text2cinemagraph.pipeline.drawing import drawn_over, feature_plan, load_drawing_model, noise_behind, source_of
@@ -108,7 +114,7 @@ def s1_picture_in_other_words(options, experiment, state):
     experiment.write(attention=made.attention.tensors(), image=image)
 
 
-def s2_twin(options, experiment, state):
+def s2_twin(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Draw the picture again as a photograph would show it, holding its layout.  noise -> twin"""
     from dataclasses import asdict
 
@@ -142,7 +148,7 @@ def s2_twin(options, experiment, state):
     experiment.write(twin=drawn)
 
 
-def s2_instructed_twin(options, experiment, state):
+def s2_instructed_twin(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Ask an image-editing model for the picture's scene as a photograph; refuse one that drifted.  image -> twin"""
     from text2cinemagraph.img2img.instructed import drift, edited, load_editor
     from text2cinemagraph.pipeline.instructing import check_drift, instruction_of
@@ -163,7 +169,7 @@ def s2_instructed_twin(options, experiment, state):
     experiment.write(twin=twin)
 
 
-def s3_mask(options, experiment, state):
+def s3_mask(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Find in the twin what the vocabulary names.  twin -> mask_odise"""
     import torch
     from text2cinemagraph.img2img.edges import SURE, refined_classes
@@ -189,7 +195,7 @@ def s3_mask(options, experiment, state):
         experiment.write(classes_odise=classes)
 
 
-def s4_attention_mask(options, experiment, state):
+def s4_attention_mask(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Sharpen the mask by what the artistic image's self-attention holds together.  mask_odise, attention -> mask"""
     from text2cinemagraph.img2img.attention_mask import (
         attention_maps,
@@ -225,7 +231,7 @@ def s4_attention_mask(options, experiment, state):
         experiment.write(classes=vote_classes(segments, experiment.read("classes_odise"), eroded))
 
 
-def s5_flow(options, experiment, state):
+def s5_flow(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Find how the twin moves inside the mask: by the network, by words, by arrows.  twin, mask -> flow"""
     from text2cinemagraph.pipeline.moving import flow_of, leave_pictures, what_is_told
     from text2cinemagraph.pipeline.own_files import check_mask
@@ -238,12 +244,13 @@ def s5_flow(options, experiment, state):
     experiment.write(flow=flow)
 
 
-def s6_video(options, experiment, state):
+def s6_video(options: InferenceOptions, experiment: Experiment, state: RunState) -> None:
     """Let the image flow, and close the loop.  image, flow, mask -> video"""
     from text2cinemagraph.data.animation import ClipWriter
     from text2cinemagraph.data.media import to_uint8
     from text2cinemagraph.evaluate.steadiness import LoopLine
-    from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_of
+    from text2cinemagraph.models.video import lay_over
+    from text2cinemagraph.pipeline.animating import preview_of, renderer_of, rendering_in
     from text2cinemagraph.pipeline.own_files import check_mask, size_text
     from text2cinemagraph.softmax_splatting.compiled import COMPILE_TIMES
 
@@ -259,16 +266,17 @@ def s6_video(options, experiment, state):
             f"{experiment.path('flow')} is zero inside the mask: nothing would move; run s5 again or give --flow"
         )
     renderer = renderer_of(o, state.networks, state.runtime)
-    rendering, fps = rendering_of(o, experiment.given("image") or experiment.given("photograph")), o.fps
+    rendering, fps = rendering_in(experiment, o, mask), o.fps
     if o.preview:
         image, flow, mask, rendering, fps = preview_of(image, flow, mask, rendering, fps=fps)
     frames = renderer.set_image(image, mask).render(flow, **rendering)
     line = LoopLine(mask)
     with ClipWriter(experiment.path("video"), o.formats, fps, o.quality) as video:
         for frame in tqdm(frames, "s6 frames", total=rendering["n_frames"]):
-            pixels = to_uint8(frame)
+            moving = (to_uint8(frame),) if o.alpha else ()
+            pixels = to_uint8(lay_over(frame[:3], image, frame[3:]) if o.alpha else frame)
             line.add(pixels)
-            video.write(pixels)
+            video.write(pixels, *moving)
     state.loop = line.numbers()
     if line.text():
         tqdm.write(line.text())
@@ -381,13 +389,15 @@ ARTIFACTS = artifacts_of(STAGES)
 FILES = {artifact.name: artifact.file for artifact in ARTIFACTS}
 
 
-def rows_of(options):
+def rows_of(options: InferenceOptions) -> tuple[Stage, ...]:
     """The rows of the table in the forms that the options ask for."""
     first = PAINTED[options.painting.method] if options.painting.style else STAGES[0]
     return first, TWINS[options.twin_generation.method], *STAGES[2:]
 
 
-def main(argv=None, networks=None, numbers=None):
+def main(
+    argv: list[str] | None = None, networks: Networks | None = None, numbers: dict[str, Any] | None = None
+) -> None:
     """Read the command line, lay your own files in place, run the chosen stages of the table.
 
     networks: a shelf (pipeline.networks.Networks) to share with other runs of this process; None = one of its own.
@@ -411,7 +421,7 @@ def main(argv=None, networks=None, numbers=None):
     from text2cinemagraph.pipeline.own_files import place_inputs
 
     o, r = options.twin_extraction, options.runtime
-    runtime = make_runtime(r.device, r.dtype, o.seed, r.threads, r.slicing)
+    runtime = make_runtime(r.device, r.dtype, o.seed, r.threads, slicing=r.slicing)
     print(start_line(runtime), flush=True)
     if STAGES[0].name in chosen:
         make_folder(experiment.folder)  # told now, not after minutes of drawing
@@ -428,15 +438,13 @@ def main(argv=None, networks=None, numbers=None):
         numbers["loop"] = state.loop
     if not options.video.preview:
         write_summary(experiment, [panel for stage in STAGES for panel in stage.panels])
-    times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
-    print(f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s")
-    print(f"peak memory: {', '.join(f'{name} {cost.peak / 1e9:.1f} GB' for name, cost in costs.items())}")
+    print(closing_lines(costs, chosen, STAGES, experiment))
     for name in experiment.stale():
         print(f"note: {name} was made from files that have changed since; run --stage {name} to bring it up to date")
     print(f"video: {experiment.path('video')}" if experiment.has("video") else f"folder: {experiment.folder}")
 
 
-def t2c():
+def t2c() -> None:
     """The console script `t2c`."""
     run_main(main)
 

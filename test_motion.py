@@ -13,6 +13,7 @@ or SLURM; with --share lease, uneven machines finish together.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +24,11 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     import torch
+    from text2cinemagraph.jobs.finished import Finished
+    from text2cinemagraph.models.motion import MotionModel
 
 
-def main():
+def main() -> int | None:
     options = read_command(MotionApply, __doc__)
 
     from text2cinemagraph.data.datasets import ids, read_captions
@@ -50,13 +53,13 @@ def main():
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
 
-    def caption_of(item):
+    def caption_of(item: str) -> str:
         return options.prompt or (captions.get(item) or [""])[0]
 
-    def key_of(item):
+    def key_of(item: str) -> str:
         return finished.key(*inputs_of(options, item), caption_of(item))
 
-    def done(item):
+    def done(item: str) -> bool:
         made = images / f"{item}_flow.npz", images / f"{item}_Motion.pt"
         return finished.record(item, key_of(item), made) is not None
 
@@ -66,7 +69,7 @@ def main():
             how = {"share": share, "leases": leases, "batch": options.batchSize, "seen": bar.update}
             for waiting in turns(items, done, **how):
                 batch = [(item, key_of(item), caption_of(item)) for item in waiting]
-                predict(options, model, batch, images, finished)
+                predict(options, model, batch, images, finished=finished)
     print(f"flow of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
     errors = [numbers for numbers in finished.numbers(items) if "epe" in numbers]
     if errors:
@@ -77,7 +80,7 @@ def main():
         )
 
 
-def inputs_of(options, item):
+def inputs_of(options: MotionApply, item: str) -> tuple[Path, ...]:
     """The files that decide about an item's flow, there or not."""
     from text2cinemagraph.data.datasets import motion_of, picture_of
     from text2cinemagraph.data.files import in_any_case
@@ -104,17 +107,24 @@ class Item:
     hint: torch.Tensor | None
 
 
-def predict(options, model, waiting, folder, finished):
+def predict(
+    options: MotionApply,
+    model: MotionModel,
+    waiting: Sequence[tuple[str, str, str]],
+    folder: Path,
+    *,
+    finished: Finished,
+) -> None:
     """Make and save the flows of some items, together.   waiting: list of (id, key, caption)."""
     read = [read_item(options, model, item, caption) for item, _, caption in waiting]
     flows = model.predict_all([(each.image, each.mask, each.caption, each.hint) for each in read])
     for (item, key, _), each, flow in zip(waiting, read, flows):
         finished.begin(item)
-        save(folder, item, flow, each, options.motion_norm)
+        save(folder, item, flow, each, motion_norm=options.motion_norm)
         finished.end(item, key, **errors_of(flow, each))
 
 
-def read_item(options, model, item, caption):
+def read_item(options: MotionApply, model: MotionModel, item: str, caption: str) -> Item:
     """All that the network needs of one picture; what is missing is named."""
     from text2cinemagraph.data.datasets import picture_of
     from text2cinemagraph.data.media import read_image
@@ -122,13 +132,13 @@ def read_item(options, model, item, caption):
     image = read_image(picture_of(options.dataroot, item), animated=True)
     truth = true_flow(options.dataroot, item, image)
     mask = mask_of(options, item, image, truth)
-    hint = hint_of(options, model, item, mask, caption) if model.options.takes_hint else None
+    hint = hint_of(options, model, item, mask, caption=caption) if model.options.takes_hint else None
     if model.options.takes_text and not caption:
         raise ValueError(f"no caption for {item}; set --captions_file to a file that has {item}:<caption>, or --prompt")
     return Item(image, truth, mask, caption, hint)
 
 
-def errors_of(flow, item):
+def errors_of(flow: torch.Tensor, item: Item) -> dict[str, float | None]:
     """Endpoint error inside the mask, and that of rest, in px/frame; {} where the truth is unknown."""
     import torch
     from text2cinemagraph.evaluate.flow_error import endpoint_error
@@ -141,7 +151,7 @@ def errors_of(flow, item):
     }
 
 
-def true_flow(root, item, image):
+def true_flow(root: str | Path, item: str, image: torch.Tensor) -> torch.Tensor | None:
     """The true flow [2,H,W] in px/frame at the picture's size, or None where the folder has none."""
     from text2cinemagraph.data.datasets import match_flow, motion_of
     from text2cinemagraph.data.flow import read_motion
@@ -150,7 +160,7 @@ def true_flow(root, item, image):
     return match_flow(read_motion(path), image) if path.is_file() else None
 
 
-def mask_of(options, item, image, truth):
+def mask_of(options: MotionApply, item: str, image: torch.Tensor, truth: torch.Tensor | None) -> torch.Tensor:
     """Where the picture may move, [1,H,W] bool: mask_path's file with use_seg_mask, else where the true flow is."""
     from text2cinemagraph.data.files import in_any_case
     from text2cinemagraph.data.flow import motion_mask
@@ -163,7 +173,9 @@ def mask_of(options, item, image, truth):
     return motion_mask(truth)
 
 
-def hint_of(options, model, item, mask, caption):
+def hint_of(
+    options: MotionApply, model: MotionModel, item: str, mask: torch.Tensor, *, caption: str
+) -> torch.Tensor | None:
     """The hint [2,H,W] in px/frame: stored arrows of hints_path, else the direction that the caption names."""
     from text2cinemagraph.data.datasets import match_flow
     from text2cinemagraph.data.flow import read_flow
@@ -181,7 +193,7 @@ def hint_of(options, model, item, mask, caption):
     return direction_hint(mask, sample_angle(phrase, options.seed), speed)
 
 
-def save(folder, name, flow, item, motion_norm):
+def save(folder: Path, name: str, flow: torch.Tensor, item: Item, *, motion_norm: float) -> None:
     """Write the flow in both formats, and pictures of everything."""
     import torch
     from text2cinemagraph.data.files import atomic

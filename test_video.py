@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.options.cli import read_command, run_main
 from text2cinemagraph.options.train import VideoApply
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    import torch
+    from text2cinemagraph.models.video import VideoModel
 
-def main():
+
+def main() -> int | None:
     options = read_command(VideoApply, __doc__)
 
     from text2cinemagraph.data.datasets import ids, picture_of
@@ -40,10 +45,10 @@ def main():
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
 
-    def key_of(item):
+    def key_of(item: str) -> str:
         return finished.key(picture_of(options.dataroot, item), flow_path(options, item))
 
-    def done(item):
+    def done(item: str) -> bool:
         return finished.record(item, key_of(item), [images / f"{item}_video.mp4"]) is not None
 
     with shared_leases(options.share, images.parent / ".leases") as leases:
@@ -56,7 +61,7 @@ def main():
     print(f"clips of the pictures in {options.dataroot}: {images}; look at {write_index(images.parent)}")
 
 
-def make_clip(options, model, item, path):
+def make_clip(options: VideoApply, model: VideoModel, item: str, path: str | Path) -> dict[str, Any]:
     """Write the clip.  Returns what can only be measured before it is encoded (see LoopMeter; the mask is where the
     flow is not 0).
     """
@@ -80,6 +85,7 @@ def make_clip(options, model, item, path):
             blend=options.blend,
             keep_detail=options.keep_detail,
             holes="network",
+            lookup=options.lookup,
             composite=options.composite,
         )
     )
@@ -92,7 +98,7 @@ def make_clip(options, model, item, path):
     return meter.result() if options.n_frames > 2 else {}
 
 
-def sized(image, side):
+def sized(image: torch.Tensor, side: int) -> torch.Tensor:
     """The picture with its short side `side` px long; 0 = as it is."""
     import torch.nn.functional as F
 
@@ -104,7 +110,7 @@ def sized(image, side):
     )
 
 
-def flow_path(options, item):
+def flow_path(options: VideoApply, item: str) -> Path:
     """Where an item's flow is: ours, the authors' file, or the true one if no folder is given."""
     from text2cinemagraph.data.datasets import motion_of
 
@@ -114,7 +120,7 @@ def flow_path(options, item):
     return ours if ours.is_file() else ours.with_name(f"{item}_Motion.pt")
 
 
-def flow_of(options, item):
+def flow_of(options: VideoApply, item: str) -> torch.Tensor:
     """That flow in px/frame at its own size."""
     from text2cinemagraph.data.flow import read_flow, read_motion
 

@@ -27,7 +27,7 @@ SHOWN = (15, 30, 45)
 FEATHER = 0.01  # of the short side, as in the mini tier
 
 
-def measured(image, flow, mask, n_frames, blend, numbers):
+def measured(image, flow, mask, *, n_frames, blend, numbers):
     """(numbers of one clip, {n: uint8 frame} of those shown)."""
     meter, shown, cpu, still = SteadinessMeter(mask, flow, n_frames), {}, 0.0, 0
     loop = LoopRenderer().set_image(image, mask)
@@ -83,7 +83,7 @@ def main():
             rows = []
             for blend in WAYS:
                 began = time.perf_counter()
-                found, shown = measured(image, flow * speed, mask, o.frames, blend, numbers)
+                found, shown = measured(image, flow * speed, mask, n_frames=o.frames, blend=blend, numbers=numbers)
                 curve = found.pop("sharpness")
                 clips.append({"name": name, "speed": speed, "blend": blend, **found, "sharpness": curve})
                 rows.append([np.uint8(image.mul(255).round().permute(1, 2, 0).numpy()), *shown.values()])

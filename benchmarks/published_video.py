@@ -54,7 +54,7 @@ def decode(projector, x, mask):
 
 
 @torch.no_grad()
-def published_frame(net, image, flow, n, n_frames):
+def published_frame(net, image, flow, *, n, n_frames):
     """Frame n of a clip.  net: build_video(...), plain weights (remove_spectral), not folded, NCHW.   image: [1,3,H,W]
     in [-1,1].   flow: [1,2,H,W], px/frame.
     """

@@ -38,7 +38,7 @@ class Kept:
         return sum(storage.nbytes() for storage in self.storages.values()) / GIB
 
 
-def step(net, device, dtype, size, batch=1, keep_on=None):
+def step(net, device, dtype, *, size, batch=1, keep_on=None):
     """Forward pass with the endpoint error as loss; the loss, [] float32. keep_on: called with every tensor kept."""
     x, context = torch.zeros(batch, 4, size, size, device=device), torch.zeros(batch, 77, 768, device=device)
     with torch.autograd.graph.saved_tensors_hooks(keep_on or (lambda t: t), lambda t: t):
@@ -56,7 +56,7 @@ def counted(checkpointing, dtype, size, batch):
     if checkpointing:
         checkpoint_layers(net)
     kept = Kept([*net.parameters(), *net.buffers()])
-    step(net, "meta", torch.float32, size, batch, kept)
+    step(net, "meta", torch.float32, size=size, batch=batch, keep_on=kept)
     return kept.gib / (1 if dtype == "fp32" else 2)
 
 
@@ -66,7 +66,7 @@ def _without_warm_up():
     )  # plain convolutions: nothing is computed while it is built
 
 
-def measured(checkpointing, dtype, size, batch, device):
+def measured(checkpointing, dtype, *, size, batch, device):
     """GiB at the peak of forward and backward above what weights and gradients take, on a real device."""
     net = build_motion(MotionOptions(netG="spadexattnunetsd")).to(device, memory_format=torch.channels_last)
     if checkpointing:
@@ -75,11 +75,11 @@ def measured(checkpointing, dtype, size, batch, device):
         parameter.grad = torch.zeros_like(parameter)
     if device == "cpu":
         before = _peak()
-        step(net, device, DTYPES[dtype], size, batch).backward()
+        step(net, device, DTYPES[dtype], size=size, batch=batch).backward()
         return _peak() - before
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    step(net, device, DTYPES[dtype], size, batch).backward()
+    step(net, device, DTYPES[dtype], size=size, batch=batch).backward()
     return (torch.cuda.max_memory_allocated() - before) / GIB
 
 
@@ -116,7 +116,7 @@ def main():
         result["measured_gib"] = {
             "device": device,
             flags.measure: round(
-                measured(flags.measure == "checkpointing", "fp32", flags.size, flags.batch, device), 2
+                measured(flags.measure == "checkpointing", "fp32", size=flags.size, batch=flags.batch, device=device), 2
             ),
         }
     keep("training_memory", result, None if flags.no_keep else FOLDER)

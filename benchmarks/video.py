@@ -67,7 +67,7 @@ def cpu_seconds():
     return use.ru_utime + use.ru_stime
 
 
-def worker(pipe, kind, weights, size, share, n_frames, threads, engine, static_reuse):
+def worker(pipe, kind, *, weights, size, share, n_frames, threads, engine, static_reuse):
     """Serves frames: receives a frame number, sends (frame in [-1,1], CPU seconds, wall seconds, peak bytes)."""
     torch.set_num_threads(threads)
     net = build_video(VideoOptions())
@@ -85,14 +85,15 @@ def worker(pipe, kind, weights, size, share, n_frames, threads, engine, static_r
         if kind == "ours":
             frame = next(frames) * 2 - 1
         else:
-            frame = published_frame(net, image[None] * 2 - 1, flow[None], n, n_frames)[0]
+            frame = published_frame(net, image[None] * 2 - 1, flow[None], n=n, n_frames=n_frames)[0]
         spent = cpu_seconds() - cpu, time.perf_counter() - wall
         pipe.send((frame.numpy(), *spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
-def start(context, *arguments):
+def start(context, kind, **case):
+    """The pipe to a process that is ready.  kind, case: see worker."""
     here, there = context.Pipe()
-    process = context.Process(target=worker, args=(there, *arguments), daemon=True)
+    process = context.Process(target=worker, args=(there, kind), kwargs=case, daemon=True)
     process.start()
     assert here.recv() == "ready"
     return here
@@ -103,13 +104,14 @@ def ask(pipe, n):
     return pipe.recv()
 
 
-def race(weights, size, share, n_frames, sampled, threads, engine, static_reuse, published=None):
+def race(weights, size, share, *, n_frames, sampled, threads, engine, static_reuse, published=None):
     """One clip of ours with frames of the published form in between.  published: (cpu, wall) per frame, where already
     known.
     """
     context = multiprocessing.get_context("spawn")
-    ours = start(context, "ours", weights, size, share, n_frames, threads, engine, static_reuse)
-    theirs = start(context, "published", weights, size, share, n_frames, threads, engine, static_reuse)
+    case = {"weights": weights, "size": size, "share": share, "n_frames": n_frames}
+    case |= {"threads": threads, "engine": engine, "static_reuse": static_reuse}
+    ours, theirs = start(context, "ours", **case), start(context, "published", **case)
     timed = set(np.linspace(0, n_frames - 1, sampled).round().astype(int).tolist())
     costs, cpu, wall, difference, peak = [], 0.0, 0.0, 0.0, 0
     for n in tqdm(range(n_frames), f"{size} px, {threads} thread(s), square of {share:.0%}"):
@@ -134,9 +136,11 @@ def race(weights, size, share, n_frames, sampled, threads, engine, static_reuse,
     }
 
 
-def peak_of_clip(weights, size, n_frames, threads, engine):
+def peak_of_clip(weights, size, n_frames, *, threads, engine):
     """Peak memory in bytes of a process that makes a whole clip, ours, every pixel of a square of 40 % moving."""
-    pipe = start(multiprocessing.get_context("spawn"), "ours", weights, size, 0.4, n_frames, threads, engine, False)
+    case = {"weights": weights, "size": size, "share": 0.4, "n_frames": n_frames}
+    case |= {"threads": threads, "engine": engine, "static_reuse": False}
+    pipe = start(multiprocessing.get_context("spawn"), "ours", **case)
     peaks = [ask(pipe, n)[-1] for n in tqdm(range(n_frames), f"{size} px, {n_frames} frames, memory")]
     pipe.send(None)
     return max(peaks)
@@ -171,12 +175,13 @@ def main():
         runs = []
         for threads in options.threads:
             shared = weights, options.size
-            plain = race(*shared, 0.4, options.frames, options.sampled, threads, options.engine, False)
+            how = {"n_frames": options.frames, "threads": threads, "engine": options.engine}
+            plain = race(*shared, 0.4, sampled=options.sampled, static_reuse=False, **how)
             known = plain["published_cpu_s_per_frame"], plain["published_wall_s_per_frame"]
-            still = race(*shared, 0.3, options.frames, 2, threads, options.engine, True, known)
+            still = race(*shared, 0.3, sampled=2, static_reuse=True, published=known, **how)
             runs.append({"threads": threads, "plain": plain, "static30": still})
         peaks = {
-            str(n): peak_of_clip(weights, options.size, n, options.threads[0], options.engine)
+            str(n): peak_of_clip(weights, options.size, n, threads=options.threads[0], engine=options.engine)
             for n in options.memory_frames
         }
     first = runs[0]

@@ -1,9 +1,12 @@
 """The clip as GIF, WebP or APNG, for pages that play no video. They loop for ever, and what stands still in the clip
-stands still in them.
+stands still in them. Besides, formats with alpha hold what moves alone, to be laid over the picture.
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,8 +14,12 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import QUALITY, VideoWriter, to_uint8
 from text2cinemagraph.data.notes import tell
 
+if TYPE_CHECKING:
+    import torch
+
 FORMATS = ("mp4", "webm", "gif", "webp", "apng")
 STREAMED = ("mp4", "webm")  # written frame by frame; the others need all frames at once
+SOFT = ("webm", "webp", "apng")  # carry an alpha of more than two levels
 GIF_MOST = 50  # frames/s: two hundredths of a second each
 DITHER = 14  # levels, peak to peak: hides the steps of 256 colours in a sky
 WEBP_QUALITY = 88
@@ -28,7 +35,9 @@ class ClipWriter:
     quality: see VideoWriter.   Raises ValueError for an unknown format.
     """
 
-    def __init__(self, path, formats=("mp4",), fps=30, quality=QUALITY):
+    def __init__(
+        self, path: str | Path, formats: Sequence[str] = ("mp4",), fps: float = 30, quality: int = QUALITY
+    ) -> None:
         unknown = [name for name in formats if name not in FORMATS]
         if unknown:
             raise ValueError(
@@ -37,7 +46,8 @@ class ClipWriter:
         self.path, self.fps = Path(path), fps
         self.extra = [name for name in FORMATS if name in formats and name not in STREAMED]
         paths = [self.path, *([self.path.with_suffix(".webm")] if "webm" in formats else [])]
-        self._videos, self._frames = [VideoWriter(path, fps, quality) for path in paths], []
+        self._videos = [VideoWriter(path, fps, quality) for path in paths]
+        self._frames: list[np.ndarray] = []
         self._wanted = {*self.extra, *(path.suffix[1:] for path in paths)}
 
     def __enter__(self):
@@ -45,13 +55,13 @@ class ClipWriter:
             video.__enter__()
         return self
 
-    def write(self, frame):
-        """One more frame."""
+    def write(self, frame: torch.Tensor | np.ndarray, moving: np.ndarray | None = None) -> None:
+        """One more frame.  moving: the same with alpha, uint8 [H,W,4], for the formats that carry it."""
         pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
         for video in self._videos:
-            video.write(pixels)
+            video.write(pixels if moving is None or video.path.suffix[1:] not in SOFT else moving)
         if self.extra:
-            self._frames.append(pixels)
+            self._frames.append(pixels if moving is None else moving)
 
     def __exit__(self, kind, error, trace):
         for video in self._videos:
@@ -68,7 +78,9 @@ class ClipWriter:
 def write_clip(path: str | Path, frames: Iterable, fps: int = 30, quality: int = QUALITY) -> Path:
     """Write frames ([3,H,W] in [0,1], or uint8 [H,W,3]) as they come, in the format that the path's ending names.
 
-    Returns the path; the file appears only when it is complete.  Raises ValueError for an ending that is no FORMATS.
+    A fourth channel is alpha, which SOFT formats carry.
+    Returns the path; the file appears only when it is complete.  Raises ValueError for an ending that is no FORMATS,
+    and for alpha in a format that carries none.
     """
     path = Path(path)
     kind = path.suffix[1:].lower()
@@ -86,9 +98,11 @@ def write_clip(path: str | Path, frames: Iterable, fps: int = 30, quality: int =
 def write_animation(path: str | Path, frames: list[np.ndarray], fps: float = 30, quality: int = WEBP_QUALITY) -> None:
     """Frames (uint8 [H,W,3]) as a .gif, .webp or .apng that loops for ever; the file appears only when complete.
 
-    quality: of WebP, 0 to 100.
+    quality: of WebP, 0 to 100.   A fourth channel is alpha.  Raises ValueError for alpha in a .gif.
     """
     path = Path(path)
+    if path.suffix == ".gif" and frames[0].shape[2] == 4:
+        raise ValueError(f"{path}: a gif carries no soft alpha; write a .webm, .webp or .apng")
     times = durations(len(frames), fps, 10 if path.suffix == ".gif" else 1)
     if path.suffix == ".gif" and fps > GIF_MOST:
         tell("gif rate", f"{path}: browsers show at most {GIF_MOST} frames/s of a GIF, not {fps}; it will run slower")
@@ -113,7 +127,7 @@ def write_animation(path: str | Path, frames: list[np.ndarray], fps: float = 30,
             first.save(temporary, "PNG", save_all=True, append_images=others, duration=times, loop=0)
 
 
-def durations(count, fps, grid):
+def durations(count: int, fps: float, grid: int) -> list[int]:
     """Milliseconds that each frame is shown, multiples of `grid` whose sum keeps step with the clip: 30 fps is 30, 30,
     40, ... in a GIF.
 

@@ -1,8 +1,16 @@
 """Arrows over a mask: where they hold which velocity, and where they cross the shore."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from text2cinemagraph.data.motion_file import DrawnMotion
 
 SPACING = 1 / 320  # of the short side: the distance of two samples along an arrow (1.6 px at 512 px)
 CHORD = 1 / 25  # of the short side: an arrow's direction is taken over this length, so that a hand's tremor is none
@@ -24,11 +32,11 @@ class ArrowSamples:
     anchors: np.ndarray
 
     @property
-    def arrow_count(self):
+    def arrow_count(self) -> int:
         return len(np.unique(self.owners))
 
 
-def sample_arrows(motion, mask):
+def sample_arrows(motion: DrawnMotion, mask: torch.Tensor) -> ArrowSamples:
     """Sample the arrows of a DrawnMotion along their paths, where they lie inside the mask.
 
     motion: DrawnMotion of the mask's size (DrawnMotion.at_size).  mask: bool [1,H,W].  Returns ArrowSamples.
@@ -55,7 +63,7 @@ def sample_arrows(motion, mask):
     )
 
 
-def pixel(points, size):
+def pixel(points: np.ndarray, size: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """The pixels (y, x) in which points [n,2] (x, y) lie, as indices of a [H,W] array; a point on the rim belongs to
     the last pixel.
     """
@@ -69,10 +77,10 @@ def _along(path, spacing, reach):
     """
     ways = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
 
-    def at(way):
+    def at(way: np.ndarray) -> np.ndarray:
         return np.stack([np.interp(way, ways, path[:, 0]), np.interp(way, ways, path[:, 1])], axis=1)
 
-    def chord(reach):
+    def chord(reach: float) -> np.ndarray:
         middle = np.clip(way, min(reach, ways[-1] / 2), max(ways[-1] - reach, ways[-1] / 2))
         return at(middle + reach) - at(middle - reach)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
 
 OWN_MEGAPIXELS = 1000.0  # what the stages wrote themselves was measured when it came in
 
@@ -26,12 +29,12 @@ class Artifact:
 class Picture(Artifact):
     """[3,H,W] float32 in [0,1]; written from that or from uint8 [H,W,3]."""
 
-    def read(self, path):
+    def read(self, path: str | Path) -> torch.Tensor:
         from text2cinemagraph.data.media import read_image
 
         return read_image(path, max_megapixels=OWN_MEGAPIXELS)
 
-    def write(self, path, value):
+    def write(self, path: str | Path, value: torch.Tensor) -> None:
         from text2cinemagraph.data.media import write_image
 
         write_image(path, value)
@@ -40,12 +43,12 @@ class Picture(Artifact):
 class Mask(Artifact):
     """[1,H,W] bool, True = may move."""
 
-    def read(self, path):
+    def read(self, path: str | Path) -> torch.Tensor:
         from text2cinemagraph.data.media import read_mask
 
         return read_mask(path, max_megapixels=OWN_MEGAPIXELS)
 
-    def write(self, path, value):
+    def write(self, path: str | Path, value: torch.Tensor) -> None:
         from text2cinemagraph.data.media import write_mask
 
         write_mask(path, value)
@@ -54,12 +57,12 @@ class Mask(Artifact):
 class Flow(Artifact):
     """[2,H,W] float32, px/frame at HxW, (dx right, dy down)."""
 
-    def read(self, path):
+    def read(self, path: str | Path) -> torch.Tensor:
         from text2cinemagraph.data.flow import read_flow
 
         return read_flow(path, max_megapixels=OWN_MEGAPIXELS)
 
-    def write(self, path, value):
+    def write(self, path: str | Path, value: torch.Tensor) -> None:
         from text2cinemagraph.data.flow import write_flow
 
         write_flow(path, value)
@@ -71,12 +74,12 @@ class Classes(Artifact):
     Classes do not overlap: where two do, the first keeps the pixel.
     """
 
-    def read(self, path):
+    def read(self, path: str | Path) -> dict[str, Any]:
         from text2cinemagraph.data.class_masks import read_classes
 
         return read_classes(path)
 
-    def write(self, path, value):
+    def write(self, path: str | Path, value: dict[str, Any]) -> None:
         from text2cinemagraph.data.class_masks import write_classes
 
         write_classes(path, value)
@@ -85,12 +88,12 @@ class Classes(Artifact):
 class Motion(Artifact):
     """A data.motion_file.DrawnMotion, as motion.json."""
 
-    def read(self, path):
+    def read(self, path: str | Path) -> Any:
         from text2cinemagraph.data.motion_file import read_motion_file
 
         return read_motion_file(path)
 
-    def write(self, path, value):
+    def write(self, path: str | Path, value: Any) -> None:
         from text2cinemagraph.data.motion_file import write_motion_file
 
         write_motion_file(path, value)
@@ -101,7 +104,7 @@ class Tensors(Artifact):
 
     ALONE: ClassVar[str] = "data"  # the name in the file of a tensor that is no dict's
 
-    def read(self, path):
+    def read(self, path: str | Path) -> torch.Tensor | dict[str, torch.Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -111,7 +114,7 @@ class Tensors(Artifact):
             raise ValueError(f"{path} is damaged ({error}); run the stage that makes it again") from error
         return tensors[self.ALONE] if set(tensors) == {self.ALONE} else tensors
 
-    def write(self, path, value):
+    def write(self, path: str | Path, value: torch.Tensor | dict[str, torch.Tensor]) -> None:
         from safetensors.torch import save_file
         from text2cinemagraph.data.files import atomic
 

@@ -11,12 +11,17 @@ from __future__ import annotations
 import json
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.files import atomic, read_json, sha256
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.devices import machine_error
 from text2cinemagraph.options.places import located
+
+if TYPE_CHECKING:
+    import torch
 
 # A name only this network has, the most particular first.
 SIGNS = {
@@ -45,7 +50,9 @@ LIBRARY_WEIGHTS = (  # of diffusers and of transformers, in the order in which t
 )
 
 
-def save_checkpoint(path, state_dict, card, half=False):
+def save_checkpoint(
+    path: str | Path, state_dict: dict[str, torch.Tensor], card: dict[str, Any], half: bool = False
+) -> None:
     """Write weights to `path` (.safetensors) and their card beside it (.json), both or neither.
 
     card: JSON-able dict (its "options" rebuild the network); "sha256" and "parameters" are added.
@@ -68,7 +75,7 @@ def save_checkpoint(path, state_dict, card, half=False):
         Path(text).write_text(json.dumps(card, indent=1) + "\n")
 
 
-def dataset_note(root):
+def dataset_note(root: str | Path) -> dict[str, Any]:
     """What a card says about the training data: its folder, and for procedural landscapes which ones: their number, seeds and list's sha256."""
     root, listed = Path(root), Path(f"{root}_metadata.jsonl")
     if not listed.is_file():
@@ -90,7 +97,7 @@ def _stored(tensor, half):
     return tensor.detach().to("cpu", dtype, copy=True).contiguous()
 
 
-def read_checkpoint(source, which="latest"):
+def read_checkpoint(source: str | Path, which: str = "latest") -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
     """Read (state_dict on the CPU, card or None).
 
     source: a folder holding `<which>_net_G.safetensors` (preferred) or `<which>_net_G.pth`, or such a file itself.
@@ -110,7 +117,7 @@ def read_checkpoint(source, which="latest"):
     return {name: tensor.to(wide.get(tensor.dtype, tensor.dtype)) for name, tensor in state_dict.items()}, card
 
 
-def find_checkpoint(source, which="latest"):
+def find_checkpoint(source: str | Path, which: str = "latest") -> Path:
     """The weights file of a folder (or the file itself); FileNotFoundError that says what to fetch."""
     source = located(source)
     if source.is_file():
@@ -162,13 +169,13 @@ def _load_torch(path):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True if whole else None)
 
 
-def is_lfs_pointer(path):
+def is_lfs_pointer(path: str | Path) -> bool:
     """Whether a file is the note that git leaves in the place of a large file which was not fetched."""
     with open(path, "rb") as file:
         return file.read(40).startswith(b"version https://git-lfs")
 
 
-def is_whole(path):
+def is_whole(path: str | Path) -> bool:
     """Whether a file is there with all its bytes, as far as its form tells: no git-lfs pointer, no .safetensors shorter than its header
     says, no torch file or tar without its end.
     """
@@ -190,7 +197,7 @@ def is_whole(path):
     return True
 
 
-def weights_of(folder):
+def weights_of(folder: str | Path) -> tuple[Path, str]:
     """(the file with a part's weights, its variant: "" or "fp16"), as both libraries name them; ValueError for a git-lfs pointer, a file
     that was cut off, or none.  A file of several shards is (its index, variant).
     """
@@ -209,7 +216,7 @@ def weights_of(folder):
     raise ValueError(f"{folder} holds no weights, such as {LIBRARY_WEIGHTS[0][0]}{LIBRARY_WEIGHTS[0][1]}")
 
 
-def convert_pickled(sources, target):
+def convert_pickled(sources: Sequence[Path], target: Path) -> None:
     """Write the first of the pickled `sources` that is there as `target` (.safetensors, as transformers and diffusers read it) and
     remove it; nothing where `target` is whole or there is none.  The file is opened as data; raises as read_tensors does.
     """
@@ -224,7 +231,7 @@ def convert_pickled(sources, target):
     source.unlink()
 
 
-def read_tensors(path):
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """{name: tensor} of a .safetensors or torch file; every way in which a file can be wrong becomes one line (ValueError)."""
     import torch
     from safetensors.torch import load_file
@@ -276,7 +283,7 @@ def unwrapped(state_dict: dict) -> dict:
         state_dict = {names[name]: tensor for name, tensor in state_dict.items()}
 
 
-def load_weights(module, state_dict, source):
+def load_weights(module: torch.nn.Module, state_dict: dict[str, torch.Tensor], source: str | Path) -> None:
     """Load a state dict into a module, all of it or nothing: names and shapes must agree exactly.
 
     source: where the weights came from, for the message.  Raises ValueError with counts, a few names and the likely cause.
@@ -311,7 +318,7 @@ def _some(names, count=3):
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
-def network_of(names):
+def network_of(names: Iterable[str]) -> str | None:
     """Which netG (or other network) state-dict names belong to; None if unknown."""
     return next((network for network, sign in SIGNS.items() if any(sign in name for name in names)), None)
 
@@ -328,7 +335,7 @@ def _likely_cause(own, state_dict):
 
 
 # ---------------------------------------------------------------- python -m data.checkpoint
-def convert(source, target, netG=None, half=False):
+def convert(source: str | Path, target: str | Path, netG: str | None = None, half: bool = False) -> Path:
     """Turn a .pth (or .safetensors) into safetensors + card; `target` is a folder or a .safetensors name. Returns its path.
 
     The card's options (netG, input_nc, norm) are read off the tensors; netG given: it must agree.
@@ -378,7 +385,7 @@ def _shape_options(netG, state_dict):
     return {"input_nc": first.shape[1], "nf": first.shape[0], "norm": "spectral_instance" if spectral else "instance"}
 
 
-def main():
+def main() -> None:
     """The command line: convert."""
     parser = Parser(prog="python -m data.checkpoint", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)

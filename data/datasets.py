@@ -5,12 +5,16 @@ px/frame. What is drawn for an item (crop, flip, hint, frames) depends on (seed,
 of workers.
 """
 
+from __future__ import annotations
+
 import json
 import random
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,22 +35,23 @@ MAX_HINTS = 5  # arrows of a training hint: 1 ... 5, as published
 ZOOM = 1.25  # the short side is fineSize ... ZOOM * fineSize before the crop
 
 
+@dataclass
 class _Batch:
     """Shared by the two batches: an item is a batch without its first axis."""
 
     @classmethod
-    def collate(cls, items):
+    def collate(cls, items: Sequence[Any]) -> Any:
         """Items to one batch: tensors are stacked, anything else becomes a list; what the items lack stays None."""
         columns = [[getattr(item, field.name) for item in items] for field in fields(cls)]
         return cls(*(torch.stack(c) if torch.is_tensor(c[0]) else None if c[0] is None else c for c in columns))
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> Any:
         moved = (getattr(self, field.name) for field in fields(self))
         return type(self)(
             *(value.to(device, non_blocking=True) if torch.is_tensor(value) else value for value in moved)
         )
 
-    def pin_memory(self):
+    def pin_memory(self) -> Any:
         """Into memory that a GPU can fetch by itself; DataLoader calls this."""
         values = (getattr(self, field.name) for field in fields(self))
         return type(self)(*(value.pin_memory() if torch.is_tensor(value) else value for value in values))
@@ -91,7 +96,7 @@ class _Items(torch.utils.data.Dataset):
         self.epoch, self.report = 0, report
         self.broken: dict[str, str] = {}  # item: why
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         """Other crops, flips and hints from now on."""
         self.epoch = epoch
 
@@ -128,21 +133,21 @@ class MotionDataset(_Items):
 
     def __init__(
         self,
-        root,
-        size,
-        mask_path="",
-        captions_file="",
+        root: str | Path,
+        size: int,
+        mask_path: str | Path = "",
+        captions_file: str | Path = "",
         *,
-        use_hint=False,
-        hints_path="",
-        augment=True,
-        flip=True,
-        seed=0,
-        strict=False,
-        as_published=False,
-        most=0,
-        report=None,
-    ):
+        use_hint: bool = False,
+        hints_path: str | Path = "",
+        augment: bool = True,
+        flip: bool = True,
+        seed: int = 0,
+        strict: bool = False,
+        as_published: bool = False,
+        most: int = 0,
+        report: Path | None = None,
+    ) -> None:
         """root: folder of the Eulerian layout.   size: px, side of the square crops.
 
         mask_path: folder of `<id>_mask.png`; empty = where the true flow moves, as published.
@@ -159,7 +164,7 @@ class MotionDataset(_Items):
         self.use_hint, self.augment, self.flip = use_hint, augment, flip
         self.captions = read_captions(captions_file) if captions_file else None
 
-    def read(self, item, draw):
+    def read(self, item: str, draw: random.Random) -> MotionBatch:
         """One MotionBatch without its first axis. draw: random.Random."""
         image, flow = read_image(picture_of(self.root, item)), read_motion(motion_of(self.root, item))
         flow = match_flow(flow, image)
@@ -208,20 +213,20 @@ class FrameDataset(_Items):
 
     def __init__(
         self,
-        root,
-        size,
-        motion_path="",
-        motion_norm=64.0,
+        root: str | Path,
+        size: int,
+        motion_path: str | Path = "",
+        motion_norm: float = 64.0,
         *,
-        stills=(),
-        stills_share=0.0,
-        augment=True,
-        seed=0,
-        strict=False,
-        as_published=False,
-        most=0,
-        report=None,
-    ):
+        stills: Sequence[Path] = (),
+        stills_share: float = 0.0,
+        augment: bool = True,
+        seed: int = 0,
+        strict: bool = False,
+        as_published: bool = False,
+        most: int = 0,
+        report: Path | None = None,
+    ) -> None:
         """root: folder of the Eulerian layout with frames.   size: px, side of the square crops.
 
         motion_path: folder of predicted flow for stage 2, `<id>_flow.npz` in px/frame or the authors' `<id>_Motion.pt`
@@ -247,9 +252,9 @@ class FrameDataset(_Items):
             path for folder in stills for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES
         )
         self.stills_share, self.augment = stills_share if self.stills else 0, augment
-        self._frames = {}  # {item: {number: picture}} of the items met so far
+        self._frames: dict[str, dict[int, Path]] = {}  # {item: {number: picture}} of the items met so far
 
-    def read(self, item, draw):
+    def read(self, item: str, draw: random.Random) -> FrameBatch:
         """One FrameBatch without its first axis. draw: random.Random."""
         frames, numbers = self._frames_of(item), self._draw_numbers(item, draw)
         if draw.random() < self.stills_share:
@@ -258,11 +263,14 @@ class FrameDataset(_Items):
         else:
             images = [read_image(frames[n]) for n in numbers]
             flow = self._flow(item) if self.as_published else match_flow(self._flow(item), images[0])
-        full, draw = images[0].shape[1:], draw if self.augment else None
+        full, drawn = images[0].shape[1:], draw if self.augment else None
         window = (
-            published_window(full, self.size, draw) if self.as_published else Window(full, self.size, draw, zoom=False)
+            published_window(full, self.size, drawn)
+            if self.as_published
+            else Window(full, self.size, drawn, zoom=False)
         )
-        return FrameBatch(*map(window.image, images), window.flow(flow), torch.tensor(numbers))
+        start, middle, end = map(window.image, images)
+        return FrameBatch(start, middle, end, window.flow(flow), torch.tensor(numbers))
 
     def _frames_of(self, item):
         if item not in self._frames:
@@ -298,7 +306,9 @@ class FrameDataset(_Items):
 class Window:
     """One zoom, crop and flip, applied alike to everything of an item."""
 
-    def __init__(self, full, size, draw=None, zoom=True, flip=True):
+    def __init__(
+        self, full: Sequence[int], size: int, draw: random.Random | None = None, *, zoom: bool = True, flip: bool = True
+    ) -> None:
         """full: (H, W) of the item.   size: px, side of the result.   draw: random.Random, None = the middle,
         unflipped.
 
@@ -316,17 +326,17 @@ class Window:
         self.corner = (draw.randint(0, spare[0]), draw.randint(0, spare[1])) if draw else (spare[0] // 2, spare[1] // 2)
         self.flipped = flip and draw is not None and draw.random() < 0.5
 
-    def image(self, image):
+    def image(self, image: torch.Tensor) -> torch.Tensor:
         if not self.same:
             image = F.interpolate(image[None], self.scaled, mode="bilinear", align_corners=False, antialias=True)[0]
         return self._crop(image.clamp(0, 1), torch.Tensor.flip)
 
-    def mask(self, mask):
+    def mask(self, mask: torch.Tensor) -> torch.Tensor:
         if not self.same:
             mask = F.interpolate(mask[None].float(), self.scaled, mode="nearest")[0] > 0.5
         return self._crop(mask, torch.Tensor.flip)
 
-    def flow(self, flow):
+    def flow(self, flow: torch.Tensor) -> torch.Tensor:
         return self._crop(flow if self.same else resize_flow(flow, self.scaled), lambda flow, _: flip_flow(flow))
 
     def _crop(self, x, flip):
@@ -432,14 +442,16 @@ def _json_captions(line):
         raise ValueError(f'\'{line[:60]}\' is not {{"id": ..., "captions": {{style: caption}}}}') from error
 
 
-def mirror_words(caption):
+def mirror_words(caption: str) -> str:
     """A caption for the mirrored picture: "left to right" and "right to left" change places."""
     return (
         caption.replace("left to right", "\0").replace("right to left", "left to right").replace("\0", "right to left")
     )
 
 
-def random_hint(flow, mask, draw, single=None):
+def random_hint(
+    flow: torch.Tensor, mask: torch.Tensor, draw: random.Random, single: bool | None = None
+) -> torch.Tensor:
     """A training hint [2,H,W] in px/frame: one direction over the whole mask (single), or a few blended arrows.
 
     flow: [2,H,W] px/frame.   mask: [1,H,W].   draw: random.Random.   single: None = half of the time.
@@ -456,7 +468,7 @@ def random_hint(flow, mask, draw, single=None):
     return blend_hint(flow, centers, moving)
 
 
-def typical_speed(dataset, items=64):
+def typical_speed(dataset: MotionDataset, items: int = 64) -> float:
     """Mean speed of what moves, px/frame at dataset.size, over some items of a MotionDataset: how long a hint made from
     words should be.
     """
@@ -477,7 +489,7 @@ def typical_speed(dataset, items=64):
     return sum(speeds) / len(speeds)
 
 
-def mean_hint(flow, mask, draw):
+def mean_hint(flow: torch.Tensor, mask: torch.Tensor, draw: random.Random) -> torch.Tensor:
     """The direction of the mean flow over the whole mask, as a prompt would say it; as a prompt says no speed, it is
     off by up to 1.5.
     """

@@ -1,11 +1,18 @@
 """The experiment folder: what flows between the stages, one file per artifact (inference_t2c.STAGES declares them)."""
 
+from __future__ import annotations
+
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.artifacts import Artifact, Picture
 from text2cinemagraph.data.files import atomic, read_json, sha256
+
+if TYPE_CHECKING:
+    import torch
 
 SUMMARY = Picture("summary", "summary.png")  # the stages side by side, written by data.summary
 
@@ -36,7 +43,7 @@ class Experiment:
         """The sha256 of an artifact's file."""
         return sha256(self.path(artifact))
 
-    def read(self, *artifacts: str):
+    def read(self, *artifacts: str) -> Any:
         """The artifacts in order (one alone is not wrapped in a tuple)."""
         values = tuple(self._read(artifact) for artifact in artifacts)
         return values[0] if len(values) == 1 else values
@@ -47,13 +54,13 @@ class Experiment:
             raise FileNotFoundError(f"{path} is missing; run the stage that makes it first")
         return self.artifacts[artifact].read(path)
 
-    def write(self, **artifacts):
+    def write(self, **artifacts: Any) -> None:
         for name, value in artifacts.items():
             self.artifacts[name].write(self.path(name), value)
 
     # ------------------------------------------------------------------ the user's own files
 
-    def give(self, **artifacts):
+    def give(self, **artifacts: Any) -> None:
         """Lay the user's own files in the place of a stage's. What belonged to another picture is removed with it."""
         if "photograph" in artifacts or "image" in artifacts and not self.holds(artifacts["image"]):
             for artifact in ("noise", "attention"):
@@ -64,7 +71,7 @@ class Experiment:
             record["given"] = sorted({*record.get("given", ()), *artifacts})
             self._save(record)
 
-    def holds(self, image, artifact: str = "image") -> bool:
+    def holds(self, image: torch.Tensor, artifact: str = "image") -> bool:
         """Whether this very picture [3,H,W] lies there already as that artifact, given by the user."""
         if not (self.given(artifact) and self.has(artifact)):
             return False
@@ -73,24 +80,24 @@ class Experiment:
             ((there - image).abs() < 1.5 / 255).all()
         )  # pictures are stored by truncation
 
-    def forget(self, *artifacts):
+    def forget(self, *artifacts: str) -> None:
         """They are the user's no longer: a stage makes them again."""
         record = self.record()
         if set(artifacts) & set(record.get("given", ())):
             record["given"] = [name for name in record["given"] if name not in artifacts]
             self._save(record)
 
-    def options_of(self, stage):
+    def options_of(self, stage: str) -> dict[str, Any] | None:
         """The options with which a stage ran last, as a dict; None if it has not run."""
         return self.record().get("stages", {}).get(stage, {}).get("options")
 
-    def given(self, artifact):
+    def given(self, artifact: str) -> bool:
         """Whether the artifact is the user's own."""
         return artifact in self.record().get("given", ())
 
     # ------------------------------------------------------------------ the record: experiment.json
 
-    def record(self):
+    def record(self) -> dict[str, Any]:
         """experiment.json as a dict: options, versions, and per stage the sha256 of what it read and made."""
         path = self.folder / "experiment.json"
         advice = "delete it (and give --image again, if the picture is yours)"
@@ -99,7 +106,7 @@ class Experiment:
             raise ValueError(f"{path} is damaged (not what a run writes); {advice}")
         return record
 
-    def note(self, stage, needs, makes, options):
+    def note(self, stage: str, needs: Iterable[str], makes: Iterable[str], options: dict[str, Any]) -> None:
         """Record that `stage` ran: no dates and no durations, so that equal runs leave equal files."""
         import torch
 
@@ -117,7 +124,7 @@ class Experiment:
         with atomic(self.folder / "experiment.json") as temporary:
             temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
-    def stale(self):
+    def stale(self) -> list[str]:
         """Stages whose inputs are no longer the ones they read, and those that read what such stages made, in order."""
         found, doubtful, order = [], set(), list(self.artifacts)
         stages = self.record().get("stages", {}).items()

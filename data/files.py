@@ -1,13 +1,17 @@
 """Writing files so that an interrupted run never leaves half of one."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
-def make_folder(folder):
+def make_folder(folder: str | Path) -> None:
     """Create a folder and its parents; OSError in words when it cannot be created or written."""
     folder = Path(folder)
     try:
@@ -29,7 +33,7 @@ def in_any_case(path: str | Path) -> Path:
 
 
 @contextmanager
-def atomic(path):
+def atomic(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is renamed to `path`, on failure removed.
 
     The temporary name keeps the suffix, because many writers choose the format by it. The parent folder is created.
@@ -46,7 +50,7 @@ def atomic(path):
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder):
+def remove_leftovers(folder: str | Path) -> None:
     """Remove what processes of this machine that are no more (killed, out of memory) were writing with atomic() in
     `folder`.
     """
@@ -63,7 +67,7 @@ def _umask():
     return mask
 
 
-def sha256(path):
+def sha256(path: str | Path) -> str:
     """Hex digest of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
@@ -77,7 +81,7 @@ def _digest(file):
     return digest.hexdigest()
 
 
-def read_json(path, advice):
+def read_json(path: str | Path, advice: str) -> dict[str, Any]:
     """The mapping in a small JSON file that the project wrote.
 
     Raises ValueError in one line, which ends in `advice`, for a damaged file and for anything but a mapping.

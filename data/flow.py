@@ -3,7 +3,10 @@
 A flow is float32 [2,H,W] in px/frame at that HxW: channel 0 = dx (right +), channel 1 = dy (down +).
 """
 
+from __future__ import annotations
+
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import lz4.frame
@@ -67,7 +70,7 @@ def read_own_flow(
     return resize_flow(flow, size)
 
 
-def write_flow(path, flow):
+def write_flow(path: str | Path, flow: torch.Tensor) -> None:
     """Write a flow [2,H,W] as float32 to .npz (key "flow"), .npy, .flo or .pt, by the suffix; atomically."""
     array = _as_flow(flow).numpy()
     writers = {
@@ -94,7 +97,7 @@ def read_motion(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS) -> 
     return _checked(read_lz4_pickle, path, max_megapixels)
 
 
-def write_motion(path, flow):
+def write_motion(path: str | Path, flow: torch.Tensor) -> None:
     """Write a flow [2,H,W] in the dataset's own format: lz4 frame, pickle, float32 numpy (1,2,H,W); atomically."""
     array = _as_flow(flow).numpy()[None]
     with atomic(path) as temporary:
@@ -144,7 +147,7 @@ def _as_flow(values):
 
 
 # ---------------------------------------------------------------- geometry
-def resize_flow(flow, size, mode="bilinear"):
+def resize_flow(flow: torch.Tensor, size: Sequence[int], mode: str = "bilinear") -> torch.Tensor:
     """Resize a flow [...,2,H,W] to size (H', W'); the values are scaled by (W'/W, H'/H), so they stay px/frame.
 
     mode: "bilinear" (align_corners False, no antialias: as the original trains) or "nearest" (as its s6 does).
@@ -159,13 +162,13 @@ def resize_flow(flow, size, mode="bilinear"):
     return (resized * scale[:, None, None]).reshape(*flow.shape[:-2], *size)
 
 
-def flip_flow(flow):
+def flip_flow(flow: torch.Tensor) -> torch.Tensor:
     """Mirror a flow [...,2,H,W] left to right: pixels change places and dx changes its sign."""
     sign = torch.tensor([-1.0, 1.0], dtype=flow.dtype, device=flow.device)
     return flow.flip(-1) * sign[:, None, None]
 
 
-def motion_mask(flow, kind="average"):
+def motion_mask(flow: torch.Tensor, kind: str = "average") -> torch.Tensor:
     """Where a flow [...,2,H,W] moves: bool [...,1,H,W].
 
     kind "average": |flow|^2 above a tenth of its mean (text2cinemagraph's training mask); "zeros": any component not 0.
@@ -179,7 +182,7 @@ def motion_mask(flow, kind="average"):
 
 
 # ---------------------------------------------------------------- colours
-def color_wheel():
+def color_wheel() -> np.ndarray:
     """The Middlebury colour wheel: float64 [55,3] RGB in 0..255, from red over yellow, green, cyan, blue, magenta."""
     rows = []
     for index, (_, count) in enumerate(WHEEL):
@@ -193,7 +196,7 @@ def color_wheel():
     return np.concatenate(rows)
 
 
-def flow_to_color(flow):
+def flow_to_color(flow: torch.Tensor) -> np.ndarray:
     """Draw a flow [2,H,W] with the Middlebury wheel: uint8 numpy [H,W,3]; direction = hue, speed = saturation.
 
     Scaled by the largest speed of this field, so the picture does not show absolute speed; no motion is white.
@@ -210,7 +213,7 @@ def flow_to_color(flow):
     return np.floor(255 * (1 - radius * (1 - color))).astype(np.uint8)
 
 
-def clamp_flow(flow, kind, limit=1.0):
+def clamp_flow(flow: torch.Tensor, kind: str, limit: float = 1.0) -> torch.Tensor:
     """Bound a flow field before it is animated.
 
     flow: [2,H,W] px/frame.  kind: "component" (dx and dy each to +-limit, as text2cinemagraph does at 512 px with limit

@@ -5,6 +5,8 @@ data.flow.read_flow checks what it holds. A file of a few kilobytes can claim te
 what it claims is looked at first.
 """
 
+from __future__ import annotations
+
 import io
 import math
 import os
@@ -12,6 +14,7 @@ import pickle
 import pickletools
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import lz4.frame
 import numpy as np
@@ -156,7 +159,7 @@ def read_exr(path: Path, most: int) -> np.ndarray:
 class _Dtype:
     """Stands in for numpy.dtype: only remembers the type code and the byte order."""
 
-    def __init__(self, code, *flags):
+    def __init__(self, code: str, *flags: Any) -> None:
         self.code, self.order = code, "="
 
     def __setstate__(self, state):
@@ -172,7 +175,7 @@ class _Array:
     def __setstate__(self, state):
         _, self.shape, self.dtype, self.column_major, self.data = state
 
-    def numpy(self):
+    def numpy(self) -> np.ndarray:
         code = self.dtype.code
         if code not in ("f2", "f4", "f8"):
             raise ValueError(f"expected a float array, found dtype {code!r}")
@@ -203,7 +206,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         KNOWN[_package + ".multiarray", "_reconstruct"] = _Array
         KNOWN[_package + ".numeric", "_frombuffer"] = _from_buffer
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.KNOWN:
             raise pickle.UnpicklingError(f"it asks to run {module}.{name}, and only a plain numpy array is allowed")
         return self.KNOWN[module, name]

@@ -9,11 +9,16 @@ speed in every bend. The picture's own border is no shore: a fluid may come in a
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.data.arrows import pixel
+
+if TYPE_CHECKING:
+    from text2cinemagraph.data.arrows import ArrowSamples
 
 CELLS = 160 * 160  # of the grid on which a region is solved: 0.1 to 0.4 s
 ALONG_THE_SHORE = 100.0  # weight of "nothing across the shore" against the differences between neighbours, each 1
@@ -26,7 +31,7 @@ SMOOTH_SHORE = 2.0  # cells: a shore of steps gets the direction of the line tha
 REST = 1e-12
 
 
-def harmonic_flow(mask, samples, cells=CELLS):
+def harmonic_flow(mask: torch.Tensor, samples: ArrowSamples, cells: int = CELLS) -> torch.Tensor:
     """The flow [2,H,W] in px/frame that arrows and anchors say; 0 outside the mask, and in parts without an arrow.
 
     mask: bool [1,H,W].  samples: ArrowSamples.  cells: how many cells the grid of a region has at most (never finer
@@ -42,7 +47,7 @@ def harmonic_flow(mask, samples, cells=CELLS):
     return flow
 
 
-def arrowless_share(mask, samples):
+def arrowless_share(mask: torch.Tensor, samples: ArrowSamples) -> float:
     """The share of the mask in connected parts that no arrow touches: harmonic_flow leaves them at rest."""
     _, regions = cv2.connectedComponents(mask[0].cpu().numpy().astype(np.uint8), connectivity=4)
     moving = np.isin(regions, regions[pixel(samples.places, regions.shape)])
@@ -61,7 +66,7 @@ def _region_flow(inside, samples, chosen, cells):
     per_px = np.array([width / cut.shape[1], height / cut.shape[0]])
     cover = F.adaptive_avg_pool2d(torch.from_numpy(cut)[None, None].float(), (height, width))[0, 0].numpy()
 
-    def to_grid(points):
+    def to_grid(points: np.ndarray) -> np.ndarray:
         return (points - (left, top)) * per_px
 
     places = to_grid(samples.places[chosen])
@@ -144,7 +149,7 @@ def _slope(values, sigma):
 
     y, x = np.mgrid[: values.shape[0], : values.shape[1]].astype(float)
 
-    def mean(field):
+    def mean(field: np.ndarray) -> np.ndarray:
         return ndimage.gaussian_filter(field, sigma, mode="constant") / weight
 
     weight = ndimage.gaussian_filter(np.ones_like(values), sigma, mode="constant")

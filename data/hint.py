@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 from text2cinemagraph.data.wording import natural_clauses, nearest_phrase
@@ -39,7 +40,7 @@ _WORDS = "|".join(
 _CLAUSE = re.compile(rf"\bin[ \t]+({_WORDS})[ \t]+direction\b", re.IGNORECASE)
 
 
-def find_direction(prompt):
+def find_direction(prompt: str) -> tuple[str | None, str]:
     """Find the first clause "in <phrase> direction" of a prompt, <phrase> being one of DIRECTIONS (case does not
     matter); where there is none, the first natural wording of a direction (data.wording).
 
@@ -84,7 +85,7 @@ def _without(prompt, clause):
     return before + gap + after
 
 
-def sample_angle(phrase, seed):
+def sample_angle(phrase: str, seed: int) -> float:
     """Draw an angle in degrees, uniform in the phrase's range, from Python's generator started with `seed`."""
     if phrase not in DIRECTIONS:
         raise ValueError(f"unknown direction {phrase!r}; expected one of: {'; '.join(DIRECTIONS)}")
@@ -94,7 +95,7 @@ def sample_angle(phrase, seed):
     return draw.uniform(*ranges[0 if draw.randint(0, 2) == 1 else 1])
 
 
-def direction_hint(mask, angle, speed=1.0):
+def direction_hint(mask: torch.Tensor, angle: float, speed: float = 1.0) -> torch.Tensor:
     """The same velocity everywhere inside a mask: speed * (cos angle, -sin angle), zero outside.
 
     mask: bool [1,H,W].  angle: degrees.  speed: px/frame.  Returns [2,H,W] px/frame; zeros if fewer than 5 mask pixels.
@@ -121,7 +122,7 @@ def prompt_hint(prompt: str, mask: torch.Tensor, speed: float, seed: int) -> tor
     return direction_hint(mask, sample_angle(phrase, seed), speed)
 
 
-def blended_hint(flow, n_clusters, seed=5):
+def blended_hint(flow: torch.Tensor, n_clusters: int, seed: int = 5) -> torch.Tensor:
     """Guess a dense flow from a few points of it, as a user's arrows would: the training hint.
 
     The moving pixels (motion_mask "average") are clustered by place; the flow at the centres is blended by blend_hint.
@@ -136,7 +137,7 @@ def blended_hint(flow, n_clusters, seed=5):
     return blend_hint(flow, centers, mask) if len(centers) else torch.zeros_like(flow)
 
 
-def cluster_centers(mask, n_clusters, seed=5):
+def cluster_centers(mask: torch.Tensor, n_clusters: int, seed: int = 5) -> np.ndarray:
     """KMeans centres of a mask's pixels: int64 numpy [k,2] (y, x), truncated to pixels; k = min(n_clusters, pixels)."""
     import numpy as np
 
@@ -151,7 +152,7 @@ def cluster_centers(mask, n_clusters, seed=5):
     return np.array([[y[labels == i].mean(), x[labels == i].mean()] for i in range(n_clusters)]).astype(np.int64)
 
 
-def blend_hint(flow, centers, mask):
+def blend_hint(flow: torch.Tensor, centers: np.ndarray, mask: torch.Tensor) -> torch.Tensor:
     """Blend the flow at `centers` (y, x) over the mask, weights exp(-(distance/sigma)^2), sigma = H / number of
     centres.
 

@@ -3,7 +3,10 @@
 Images are float32 [3,H,W] RGB in [0,1]; masks bool [1,H,W], True = may move; video frames leave as uint8 [H,W,3].
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import av
@@ -22,6 +25,7 @@ ENCODING = {"bf": "0", "preset": "fast", "threads": "1"}
 QUALITY = 5
 # libvpx-vp9 counts its quantisers to 63 where x264 counts to 51; without a bit rate it holds the one it is given.
 VP9 = {"b": "0", "deadline": "good", "cpu-used": "5", "threads": "1", "lag-in-frames": "0"}
+CODECS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
 
 
 def read_image(path: str | Path, *, max_megapixels: float = MAX_MEGAPIXELS, animated: bool = False) -> torch.Tensor:
@@ -45,8 +49,8 @@ def resize_image(image: torch.Tensor, size: tuple[int, int], mode: str = "biline
     return F.interpolate(image[None], size, mode=mode, align_corners=False, antialias=True)[0]
 
 
-def to_uint8(image):
-    """float [3,H,W] in [0,1] -> uint8 numpy [H,W,3], by truncation as the original saves its pictures.
+def to_uint8(image: torch.Tensor) -> np.ndarray:
+    """float [3,H,W] in [0,1], or [4,H,W], -> uint8 numpy [H,W,3 or 4], by truncation as the original saves pictures.
 
     The small offset only undoes float32 rounding, so that a value k/255 read from a file comes back as k.
     """
@@ -59,7 +63,7 @@ def to_uint8(image):
     return pixels.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def write_image(path, image):
+def write_image(path: str | Path, image: torch.Tensor | np.ndarray) -> None:
     """float [3,H,W] in [0,1], or uint8 [H,W,3], to a picture file (format by suffix), atomically."""
     pixels = image if isinstance(image, np.ndarray) else to_uint8(image)
     with atomic(path) as temporary:
@@ -68,7 +72,7 @@ def write_image(path, image):
 
 def read_mask(
     path: str | Path,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     invert: bool = False,
     *,
     labels: tuple[str, ...] = (),
@@ -93,7 +97,7 @@ def read_mask(
     return mask
 
 
-def write_mask(path, mask):
+def write_mask(path: str | Path, mask: torch.Tensor) -> None:
     """bool [1,H,W] -> 0/255 gray PNG, atomically."""
     with atomic(path) as temporary:
         Image.fromarray(mask[0].cpu().numpy().astype(np.uint8) * 255).save(temporary)
@@ -106,35 +110,43 @@ class VideoWriter:
     """Writes frames as they come to an H.264 mp4 (yuv420p, plays in browsers); the file appears only when complete.
 
     with VideoWriter(path, fps=30) as video: video.write(frame)     # [3,H,W] in [0,1], or uint8 [H,W,3]
-    A path that ends in .webm becomes VP9. quality: the constant quantiser of x264, 0 (lossless) to 51.
+    A path that ends in .webm becomes VP9, and then a fourth channel of the frames its alpha (not premultiplied).
+    quality: the constant quantiser of x264, 0 (lossless) to 51.
     Odd sides gain one repeated row or column, because yuv420p needs even ones.
+    Raises ValueError where PyAV lacks the codec, and for a fourth channel in an mp4.
     """
 
-    def __init__(self, path, fps=30, quality=QUALITY):
+    def __init__(self, path: str | Path, fps: float = 30, quality: int = QUALITY) -> None:
         self.path, self.fps, self.quality = Path(path), fps, quality
         self._webm = self.path.suffix == ".webm"
+        self._codec = CODECS[".webm" if self._webm else ".mp4"]
 
     def __enter__(self):
+        check_encoder(self._codec, self.path)
         self._atomic = atomic(self.path)
         kind = {"format": "webm"} if self._webm else {"format": "mp4", "options": {"movflags": "faststart"}}
         self._container = av.open(str(self._atomic.__enter__()), "w", **kind)
         self._stream = None
         return self
 
-    def write(self, frame):
+    def write(self, frame: torch.Tensor | np.ndarray) -> None:
         pixels = frame if isinstance(frame, np.ndarray) else to_uint8(frame)
         pixels = np.pad(pixels, ((0, pixels.shape[0] % 2), (0, pixels.shape[1] % 2), (0, 0)), mode="edge")
+        alpha = pixels.shape[2] == 4
+        if alpha and not self._webm:
+            raise ValueError(f"{self.path}: an mp4 carries no alpha; write a .webm, .webp or .apng")
         if self._stream is None:
-            codec = "libvpx-vp9" if self._webm else "libx264"
             fixed = str(round(self.quality * 63 / 51))
             settings = {**VP9, "qmin": fixed, "qmax": fixed, "crf": fixed}
             settings = settings if self._webm else {"qp": str(self.quality), **ENCODING}
-            self._stream = self._container.add_stream(codec, rate=self.fps, options=settings)
+            # A frame that is not shown, as VP9 likes to have one, cannot be coded in step with the alpha's own stream.
+            settings |= {"auto-alt-ref": "0"} if alpha else {}
+            self._stream = self._container.add_stream(self._codec, rate=self.fps, options=settings)
             self._stream.height, self._stream.width = pixels.shape[:2]
-            self._stream.pix_fmt = "yuv420p"
+            self._stream.pix_fmt = "yuva420p" if alpha else "yuv420p"
             self._stream.codec_context.colorspace = BT601  # how swscale turns RGB into YUV; untagged, large videos are
             self._stream.codec_context.color_range = LIMITED  # shown by BT.709's rule, and greens and reds shift
-        for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+        for packet in self._stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba" if alpha else "rgb24")):
             self._container.mux(packet)
 
     def __exit__(self, kind, error, trace):
@@ -149,3 +161,13 @@ class VideoWriter:
             self._atomic.__exit__(*sys.exc_info())
             raise
         self._atomic.__exit__(kind, error, trace)
+
+
+def check_encoder(codec: str, path: str | Path) -> None:
+    """Raise ValueError where the installed PyAV cannot write `path` because it was built without the codec."""
+    try:
+        av.Codec(codec, "w")
+    except av.codec.codec.UnknownCodecError:
+        raise ValueError(
+            f"{path} needs {codec}, which this PyAV lacks; pip install --force-reinstall av, or choose another format"
+        ) from None

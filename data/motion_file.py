@@ -5,13 +5,20 @@ Read are motion.json, the JSON of labelme (as users of 3D-Cinemagraphy have it),
 corner. docs/motion.md has the schema as a table.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.data.files import atomic
+
+if TYPE_CHECKING:
+    import torch
 
 VERSION = 1
 FRAMES_OF_AN_ARROW = 60  # an arrow without a speed shows the way of 60 frames: two seconds at 30 frames/s
@@ -34,11 +41,11 @@ class Arrow:
     path: tuple
     speed: float | None = None
 
-    def length(self):
+    def length(self) -> float:
         """px along the path."""
         return sum(math.dist(a, b) for a, b in zip(self.path, self.path[1:]))
 
-    def speed_at(self, size):
+    def speed_at(self, size: Sequence[int]) -> float:
         """px/frame in a picture of size (H, W): the given speed, else the length / 60, at most a 256th of the short
         side.
         """
@@ -66,7 +73,7 @@ class DrawnMotion:
     may_move: tuple = ()
     must_not_move: tuple = ()
 
-    def at_size(self, size):
+    def at_size(self, size: Sequence[int]) -> DrawnMotion:
         """The same motion for a picture of `size` (H, W): places and speeds are scaled with it.
 
         Raises ValueError where the file was drawn on a picture of another shape, or a point lies beyond the picture.
@@ -80,7 +87,7 @@ class DrawnMotion:
                     f"{size[1]}x{size[0]}; draw it again, or crop the picture to that shape"
                 )
 
-        def moved(points):
+        def moved(points: Any) -> Any:
             return tuple((x * sx, y * sy) for x, y in points)
 
         arrows = tuple(Arrow(moved(a.path), None if a.speed is None else a.speed * (sx + sy) / 2) for a in self.arrows)
@@ -96,13 +103,13 @@ class DrawnMotion:
                     )
         return scaled
 
-    def named_points(self):
+    def named_points(self) -> Any:
         """(name, points) of every arrow and of all single points, as errors call them."""
         yield from ((f"arrows[{i}]", arrow.path) for i, arrow in enumerate(self.arrows))
         for name in POINTS:
             yield from ((f"{name}[{i}]", (point,)) for i, point in enumerate(getattr(self, name)))
 
-    def mask_at(self, size):
+    def mask_at(self, size: Sequence[int]) -> torch.Tensor | None:
         """The mask for a picture of `size` (H, W): bool [1,H,W], True = may move; None where the file has none."""
         if self.mask is None:
             return None
@@ -121,7 +128,7 @@ class DrawnMotion:
             cv2.fillPoly(filled, [np.round(corners - 0.5).astype(np.int32)], 1)
         return torch.from_numpy(filled > 0)[None]
 
-    def marks_at(self, size):
+    def marks_at(self, size: Sequence[int]) -> tuple[torch.Tensor, ...] | None:
         """(moves, still) for a picture of `size` (H, W), as strokes give them: two bool [1,H,W], a disc around every
         point of may_move and of must_not_move; None where the file has none.
         """
@@ -142,7 +149,7 @@ class DrawnMotion:
 
 
 # ---------------------------------------------------------------- reading
-def read_motion_file(source):
+def read_motion_file(source: str | Path) -> DrawnMotion:
     """Read motion.json, a labelme JSON, or the text "x,y>x,y; x,y>x,y>x,y@speed" as a DrawnMotion.
 
     source: path, or the text itself (recognised by its '>').  Raises FileNotFoundError, or ValueError that names the
@@ -169,15 +176,15 @@ def read_motion_file(source):
         raise ValueError(f"{path}: {error}") from error
 
 
-def parse_arrows(text):
+def parse_arrows(text: str) -> DrawnMotion:
     """ "100,200>180,210; 300,50>300,120>320,140@1.5" -> DrawnMotion: arrows between ';', '@' a speed in px/frame."""
-    arrows = []
+    arrows: list[Arrow] = []
     for part in (part.strip() for part in text.split(";")):
         if part:
-            points, _, speed = part.partition("@")
+            points, _, given = part.partition("@")
             try:
                 path = [[float(number) for number in point.split(",")] for point in points.split(">")]
-                speed = float(speed) if speed.strip() else None
+                speed = float(given) if given.strip() else None
             except ValueError as error:
                 raise ValueError(f'--arrows: cannot read "{part}"; write x,y>x,y such as 100,200>180,210') from error
             arrows.append(_arrow({"path": path, "speed": speed}, f"arrows[{len(arrows)}]"))
@@ -186,7 +193,7 @@ def parse_arrows(text):
     return DrawnMotion(tuple(arrows))
 
 
-def motion_of(content, folder):
+def motion_of(content: dict[str, Any], folder: str | Path) -> DrawnMotion:
     """The content of a motion.json (a dict) as a DrawnMotion.
 
     folder: where a mask's picture would lie.  Raises ValueError that names the entry which is wrong.
@@ -337,9 +344,9 @@ def _mask(value, folder):
 
 
 # ---------------------------------------------------------------- writing
-def content_of(motion):
+def content_of(motion: DrawnMotion) -> dict[str, Any]:
     """A DrawnMotion as the content of a motion.json: a dict for JSON, rounded as it is written."""
-    content = {"version": VERSION}
+    content: dict[str, Any] = {"version": VERSION}
     if motion.size is not None:
         content["size"] = [motion.size[1], motion.size[0]]
     content["arrows"] = [
@@ -356,7 +363,7 @@ def content_of(motion):
     return content
 
 
-def write_motion_file(path, motion):
+def write_motion_file(path: str | Path, motion: DrawnMotion) -> None:
     """Write a DrawnMotion as motion.json, atomically; read_motion_file gives it back (a mask's picture by its name)."""
     with atomic(path) as temporary:
         lines = (f" {json.dumps(key)}: {_one_entry_a_line(value)}" for key, value in content_of(motion).items())

@@ -1,10 +1,13 @@
 """Reading clips: video files, animated pictures and folders of frames, upright, at one rate, in square pixels."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -28,7 +31,7 @@ class _Shot:
     turns: int = 0
     aspect: float = 1.0
 
-    def pixels(self, size):
+    def pixels(self, size: tuple[int, int] | None) -> np.ndarray:
         """uint8 [H,W,3], upright; size: (H, W) to scale to in the file's own colours, None = in square pixels."""
         height, width = self.frame.height, self.frame.width
         if size is not None:
@@ -36,7 +39,9 @@ class _Shot:
         elif self.aspect != 1:  # the shorter side of a pixel grows, so nothing is lost
             height, width = round(height * max(1, 1 / self.aspect)), round(width * max(1, self.aspect))
         same = (height, width) == (self.frame.height, self.frame.width)
-        scaled = {} if same and size is None else {"height": height, "width": width, "interpolation": "BICUBIC"}
+        scaled: dict[str, Any] = (
+            {} if same and size is None else {"height": height, "width": width, "interpolation": "BICUBIC"}
+        )
         pixels = self.frame.to_ndarray(format="rgb24", **scaled)
         return np.ascontiguousarray(np.rot90(pixels, self.turns)) if self.turns else pixels
 
@@ -82,7 +87,7 @@ def _video(path):
             )
         rate, aspect = float(stream.average_rate or 30), float(stream.sample_aspect_ratio or 1) or 1.0
 
-        def shots():
+        def shots() -> Iterator[tuple[float, _Shot]]:
             for number, frame in enumerate(container.decode(stream)):
                 turns = round(getattr(frame, "rotation", 0) / 90) % 4  # telephones film on their side and note it
                 yield number / rate if frame.time is None else frame.time, _Shot(frame, turns, aspect)
@@ -102,7 +107,7 @@ def _animation(path):
             times.append(end)
             end += seconds if seconds > 0.01 else GIF_DEFAULT
 
-        def shots():
+        def shots() -> Iterator[tuple[float, _Shot]]:
             for number, time in enumerate(times):
                 picture.seek(number)
                 pixels = np.array(to_rgb(picture, path))

@@ -4,9 +4,12 @@ Only what can mean one thing is understood; downstream, for example, depends on 
 left to right direction", data/hint.py) always comes first. Imports nothing heavy, so that --help can show the phrases.
 """
 
+from __future__ import annotations
+
 import difflib
 import re
 import unicodedata
+from typing import Any
 
 from text2cinemagraph.data.notes import tell
 
@@ -98,7 +101,7 @@ def foreign(prompt: str) -> str:
     return ""
 
 
-def tell_cut_words(prompts: list[str], tokenizer) -> None:
+def tell_cut_words(prompts: list[str], tokenizer: Any) -> None:
     """Tell which words of prompts their encoder does not see, because it reads so many tokens only (77 for CLIP).
 
     tokenizer: of transformers, with model_max_length.

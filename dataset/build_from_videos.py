@@ -13,18 +13,21 @@
 Clips that are finished are kept, so an interrupted run goes on, and videos can be added later; nobody changes sides then.
 """
 
-import html
+from __future__ import annotations
+
 import json
 import multiprocessing
 import os
 import random
 import shutil
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,6 +40,7 @@ from text2cinemagraph.dataset.motion import METHODS, load_raft, mean_flow, raft_
 from text2cinemagraph.dataset.videos import find_videos, read_clips
 from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.fields import SEEDS, SIDE
+from text2cinemagraph.pages.page import address, write_page
 from tqdm import tqdm
 
 SIDES = ("train", "validation")
@@ -62,7 +66,7 @@ class Settings:
 
 
 # ---------------------------------------------------------------- looking at videos
-def check_video(item, settings):
+def check_video(item: tuple[str, str | Path], settings: Settings) -> dict[str, Any]:
     """Look at a whole video at a small size. item: (name, path). Returns what build.json keeps of it.
 
     {"bytes", "frames", "error": text or "", "clips": [{"id", "start", "camera": % or None, "refused": text or ""}]}
@@ -90,7 +94,7 @@ def check_video(item, settings):
 
 
 # ---------------------------------------------------------------- writing clips
-def build_video(job, settings, output):
+def build_video(job: Any, settings: Settings, output: Path) -> list[tuple[str, dict[str, Any]]]:
     """Write some clips of one video. job: (path, {clip number: (id, side)}). Returns [(id, facts)], see write_clip."""
     cv2.setNumThreads(1)  # one process per core already
     torch.set_num_threads(1)
@@ -102,7 +106,7 @@ def build_video(job, settings, output):
         ):
             if number in wanted:
                 name, side = wanted[number]
-                done.append((name, write_clip(output, side, name, frames, settings)))
+                done.append((name, write_clip(output, side, name, frames, settings=settings)))
             if number == max(wanted):
                 break
     except ValueError as error:
@@ -110,7 +114,9 @@ def build_video(job, settings, output):
     return done
 
 
-def write_clip(output, side, name, frames, settings):
+def write_clip(
+    output: Path, side: str, name: str, frames: Sequence[np.ndarray], *, settings: Settings
+) -> dict[str, Any]:
     """Write one clip. Returns {"speed": mean px/frame where it moves, "still": text or "", ...}, also kept in report/<id>.json.
 
     The picture comes last of what the loaders look for, so that half a clip never counts as an item.
@@ -169,7 +175,7 @@ def _read_json(path):
     return read_json(path, "begin anew with --overwrite") if path.is_file() else None
 
 
-def remove_clip(output, name):
+def remove_clip(output: Path, name: str) -> None:
     """Remove what there is of a clip, on either side, together with what a killed process left half written."""
     for side in SIDES:
         shutil.rmtree(output / side / f"{name}_gt", ignore_errors=True)
@@ -182,7 +188,7 @@ def remove_clip(output, name):
 
 
 # ---------------------------------------------------------------- the whole set
-def open_build(output, settings, overwrite):
+def open_build(output: Path, settings: Settings, overwrite: bool) -> dict[str, Any]:
     """The content of OUTPUT/build.json: {"settings", "sides": {video: side}, "videos": {video: see check_video}}.
 
     Another kind of clips in the same folder is refused, and with overwrite everything that was built there is removed first.
@@ -224,7 +230,7 @@ def _is_build(build, output):
     )
 
 
-def choose_sides(sides, names, share, seed):
+def choose_sides(sides: Mapping[str, str], names: Iterable[str], share: float, seed: int) -> dict[str, str]:
     """{video: side} for all `names`; who has a side keeps it, of the others the validation side gets what it lacks of its share.
 
     Two videos or more and a share above 0: at least one video validates, at least one trains.
@@ -238,7 +244,9 @@ def choose_sides(sides, names, share, seed):
     return {**sides, **{name: SIDES[index < lacking] for index, name in enumerate(fresh)}}
 
 
-def build_from_videos(videos, output, settings, workers=1, overwrite=False):
+def build_from_videos(
+    videos: str | Path, output: str | Path, settings: Settings, *, workers: int = 1, overwrite: bool = False
+) -> dict[str, Any]:
     """Build the set of a folder of videos. Returns OUTPUT/build.json's content, each written clip with its facts (see write_clip)."""
     output, named = Path(output), find_videos(videos, output)
     if settings.flow_method == "raft":
@@ -262,7 +270,7 @@ def build_from_videos(videos, output, settings, workers=1, overwrite=False):
     job = partial(build_video, settings=settings, output=output)
     for _ in _over(jobs, job, workers, settings, "flow", "clip", lambda todo: sum(len(wanted) for _, wanted in todo)):
         pass
-    _write_text(output / "report.html", report_page(build, output))
+    write_report(build, output)
     return build
 
 
@@ -298,15 +306,7 @@ def _over(todo, job, workers, settings, title, unit, count):
 
 
 # ---------------------------------------------------------------- the report
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#222;background:#fff}
-.clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:1rem}
-.clip{border:1px solid #ddd;border-radius:8px;overflow:hidden}.clip div{display:flex}.clip img{width:50%;display:block;object-fit:cover}
-.clip p{margin:.5rem .7rem}.side{float:right;font-size:12px;background:#e7f0ea;border-radius:4px;padding:0 .4em}
-.validation{background:#e6ecf7}small{color:#666}table{border-collapse:collapse;width:100%}
-td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #eee;vertical-align:top}"""
-
-
-def collect(build, output):
+def collect(build: dict[str, Any], output: Path) -> tuple[list[Any], list[Any]]:
     """What became of everything: (kept clips [(id, side, clip, facts)], refused [(name, reason)])."""
     kept, refused = [], []
     for name, video in sorted(build["videos"].items()):
@@ -322,44 +322,39 @@ def collect(build, output):
     return kept, refused
 
 
-def report_page(build, output):
-    """OUTPUT/report.html as text: a card per kept clip, a table of the refused."""
+def write_report(build: dict[str, Any], output: Path) -> Path:
+    """OUTPUT/report.html: a card per kept clip, a table of the refused.  Returns its path."""
     kept, refused = collect(build, output)
-    settings = build["settings"]
-    cards = "".join(_card(*clip) for clip in kept) or "<p>None.</p>"
-    rows = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(reason)}</td></tr>" for name, reason in refused)
-    sides = ", ".join(f"{sum(side == clip[1] for clip in kept)} in {side}" for side in SIDES)
-    table = f"<table><tr><th>What</th><th>Why</th></tr>{rows}</table>" if rows else "<p>Nothing.</p>"
-    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Clips from videos</title><style>{STYLE}</style>
-<h1>Clips from videos</h1>
-<p>{len(build["videos"])} videos, {len(kept)} clips kept ({sides}), {len(refused)} refused.
-<small>{settings["clip_frames"]} frames per clip, short side at most {settings["size"]} px, flow by {settings["flow_method"]},
-camera motion up to {settings["max_camera_motion"]:g} % of the short side.</small></p>
-<p><small>Left the first frame, right the mean flow: the hue is the direction, white stands still, full colour is the clip's
-largest speed. Speeds are means over the pixels that move.</small></p>
-<h2>Kept</h2><div class="clips">{cards}</div><h2>Refused</h2>{table}</html>
-"""
-
-
-def _card(name, side, clip, facts):
-    name = html.escape(name)
-    return (
-        f'<div class="clip"><div><img loading="lazy" src="report/{name}.jpg" alt="first frame of {name}">'
-        f'<img loading="lazy" src="report/{name}_flow.jpg" alt="mean flow of {name}"></div>'
-        f'<p><span class="side {side}">{side}</span><b>{name}</b><br>mean speed {facts["speed"]:.2f} px/frame on '
-        f"{facts['moving']:.0%} of the picture<br>camera stands still: {clip['camera']:.2f} %"
-        f"<br><small>{facts['size'][1]} x {facts['size'][0]} px, from frame {clip['start']}</small></p></div>"
+    return write_page(
+        output / "report.html",
+        "clips_from_videos.html",
+        title="Clips from videos",
+        settings=build["settings"],
+        videos=len(build["videos"]),
+        sides=[(sum(side == clip[1] for clip in kept), side) for side in SIDES],
+        kept=[_shown(*clip) for clip in kept],
+        refused=refused,
     )
 
 
-def _write_text(path, text):
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _shown(name, side, clip, facts):
+    """What the report shows of a kept clip."""
+    height, width = facts["size"]
+    return {
+        "name": name,
+        "side": side,
+        "frame": address(f"report/{name}.jpg"),
+        "flow": address(f"report/{name}_flow.jpg"),
+        "speed": f"{facts['speed']:.2f}",
+        "moving": f"{facts['moving']:.0%}",
+        "camera": f"{clip['camera']:.2f}",
+        "size": f"{width} x {height}",
+        "start": clip["start"],
+    }
 
 
 # ---------------------------------------------------------------- the command line
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="dataset/build_from_videos.py", description=__doc__)
     parser.add_argument("--videos", required=True, help="folder of video files; subfolders count")
@@ -425,7 +420,7 @@ def main():
         args.max_camera_motion,
         args.fps,
     )
-    build = build_from_videos(args.videos, args.output, settings, workers, args.overwrite)
+    build = build_from_videos(args.videos, args.output, settings, workers=workers, overwrite=args.overwrite)
     return _say(build, Path(args.output))
 
 

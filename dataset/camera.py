@@ -2,6 +2,10 @@
 it.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -12,7 +16,7 @@ BACKGROUND = 0.15
 FEWEST = 40  # corners; with fewer nothing can be said about the camera
 
 
-def camera_motion(frames):
+def camera_motion(frames: Sequence[np.ndarray]) -> tuple[float, bool] | None:
     """How far the background moves in a clip: (% of the short side, whether it was lost on the way), or None without
     corners.
 
@@ -59,7 +63,7 @@ def _mean_shift(start, found, size):
     return float(shift.mean() / min(size) * 100)
 
 
-def camera_verdict(motion, limit):
+def camera_verdict(motion: tuple[float, bool] | None, limit: float) -> str:
     """Why a clip's camera is refused, or "" if it stands still. motion: see camera_motion; limit: % of the short
     side.
     """

@@ -9,8 +9,12 @@ Captions that exist are kept, so an interrupted run goes on. Several processes (
 one file: each keeps what it has made beside it, and who ends merges.
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,6 +31,10 @@ from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.text_files import read_text
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from text2cinemagraph.jobs.leases import Leases
+    from text2cinemagraph.options.runtime import Runtime
+
 MAX_TOKENS = 40  # of a caption; the dataset's have about 10 words
 WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -36,7 +44,7 @@ class Captioner:
     a picture.
     """
 
-    def __init__(self, model, processor, runtime):
+    def __init__(self, model: Any, processor: Any, runtime: Runtime) -> None:
         self.model, self.processor, self.runtime = model, processor, runtime
 
     def __call__(self, pictures):
@@ -49,19 +57,19 @@ class Captioner:
 class _TwoParts:
     """A picture processor and a tokenizer as one, for models saved without a common one (ViT + GPT-2)."""
 
-    def __init__(self, pictures, tokenizer):
+    def __init__(self, pictures: Any, tokenizer: Any) -> None:
         self.pictures, self.batch_decode = pictures, tokenizer.batch_decode
 
     def __call__(self, images, return_tensors):
         return self.pictures(images, return_tensors=return_tensors)
 
 
-def clean(caption):
+def clean(caption: str) -> str:
     """One line without colons, which the original's reader of captions does not survive."""
     return " ".join(caption.replace(":", ",").split())
 
 
-def load_captioner(source, runtime):
+def load_captioner(source: str | Path, runtime: Runtime) -> Captioner:
     """A Captioner from a folder or the hub id of a cached model; FileNotFoundError says what to fetch, never random
     weights.
     """
@@ -84,7 +92,7 @@ def load_captioner(source, runtime):
     return Captioner(model.to(runtime.device).eval(), processor, runtime)
 
 
-def found_folder(source):
+def found_folder(source: str | Path) -> Path:
     """The folder of a model on this disk: `source` itself, or its copy in the hub's cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -134,7 +142,15 @@ def written_captions(path: str | Path) -> dict[str, str]:
     return {item: caption for item, (caption,) in found}
 
 
-def generate_captions(dataroot, output, captioner, batch=4, share=None, leases=None):
+def generate_captions(
+    dataroot: str | Path,
+    output: str | Path,
+    captioner: Callable[[list[Any]], list[str]],
+    *,
+    batch: int = 4,
+    share: Share | None = None,
+    leases: Leases | None = None,
+) -> tuple[int, list[str]]:
     """Append the missing captions to `output`, in the order of the pictures. Returns (lines written, messages of what
     could not be captioned).
 
@@ -173,7 +189,7 @@ def _pictures(dataroot, items, broken):
     return names, pictures
 
 
-def main():
+def main() -> int | None:
     """The command line."""
     parser = Parser(prog="dataset/generate_captions.py", description=__doc__)
     parser.add_argument("--dataroot", required=True, help="folder with <id>_input.jpg")
@@ -193,7 +209,9 @@ def main():
     captioner = load_captioner(args.model, runtime)
     output = Path(args.output)
     with shared_leases(args.share, output.with_name(f".{output.name}.leases")) as leases:
-        written, broken = generate_captions(args.dataroot, output, captioner, args.batch, share, leases)
+        written, broken = generate_captions(
+            args.dataroot, output, captioner, batch=args.batch, share=share, leases=leases
+        )
     print(f"{written} captions written to {args.output}, {len(broken)} pictures skipped")
     for message in broken:
         print(f"skipped: {message}", file=sys.stderr)

@@ -6,11 +6,14 @@
 Files: torch float64 (2,H,W), px/frame, as the original's. Hints that exist are kept, so an interrupted run goes on.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from text2cinemagraph.data.files import atomic
@@ -22,10 +25,15 @@ from text2cinemagraph.options.cli import Parser, number, run_main
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from text2cinemagraph.jobs.leases import Leases
+
 SEED = 5  # the original's
 
 
-def write_hints(motion_path, save_path, n_clusters, seed=SEED):
+def write_hints(
+    motion_path: str | Path, save_path: str | Path, n_clusters: int, seed: int = SEED
+) -> tuple[int, str | None]:
     """Write the missing hints of one motion file. Returns (files written, message or None if the motion could not be
     read).
     """
@@ -43,14 +51,22 @@ def write_hints(motion_path, save_path, n_clusters, seed=SEED):
     return len(missing), None
 
 
-def missing_hints(motion_path, save_path, n_clusters):
+def missing_hints(motion_path: str | Path, save_path: str | Path, n_clusters: int) -> dict[int, Path]:
     """{k: path} of the hint files of one motion that are not there yet."""
     folder = Path(save_path) / Path(motion_path).name.removesuffix("_motion.pth")
     paths = {k: folder / f"{k}_blend.pth" for k in range(1, n_clusters + 1)}
     return {k: path for k, path in paths.items() if not path.exists()}
 
 
-def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1, share=None, leases=None):
+def generate_flow_hint(
+    dataroot: str | Path,
+    save_path: str | Path,
+    n_clusters: int = 5,
+    *,
+    workers: int = 1,
+    share: Share | None = None,
+    leases: Leases | None = None,
+) -> tuple[int, list[str]]:
     """Write all missing hints of a dataset. Returns (files written, messages of the motions that could not be read).
 
     workers: processes.   share, leases: which of the motions are this process's (jobs.turns); None = all.
@@ -65,7 +81,7 @@ def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1, share=None,
         raise ValueError(f"--n_clusters {n_clusters}: expected 1 or more")
     job, results, share = partial(write_hints, save_path=str(save_path), n_clusters=n_clusters), [], share or Share()
 
-    def done(path):
+    def done(path: str | Path) -> bool:
         return not missing_hints(path, save_path, n_clusters)
 
     own = len(share.of(motions) if leases is None else motions)
@@ -80,7 +96,7 @@ def generate_flow_hint(dataroot, save_path, n_clusters=5, workers=1, share=None,
     return sum(count for count, _ in results), [message for _, message in results if message]
 
 
-def main():
+def main() -> int | None:
     """The command line."""
     parser = Parser(prog="dataset/generate_flow_hint.py", description=__doc__)
     parser.add_argument("--dataroot", required=True, help="folder with <id>_motion.pth")
@@ -98,7 +114,12 @@ def main():
     arguments = parser.parse_args()
     with shared_leases(arguments.share, Path(arguments.save_path) / ".leases") as leases:
         written, broken = generate_flow_hint(
-            arguments.dataroot, arguments.save_path, arguments.n_clusters, arguments.workers, share_of("-1"), leases
+            arguments.dataroot,
+            arguments.save_path,
+            arguments.n_clusters,
+            workers=arguments.workers,
+            share=share_of("-1"),
+            leases=leases,
         )
     print(f"{written} hints written to {arguments.save_path}, {len(broken)} motions skipped")
     for message in broken:

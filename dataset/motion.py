@@ -1,5 +1,8 @@
 """The mean motion of a clip, estimated by OpenCV's Farneback or torchvision's RAFT."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +16,7 @@ METHODS = ("farneback", "raft")
 RAFT_FILE = "raft_large_C_T_SKHT_V2-ff5fadd5.pth"  # torchvision's Raft_Large_Weights.C_T_SKHT_V2
 
 
-def mean_flow(frames, method="farneback", raft_weights=""):
+def mean_flow(frames: Sequence[np.ndarray], method: str = "farneback", raft_weights: str | Path = "") -> torch.Tensor:
     """Mean flow between neighbouring frames: [2,H,W] px/frame. frames: list of uint8 [H,W,3] of one size.   method: of
     METHODS.
     """
@@ -52,7 +55,7 @@ def _raft_pairs(frames, weights, batch=4):
 
 
 @lru_cache(1)
-def load_raft(weights):
+def load_raft(weights: str | Path) -> tuple[torch.nn.Module, torch.device]:
     """(net, device) from a file of torchvision's weights, RAFT large or small; kept for the process's next clips."""
     from torchvision.models.optical_flow import raft_large, raft_small
 
@@ -70,7 +73,7 @@ def load_raft(weights):
     return net.to(device).eval(), device
 
 
-def raft_file(asked):
+def raft_file(asked: str | Path) -> Path:
     """Path of the weights: the file asked for, else torchvision's cache. Nothing is fetched here: FileNotFoundError
     says from where.
     """

@@ -74,7 +74,7 @@ def main() -> None:
     plan = Plan(Path(flags.output), run, share, flags.lease_seconds)
     open_tasks = [task for task in tasks if _is_open(record_of(plan, task), flags.retry)]
     if flags.dry_run:
-        print(told_before(tasks, open_tasks, plan, flags, broken))
+        print(told_before(tasks, open_tasks, plan, flags, broken=broken))
         return
     make_folder(plan.output)
     if flags.retry:
@@ -83,7 +83,7 @@ def main() -> None:
     if open_tasks and flags.engine == "ray":
         from text2cinemagraph.demo.ray_engine import run_on_ray
 
-        run_on_ray(open_tasks, plan, flags.address, flags.threads, workers_of(flags.workers))
+        run_on_ray(open_tasks, plan, flags.address, threads=flags.threads, workers=workers_of(flags.workers))
     elif open_tasks:
         run_here(open_tasks, plan, flags.threads, workers_of(flags.workers))
     rows = finish(jobs, tasks, plan)
@@ -295,7 +295,7 @@ def told_after(rows: Sequence[dict], made: int, seconds: float) -> str:
     return f"{text}\n{made} jobs in {duration(seconds)} of the clock{most}"
 
 
-def told_before(tasks: Sequence[Task], waiting: Sequence[Task], plan: Plan, flags, broken: Sequence[Job]) -> str:
+def told_before(tasks: Sequence[Task], waiting: Sequence[Task], plan: Plan, flags, *, broken: Sequence[Job]) -> str:
     """What --dry_run says: what would run, and how long."""
     seconds, source = seconds_each(tasks, waiting, plan)
     workers = workers_of(flags.workers) or _gpus() or max(_cores() // flags.threads, 1)

@@ -15,15 +15,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 from text2cinemagraph import inference_t2c
-from text2cinemagraph.data.files import atomic
 from text2cinemagraph.demo.joblist import Job, jobs_of, lines_of_pictures, lines_of_prompts, pictures_of, prompts_of
 from text2cinemagraph.demo.making import Plan, Task, forget_failures, record_of, work
 from text2cinemagraph.inference_t2c import FILES
 from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.pages.page import address, write_page
 from tqdm import tqdm
 
 __all__ = ["inference_t2c"]  # what the jobs run
@@ -48,53 +47,27 @@ def works_of_pictures(folder: str | Path, seeds: Sequence[int]) -> list[Job]:
     return jobs_of(enumerate(lines_of_pictures(pictures_of([folder]), seeds[:1]), 1), "")
 
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Cinemagraphs</title>
-<style>
-body {{ margin: 2rem auto; padding: 0 1rem; max-width: 78rem; background: #161618; color: #e8e8e8;
-  font: 1rem/1.5 system-ui, sans-serif }}
-article {{ display: grid; grid-template-columns: minmax(0, 18rem) minmax(0, 1fr); gap: 1rem; margin: 0 0 2.5rem }}
-h2 {{ grid-column: 1 / -1; margin: 0; font-size: 1.05rem; font-weight: 600 }}
-video, img {{ width: 100%; height: auto; border-radius: .4rem; display: block; background: #222 }}
-.stages {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .6rem;
-  align-content: start }}
-figure {{ margin: 0 }} figcaption {{ color: #a5a5a8; font-size: .85rem }}
-.failed {{ color: #ff9d8a; grid-column: 1 / -1 }} p {{ color: #a5a5a8 }}
-@media (max-width: 42rem) {{ article {{ grid-template-columns: 1fr }} }}
-</style>
-<h1>Cinemagraphs</h1><p>{note}</p>
-{articles}
-</html>
-"""
+def write_gallery(output: Path, works: Sequence[Job], records: Sequence[dict], note: str) -> Path:
+    """index.html beside the folders.  records: one for each work, {} = not made yet.  Returns its path."""
+    made = [_shown(Path(output), work, record) for work, record in zip(works, records) if record]
+    return write_page(Path(output) / "index.html", "gallery.html", title="Cinemagraphs", note=note, cinemagraphs=made)
 
 
-def write_page(output: Path, works: Sequence[Job], records: Sequence[dict], note: str) -> None:
-    """index.html beside the folders.  records: one for each work, {} = not made yet."""
-    with atomic(Path(output) / "index.html") as path:
-        articles = "\n".join(_article(Path(output), work, record) for work, record in zip(works, records) if record)
-        path.write_text(PAGE.format(note=escape(note), articles=articles), encoding="utf-8")
-
-
-def _article(output, work, record):
-    title = f"<h2>{escape(work.title)}</h2>"
+def _shown(output, work, record) -> dict:
+    """What the page shows of a work that was made, or failed."""
     if "error" in record:
-        return f'<article>{title}<p class="failed">{escape(record["error"])}</p></article>'
-    there = [(artifact, label) for artifact, label in STAGES if (output / work.name / FILES[artifact]).is_file()]
-    figures = "".join(
-        f'<figure><a href="{work.name}/{FILES[a]}"><img loading="lazy" src="{work.name}/{FILES[a]}" alt="{label}"></a>'
-        f"<figcaption>{label}</figcaption></figure>"
-        for a, label in there
-    )
-    video = f'<video src="{work.name}/{FILES["video"]}" autoplay loop muted playsinline></video>'
-    seconds = record["seconds"]["total"]
-    return (
-        f"<article>{title}<figure>{video}<figcaption>s6 video, {seconds:.0f} s in all</figcaption></figure>"
-        f'<div class="stages">{figures}</div></article>'
-    )
+        return {"title": work.title, "error": record["error"]}
+    there = [(FILES[artifact], label) for artifact, label in STAGES if (output / work.name / FILES[artifact]).is_file()]
+    return {
+        "title": work.title,
+        "error": "",
+        "video": address(f"{work.name}/{FILES['video']}"),
+        "seconds": f"{record['seconds']['total']:.0f}",
+        "pictures": [{"address": address(f"{work.name}/{file}"), "label": label} for file, label in there],
+    }
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m demo.gallery", description=__doc__)
     parser.add_argument("--config", default="configs/inference_mini.yaml", help="(default: %(default)s)")
@@ -139,7 +112,7 @@ def make(works: Sequence[Job], output: Path, note: str) -> list[dict]:
     records = {task.job.name: record_of(plan, task) for task in tasks}
 
     def show():
-        write_page(output, works, [records[work.name] for work in works], note)
+        write_gallery(output, works, [records[work.name] for work in works], note)
 
     with tqdm(total=len(tasks), desc="cinemagraphs", initial=sum(map(bool, records.values()))) as bar:
 

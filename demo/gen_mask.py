@@ -10,19 +10,26 @@ in which nothing was found, get no mask and are named.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.jobs.share import add_share
 from text2cinemagraph.options.cli import Parser, run_main
 from text2cinemagraph.options.inference import Odise
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    import torch
+    from text2cinemagraph.jobs.leases import Leases
+    from text2cinemagraph.jobs.share import Share
+
 SUFFIXES = (".png", ".jpg", ".jpeg")
 TINT = [0.1, 0.5, 1.0]  # the overlay's blue
 
 
-def pictures(folder):
+def pictures(folder: str | Path) -> dict[str, Path]:
     """The pictures of a folder, sorted, as {id: path}: `<id>_input.jpg` names its id, any other picture is its own."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -42,7 +49,7 @@ def pictures(folder):
     return found
 
 
-def overlay(image, mask):
+def overlay(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Tint the masked part of an image [3,H,W] in [0,1] blue, for looking at."""
     import torch
 
@@ -59,7 +66,16 @@ class Outcome:
     empty: list = field(default_factory=list)
 
 
-def gen_mask(source, target, find_mask, with_overlay=False, share=None, leases=None, settings=""):
+def gen_mask(
+    source: str | Path,
+    target: str | Path,
+    find_mask: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    with_overlay: bool = False,
+    share: Share | None = None,
+    leases: Leases | None = None,
+    settings: dict[str, Any] | str = "",
+) -> Outcome:
     """Write `<id>_mask.png` into `target` for every picture of `source`, by find_mask(image [3,H,W]) -> bool [1,H,W].
 
     A picture in which nothing is found (EmptyMask) gets no file.
@@ -77,7 +93,7 @@ def gen_mask(source, target, find_mask, with_overlay=False, share=None, leases=N
     found, tried, there = list(pictures(source).items()), Records(target / ".tried"), {}
     remove_leftovers(target)
 
-    def done(item):
+    def done(item: tuple[str, Path]) -> bool:
         name, path = item
         if (target / f"{name}_mask.png").exists():  # perhaps painted by hand: never made again
             there[name] = path
@@ -137,7 +153,7 @@ def _make_mask(path, target, name, find_mask, with_overlay):
     return None
 
 
-def report(outcome, target, vocabulary):
+def report(outcome: Outcome, target: str | Path, vocabulary: str) -> None:
     """What a person wants to know at the end; pictures without a mask by name."""
     print(
         f"{outcome.written} masks written to {target}, {outcome.kept} were there already, {len(outcome.broken)} "
@@ -153,7 +169,7 @@ def report(outcome, target, vocabulary):
         )
 
 
-def main():
+def main() -> int | None:
     """The command line."""
     from text2cinemagraph.img2img.segment import BACKENDS
 
@@ -204,17 +220,25 @@ def main():
 
     shelf = Networks()
 
-    def find_mask(image):
+    def find_mask(image: torch.Tensor) -> torch.Tensor:
         return segment(image, arguments.vocab, shelf.get("segmenter", load_segmenter, name, checkpoint, runtime)).mask
 
     settings = {"vocab": arguments.vocab, "backend": name, "checkpoint": str(checkpoint)}
     with shared_leases(arguments.share, Path(arguments.output) / ".leases") as leases:
-        outcome = gen_mask(arguments.input, arguments.output, find_mask, arguments.overlay, share, leases, settings)
+        outcome = gen_mask(
+            arguments.input,
+            arguments.output,
+            find_mask,
+            with_overlay=arguments.overlay,
+            share=share,
+            leases=leases,
+            settings=settings,
+        )
     report(outcome, arguments.output, arguments.vocab)
     return 1 if outcome.broken and not outcome.written + outcome.kept else 0
 
 
-def segmenter(backend, checkpoint):
+def segmenter(backend: str, checkpoint: str) -> tuple[str, str]:
     """(backend, checkpoint) as asked, or what is here: s3's places first, then the only segmenter one folder deeper."""
     from text2cinemagraph.img2img.segment import choose_backend
 
@@ -227,7 +251,7 @@ def segmenter(backend, checkpoint):
         return choose_backend("auto", nearby[0].parent)
 
 
-def t2c_mask():
+def t2c_mask() -> None:
     """The console script `t2c-mask`."""
     run_main(main)
 

@@ -149,7 +149,7 @@ def page() -> str:
     return "".join(parts)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = Parser(prog="python -m demo.options_page", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the page is stale")

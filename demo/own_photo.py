@@ -5,12 +5,14 @@
 The arrows say where the water goes, in px of the photograph; what moves is found by its name, or given by --mask.
 """
 
+from __future__ import annotations
+
 from text2cinemagraph import Cinemagraph, read_image, read_mask, write_clip
 from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """The command line."""
     parser = Parser(prog="python demo/own_photo.py", description=__doc__)
     parser.add_argument("photo", help="the picture")

@@ -54,7 +54,7 @@ class RayMaker:
         return "error" in record
 
 
-def run_on_ray(tasks: Sequence[Task], plan: Plan, address: str, threads: int, workers: int | None) -> None:
+def run_on_ray(tasks: Sequence[Task], plan: Plan, address: str, *, threads: int, workers: int | None) -> None:
     """Make the tasks on a Ray cluster.
 
     address: of the cluster, "auto" = the one of this machine; "" = one of this machine's own, for this run.

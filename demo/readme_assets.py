@@ -14,9 +14,14 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from text2cinemagraph.options.cli import Parser, run_main
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS, RUNS, TIMES = (
@@ -58,7 +63,7 @@ LOOP_SIDE, EVERY = 240, 2  # px; every second frame: half the size of the file
 LIMIT = 4e6  # bytes, all assets together
 
 
-def run(name, *words):
+def run(name: str, *words: str) -> dict[str, float]:
     """The pipeline in a process of its own, as a user calls it.  Returns {stage: seconds}."""
     command = [sys.executable, "inference_t2c.py", "--name", name, *words, f"twin_extraction.exp_path_root={RUNS}"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -68,7 +73,7 @@ def run(name, *words):
     return {stage: float(seconds) for stage, seconds in re.findall(r"(s\d|total) ([\d.]+)", line)}
 
 
-def frames_of(name, side):
+def frames_of(name: str, side: int) -> Iterator[np.ndarray]:
     """Every second frame of a run, uint8 [side,W,3]."""
     import cv2
     from text2cinemagraph.data.videos import read_video
@@ -78,7 +83,7 @@ def frames_of(name, side):
         yield cv2.resize(frame, (round(frame.shape[1] * side / frame.shape[0]), side), interpolation=cv2.INTER_AREA)
 
 
-def side_by_side(clips, gap=6):
+def side_by_side(clips: Sequence[Iterable[np.ndarray]], gap: int = 6) -> Iterator[np.ndarray]:
     """Clips of one height -> one clip."""
     import numpy as np
 
@@ -87,7 +92,7 @@ def side_by_side(clips, gap=6):
         yield np.concatenate([part for frame in frames for part in (frame, white)][:-1], 1)
 
 
-def with_arrow(frames, angle):
+def with_arrow(frames: Iterable[np.ndarray], angle: float) -> Iterator[np.ndarray]:
     """An arrow in the corner; angle in degrees, 0 = to the right."""
     import cv2
     import numpy as np
@@ -108,7 +113,7 @@ def with_arrow(frames, angle):
         yield marked
 
 
-def loops():
+def loops() -> dict[str, Any]:
     """The clips at the top of the README, and the strip of stages of the first one.  Returns its times."""
     from text2cinemagraph.data.animation import write_animation
     from text2cinemagraph.data.experiment import SUMMARY
@@ -131,7 +136,7 @@ def loops():
     return seconds[0]
 
 
-def photographs():
+def photographs() -> None:
     """The photographs at the top of the README: as one is, painted, and with arrows, which are shown beside it."""
     from PIL import Image
     from text2cinemagraph.data.animation import write_animation
@@ -147,7 +152,7 @@ def photographs():
         drawn.save(path, "JPEG", quality=85)
 
 
-def directions():
+def directions() -> None:
     """One prompt, two directions."""
     from text2cinemagraph.data.animation import write_animation
 
@@ -165,7 +170,7 @@ def directions():
     write_animation(ASSETS / "directions.webp", list(side_by_side(clips)), 30 / EVERY, QUALITY)
 
 
-def gallery():
+def gallery() -> dict[str, Any]:
     """All prompts of dataset/prompts.txt by demo.gallery, their summaries on one sheet."""
     import numpy as np
     from PIL import Image
@@ -195,14 +200,14 @@ def gallery():
         Image.fromarray(np.concatenate(rows)).save(path, "JPEG", quality=80)
 
 
-def studio():
+def studio() -> None:
     """The studio's page and a session on it; where no browser can be driven, the line says so and they stay."""
     done = subprocess.run([sys.executable, "-m", "benchmarks.studio_page"], cwd=ROOT)
     if done.returncode:
         print("studio.webp and studio_session.webp stay as they are")
 
 
-def write_times(seconds, peak):
+def write_times(seconds: dict[str, float], peak: float) -> None:
     """The record, and the README's table of it."""
     from text2cinemagraph.data.files import atomic
 
@@ -234,7 +239,7 @@ def write_times(seconds, peak):
         path.write_text(text, encoding="utf-8")
 
 
-def main():
+def main() -> None:
     """The command line: no options."""
     Parser(prog="python -m demo.readme_assets", description=__doc__).parse_args()
     ASSETS.mkdir(parents=True, exist_ok=True)

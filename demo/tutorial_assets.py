@@ -16,9 +16,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from text2cinemagraph.demo.commands import Command, commands_of
 from text2cinemagraph.options.cli import Parser, run_main
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURES = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "assets" / "tutorial"
@@ -48,7 +52,7 @@ def name_of(command: Command) -> str:
     return command.words[command.words.index("--name") + 1]
 
 
-def marked(photo, mask):
+def marked(photo: Image.Image, mask: Image.Image) -> Image.Image:
     """A photograph (PIL) with what may move in red."""
     import numpy as np
     from PIL import Image
@@ -58,7 +62,7 @@ def marked(photo, mask):
     return Image.fromarray(np.uint8(pixels))
 
 
-def beside(*pictures):
+def beside(*pictures: Image.Image) -> Image.Image:
     """PIL pictures of one shape, side by side in WIDTH px."""
     from PIL import Image
 
@@ -99,7 +103,7 @@ def show(folder: Path) -> dict:
     return pictures
 
 
-def save(name: str, picture) -> None:
+def save(name: str, picture: Image.Image) -> None:
     """A JPEG of LIMIT bytes at most."""
     from text2cinemagraph.data.files import atomic
 
@@ -144,7 +148,7 @@ def _words_for(command):
     return f"`{name_of(command)}`, {stages}" + (f": `{' '.join(special)}`" if special else "")
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """The command line: no options."""
     Parser(prog="python -m demo.tutorial_assets", description=__doc__).parse_args(argv)
     commands = [c for c in commands_of(PAGE, inline=False) if "inference_t2c.py" in c.words]

@@ -1,6 +1,9 @@
 """Networks that turn a clip into a feature vector. Nothing is ever downloaded here, and no untrained network is ever used."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +23,19 @@ GET_I3D = "run python -m data.fetch i3d, or give --i3d FILE, or --features torch
 class Backbone:
     """Clips to feature vectors.  name: for people; key: name and weights in short, for the cache."""
 
-    def __init__(self, name, key, network, call, device):
+    def __init__(
+        self,
+        name: str,
+        key: str,
+        network: torch.nn.Module,
+        call: Callable[[torch.nn.Module, torch.Tensor], torch.Tensor],
+        *,
+        device: torch.device,
+    ) -> None:
         self.name, self.key, self._network, self._call, self._device = name, key, network, call, device
 
     @torch.no_grad()
-    def features(self, clips):
+    def features(self, clips: Sequence[np.ndarray]) -> np.ndarray:
         """clips: list of uint8 [T,224,224,3].  Returns float32 [N,D]; the network sees x/127.5-1 as [N,3,T,224,224]."""
         batch = (
             torch.from_numpy(np.stack(clips))
@@ -58,7 +69,7 @@ class Backbone:
         return found.float().cpu().numpy()
 
 
-def load_backbone(features, i3d, weights, device):
+def load_backbone(features: str, i3d: str | Path, weights: str | Path, device: torch.device) -> Backbone:
     """The Backbone of --features: "i3d" (the file `i3d`), "torchvision:<name>" (`weights`, or torchvision's own cache), or a path."""
     if features == "i3d":
         if not Path(i3d).is_file():
@@ -69,7 +80,7 @@ def load_backbone(features, i3d, weights, device):
                 f"{i3d} does not take {', '.join(I3D_CALL)}, as I3D does; run python -m data.fetch i3d, or use it "
                 "as it is: --features FILE"
             )
-        return Backbone("i3d", f"i3d-{sha256(i3d)[:16]}", network, _call_i3d, device)
+        return Backbone("i3d", f"i3d-{sha256(i3d)[:16]}", network, _call_i3d, device=device)
     if features.startswith("torchvision:"):
         return _torchvision(features.partition(":")[2], weights, device)
     if not Path(features).is_file():
@@ -78,7 +89,7 @@ def load_backbone(features, i3d, weights, device):
         )
     network = _torchscript(features, device)
     call = _call_i3d if _takes(network, I3D_CALL) else lambda network, batch: network(batch)
-    return Backbone(Path(features).name, f"{Path(features).stem}-{sha256(features)[:16]}", network, call, device)
+    return Backbone(Path(features).name, f"{Path(features).stem}-{sha256(features)[:16]}", network, call, device=device)
 
 
 def _call_i3d(network, batch):
@@ -127,11 +138,13 @@ def _torchvision(name, weights, device):
         for values in (trained.transforms().mean, trained.transforms().std)
     )
 
-    def call(network, batch):
+    def call(network: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
         small = F.avg_pool3d(batch, (1, 2, 2))  # 112 px, as it was trained
         return network(((small + 1) / 2 - mean) / deviation)
 
-    return Backbone(f"torchvision:{name}", f"{name}-{sha256(path)[:16]}", network.eval().to(device), call, device)
+    return Backbone(
+        f"torchvision:{name}", f"{name}-{sha256(path)[:16]}", network.eval().to(device), call, device=device
+    )
 
 
 def _last_line(error):

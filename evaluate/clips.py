@@ -1,5 +1,7 @@
 """Which clips belong together, and the frames of a clip as a network wants them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +39,7 @@ class Pairing:
     surplus: list
 
 
-def pair(gt_path, pred_path):
+def pair(gt_path: str | Path, pred_path: str | Path) -> Pairing:
     """Pairing of `<id>_gt.mp4` (or folder `<id>_gt`) with `<id>_video.mp4` (or `<id>_input_video.mp4`).
 
     pred_path may also be the folder above images/.  Raises FileNotFoundError or ValueError for folders with nothing to
@@ -55,7 +57,7 @@ def pair(gt_path, pred_path):
     )
 
 
-def true_clips(folder):
+def true_clips(folder: str | Path) -> dict[str, Path]:
     """{id: path of `<id>_gt.mp4` or of another kind of clip, else of the folder `<id>_gt`}."""
     folder = _folder(folder, "--gt_path")
     found = {path.name[: -len("_gt")]: path for path in folder.iterdir() if _ends(path, "_gt") and path.is_dir()}
@@ -68,7 +70,7 @@ def true_clips(folder):
     return found
 
 
-def predicted_clips(folder):
+def predicted_clips(folder: str | Path) -> dict[str, Path]:
     """{id: path of `<id>_video.mp4`, or of `<id>_input_video.mp4`, as the original writes, or another kind of clip}."""
     folder = _folder(folder, "--pred_path")
     paths = [path for path in _clips(folder) if _ends(path.with_suffix(""), "_video")]
@@ -106,7 +108,7 @@ def _content(folder):
     return (", ".join(names[:3]) + (", ..." if len(names) > 3 else "")) or "nothing"
 
 
-def read_clip(path, frames, mode):
+def read_clip(path: str | Path, frames: range, mode: str) -> np.ndarray:
     """The frames of a clip whose numbers are in `frames` (a range from 0), uint8 [T,224,224,3].
 
     path: video, animated picture, or folder of frames (data.videos.frame_files).
@@ -124,14 +126,14 @@ def read_clip(path, frames, mode):
     )
 
 
-def digest_of(path, frames):
+def digest_of(path: str | Path, frames: range) -> str:
     """sha256 of what read_clip would read: the file, or the pictures of a folder one after the other."""
     if Path(path).is_file():
         return sha256(path)
     return "-".join(sha256(picture)[:16] for picture in pictures_of(path)[: frames[-1] + 1 : frames.step])
 
 
-def pictures_of(folder):
+def pictures_of(folder: str | Path) -> list[Path]:
     """The pictures of a clip's folder in the order of their numbers; ValueError where one between them is missing."""
     numbered = frame_files(folder)
     missing = sorted(set(range(max(numbered) + 1)) - numbered.keys())
@@ -151,7 +153,7 @@ def _frames(path, frames, size):
         yield read_picture(picture, size)
 
 
-def read_picture(path, size=None):
+def read_picture(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A stored frame, uint8 [H,W,3], brought to size (H, W) by the same filter as a video frame; None = as stored."""
     pixels = to_uint8(read_image(path))
     if size is None or pixels.shape[:2] == tuple(size):

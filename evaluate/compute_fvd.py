@@ -7,10 +7,14 @@ Clips are read one after the other; features are kept in --cache by what is in t
 it stopped and a second one takes seconds. The result is printed as JSON and written to --output.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from text2cinemagraph.data.files import atomic
@@ -23,8 +27,23 @@ from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.runtime import make_runtime
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from text2cinemagraph.evaluate.backbones import Backbone
+    from text2cinemagraph.evaluate.clips import Pairing
 
-def compute_fvd(pairing, backbone, kind, mode="published", cache="", batch=8, strict=False, draws=200, seed=0):
+
+def compute_fvd(
+    pairing: Pairing,
+    backbone: Backbone,
+    kind: str,
+    *,
+    mode: str = "published",
+    cache: str | Path = "",
+    batch: int = 8,
+    strict: bool = False,
+    draws: int = 200,
+    seed: int = 0,
+) -> dict[str, Any]:
     """The result as a dict: value, interval_95, n, feature_dim, floor (of evaluate.fvd), how it was made, and warnings.
 
     pairing: of evaluate.clips.   backbone: of evaluate.backbones.   kind: fvd_16 | fvd_60.   mode: published | clean.
@@ -38,7 +57,9 @@ def compute_fvd(pairing, backbone, kind, mode="published", cache="", batch=8, st
     store = FeatureStore(cache, f"{kind} {mode} {DECODERS[mode]} {backbone.key}")
     skipped, features = {}, {}
     for side, paths in (("real", pairing.real), ("fake", pairing.fake)):
-        features[side] = features_of(paths, backbone, FRAMES[kind], mode, store, batch, strict, skipped, side)
+        features[side] = features_of(
+            paths, backbone, FRAMES[kind], mode, store=store, batch=batch, strict=strict, skipped=skipped, side=side
+        )
     both = [item for item in pairing.real if item in features["real"] and item in features["fake"]]
     if len(both) < 2:
         reason = f"; the first trouble: {next(iter(skipped.values()))}" if skipped else ""
@@ -67,7 +88,18 @@ def compute_fvd(pairing, backbone, kind, mode="published", cache="", batch=8, st
     }
 
 
-def features_of(paths, backbone, frames, mode, store, batch, strict, skipped, side):
+def features_of(
+    paths: Mapping[str, Path],
+    backbone: Backbone,
+    frames: range,
+    mode: str,
+    *,
+    store: FeatureStore,
+    batch: int,
+    strict: bool,
+    skipped: dict[str, str],
+    side: str,
+) -> dict[str, np.ndarray]:
     """{id: [D]} of the clips that can be read; the others go to `skipped` {path: reason}.
 
     A batch is computed whole unless the store has all of it, so that a continued run gives the same bits as one that was left alone.
@@ -119,11 +151,11 @@ def _read(paths, frames, mode, strict, skipped):
 class FeatureStore:
     """Feature vectors on disk, by the contents of the clip and how it was read; without a folder, nothing is kept."""
 
-    def __init__(self, folder, recipe):
+    def __init__(self, folder: str | Path, recipe: str) -> None:
         """recipe: everything besides the file that decides about its features."""
         self._folder = Path(folder) / hashlib.sha256(recipe.encode()).hexdigest()[:16] if folder else None
 
-    def read(self, digest):
+    def read(self, digest: str) -> np.ndarray | None:
         """float32 [D], or None where it is not there, or damaged: then it is made again."""
         path = self._path(digest)
         if path is None or not path.is_file():
@@ -136,7 +168,7 @@ class FeatureStore:
         whole = isinstance(kept, np.ndarray) and kept.dtype == np.float32 and kept.ndim == 1
         return kept if whole and np.isfinite(kept).all() else None
 
-    def write(self, digest, feature):
+    def write(self, digest: str, feature: np.ndarray) -> None:
         if self._folder is not None:
             with atomic(self._path(digest)) as temporary:
                 np.save(temporary, feature)
@@ -170,7 +202,7 @@ def _some(names):
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="evaluate/compute_fvd.py", description=__doc__)
     parser.add_argument("--pred_path", required=True, help="folder of <id>_video.mp4 (or <id>_input_video.mp4)")
@@ -223,7 +255,15 @@ def main():
     backbone = load_backbone(options.features, options.i3d, options.weights, runtime.device)
     batch = options.batch or (1 if runtime.device.type == "cpu" else 8)
     result = compute_fvd(
-        pairing, backbone, options.type, options.mode, options.cache, batch, options.strict, options.draws, options.seed
+        pairing,
+        backbone,
+        options.type,
+        mode=options.mode,
+        cache=options.cache,
+        batch=batch,
+        strict=options.strict,
+        draws=options.draws,
+        seed=options.seed,
     )
     result |= {"pred_path": str(options.pred_path), "gt_path": str(options.gt_path), "command": " ".join(sys.argv)}
     output = Path(options.output or Path(options.pred_path) / f"{options.type}_{options.mode}.json")

@@ -1,11 +1,13 @@
 """How far a predicted flow is from the true one: endpoint error and angle."""
 
+from __future__ import annotations
+
 import torch
 
 MIN_SPEED = 0.01  # px/frame: slower pixels of the true flow have no direction worth comparing
 
 
-def endpoint_error(flow, target, mask=None):
+def endpoint_error(flow: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> float | None:
     """Mean length of the difference vector, in px/frame; None if the mask is empty.
 
     flow, target: [2,H,W] px/frame.  mask: bool [1,H,W], or None for the whole picture.
@@ -14,7 +16,7 @@ def endpoint_error(flow, target, mask=None):
     return _mean((flow - target).norm(dim=0), mask)
 
 
-def angle_error(flow, target, mask=None):
+def angle_error(flow: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> float | None:
     """Mean angle between predicted and true direction in degrees, 0..180, where the truth moves (> 0.01 px/frame).
 
     flow, target: [2,H,W]; mask: bool [1,H,W] or None.  A pixel predicted at rest counts 90 degrees. None if nothing
@@ -28,7 +30,7 @@ def angle_error(flow, target, mask=None):
     return _mean(angle, moving if mask is None else moving & mask)
 
 
-def flow_error(flow, target, mask=None):
+def flow_error(flow: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> dict[str, float | None]:
     """All numbers of one flow, {"epe", "epe_512", "angle"} and with a mask the same again as "..._masked".
 
     epe: px/frame at the picture's own size; epe_512: what it would be with a short side of 512 px; angle: degrees.

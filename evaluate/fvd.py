@@ -3,6 +3,10 @@
 |mu1-mu2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2) of the two Gaussians; covariances with n-1.  Everything in float64.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 
@@ -12,7 +16,7 @@ class Moments:
     def __init__(self):
         self.count, self._mean, self._scatter = 0, None, None
 
-    def add(self, features):
+    def add(self, features: np.ndarray) -> Moments:
         """features: [N,D]."""
         features = np.asarray(features, dtype=np.float64)
         if self._mean is None:
@@ -27,14 +31,14 @@ class Moments:
         self.count = total
         return self
 
-    def gaussian(self):
+    def gaussian(self) -> tuple[np.ndarray, np.ndarray]:
         """(mean [D], covariance [D,D]); ValueError for fewer than two vectors, which have no covariance."""
         if self.count < 2:
             raise ValueError(f"{self.count} feature vectors have no covariance; expected 2 or more")
         return self._mean, self._scatter / (self.count - 1)
 
 
-def frechet_distance(mean1, covariance1, mean2, covariance2):
+def frechet_distance(mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray) -> float:
     """Squared Fréchet distance of two Gaussians; mean [D], covariance [D,D], any rank.
 
     With S = A A^T, tr (S1 S2)^1/2 is the sum of the singular values of A1^T A2. That needs no square root of a product,
@@ -44,14 +48,16 @@ def frechet_distance(mean1, covariance1, mean2, covariance2):
     return _distance(mean1, _factor(covariance1), mean2, _factor(covariance2))
 
 
-def distance_of_features(features1, features2):
+def distance_of_features(features1: np.ndarray, features2: np.ndarray) -> float:
     """The same of the Gaussians of two sets of vectors [N,D] and [M,D]; cheap where N, M < D, as no covariance is
     formed.
     """
     return _distance(*_centred(features1), *_centred(features2))
 
 
-def bootstrap_interval(features1, features2, draws=200, seed=0):
+def bootstrap_interval(
+    features1: np.ndarray, features2: np.ndarray, draws: int = 200, seed: int = 0
+) -> tuple[float, float]:
     """95 % interval of distance_of_features, (low, high): how it moves when other clips had been taken.
 
     Sets of one size are taken as pairs (a clip and its imitation) and drawn together.  Drawing with replacement alone
@@ -67,7 +73,7 @@ def bootstrap_interval(features1, features2, draws=200, seed=0):
     return max(0.0, float(value + low)), float(value + high)
 
 
-def split_half_floor(real, fake, splits=20, seed=0):
+def split_half_floor(real: np.ndarray, fake: np.ndarray, splits: int = 20, seed: int = 0) -> dict[str, Any] | None:
     """What the distance is when there is nothing to find: between two random halves of the real clips.
 
     real, fake: [N,D], [M,D].  Returns {"n": clips in a half, "mean", "low", "high": over the splits (2.5 and 97.5 %),

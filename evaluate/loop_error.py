@@ -3,7 +3,11 @@
 python -m evaluate.loop_error outputs/river/video.mp4 --mask outputs/river/mask_self_attn_erosion.png
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from text2cinemagraph.data.media import read_mask
@@ -11,11 +15,19 @@ from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.optical_flow import FlowEstimator, motion_error
 from text2cinemagraph.options.cli import Parser, run_main
 
+if TYPE_CHECKING:
+    import torch
+
 
 class LoopMeter:
     """Measures a clip frame by frame; keeps the first frame and the last one, whatever the length."""
 
-    def __init__(self, mask=None, velocity=None, flow_every=4):
+    def __init__(
+        self,
+        mask: torch.Tensor | np.ndarray | None = None,
+        velocity: torch.Tensor | np.ndarray | None = None,
+        flow_every: int = 4,
+    ) -> None:
         """mask: bool [1,H,W] or [H,W], True = may move; None = no mask.   velocity: true flow [2,H,W] in px/frame, or
         None.
 
@@ -28,7 +40,7 @@ class LoopMeter:
         self._count, self._first, self._last, self._last_truth = 0, None, None, None
         self._steps, self._still, self._speeds, self._errors, self._differences = [], [], [], [], []
 
-    def add(self, frame, truth=None):
+    def add(self, frame: np.ndarray, truth: np.ndarray | None = None) -> None:
         """frame: uint8 [H,W,3].   truth: the same frame of the true clip at the same size, to compare what is seen to
         move; or None.
         """
@@ -55,7 +67,7 @@ class LoopMeter:
         if inside.any() and truth is not None and self._last_truth is not None:
             self._differences.append(motion_error(flow, self._estimate(self._last_truth, truth), inside))
 
-    def result(self):
+    def result(self) -> dict[str, Any]:
         """A dict; what cannot be said (no mask, an empty one, nothing moves) is None.
 
         frames; seam_ratio, seam_ratio_masked: jump from the last frame to the first against the median step, mean
@@ -116,7 +128,12 @@ class LoopMeter:
         return frame
 
 
-def loop_error(frames, mask=None, velocity=None, flow_every=4):
+def loop_error(
+    frames: Iterable[np.ndarray],
+    mask: torch.Tensor | np.ndarray | None = None,
+    velocity: torch.Tensor | np.ndarray | None = None,
+    flow_every: int = 4,
+) -> dict[str, Any]:
     """All numbers of one clip: what LoopMeter finds in these frames, uint8 [H,W,3], however they come."""
     meter = LoopMeter(mask, velocity, flow_every)
     for frame in frames:
@@ -124,7 +141,7 @@ def loop_error(frames, mask=None, velocity=None, flow_every=4):
     return meter.result()
 
 
-def seam_ratio(frames, mask=None):
+def seam_ratio(frames: np.ndarray, mask: np.ndarray | None = None) -> float:
     """How much larger the jump from the last frame to the first is than a usual step: |f[N-1]-f[0]| / median
     |f[t]-f[t+1]|.
 
@@ -145,7 +162,7 @@ def _ratio(seam, usual):
     return seam / usual if usual > 0 else None
 
 
-def main():
+def main() -> None:
     """The command line: one video, one JSON object on the standard output."""
     parser = Parser(prog="python -m evaluate.loop_error", description=__doc__.splitlines()[0])
     parser.add_argument("video", help="the clip, one full loop")

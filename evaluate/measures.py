@@ -1,5 +1,8 @@
 """All measures of one clip or one flow field against what is known about it, as a flat row of numbers."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +30,7 @@ class Measure:
     unit: str
     better: str
 
-    def badness(self, value):
+    def badness(self, value: float) -> float:
         """Larger is worse."""
         return {"low": value, "high": -value, "one": abs(np.log(max(value, 1e-6)))}[self.better]
 
@@ -56,7 +59,7 @@ MEASURES = {
     "step": Measure("jump across the mask's edge, as a share of frame 0's", "", "one"),
     "speckle": Measure("speckle and comb in the mask's rim, as a share of frame 0's", "", "one"),
     "residual": Measure("change that the true flow does not explain (boiling)", "levels", "low"),
-    "double_image": Measure("double image: 0.5 = the plain mean of two copies", "", "low"),
+    "double_image": Measure("double image: 0.5 = the plain mean of two copies, 0 = one", "", "low"),
     "still_max": Measure("largest change outside the mask", "levels", "low"),
     "still_mean": Measure("mean change outside the mask", "levels", "low"),
     "still_max_before": Measure("largest change outside the mask, before encoding", "levels", "low"),
@@ -90,7 +93,7 @@ class Item:
     motion_norm: float = field(default=64.0)  # unit of <id>_Motion.pt
 
 
-def measure(item):
+def measure(item: Item) -> dict[str, float | None]:
     """{measure: number} of one Item; memory does not depend on the length of the clip. ValueError or OSError for a file
     that is broken.
     """
@@ -98,7 +101,7 @@ def measure(item):
     return row | flow_row(item) if item.flow and item.true_motion else row
 
 
-def clip_row(item):
+def clip_row(item: Item) -> dict[str, float | None]:
     """Loop, stillness and motion of the clip; likeness to the true clip as far as both last."""
     frames = read_video(item.clip)
     first = next(frames, None)
@@ -127,7 +130,7 @@ def clip_row(item):
     return row
 
 
-def flow_row(item):
+def flow_row(item: Item) -> dict[str, float | None]:
     """Errors of the flow file against the true flow, at the size of the file."""
     flow = predicted_flow(item)
     truth = resize_flow(read_motion(item.true_motion), flow.shape[-2:])
@@ -136,24 +139,24 @@ def flow_row(item):
     return flow_error(flow, truth, mask) | {"epe_masked_at_rest": still["epe_masked"]}
 
 
-def predicted_flow(item):
+def predicted_flow(item: Item) -> torch.Tensor:
     """[2,H,W] px/frame of the item's flow file."""
     return read_flow(item.flow) * (item.motion_norm if item.flow.endswith("_Motion.pt") else 1)
 
 
-def true_velocity(item, size):
+def true_velocity(item: Item, size: Sequence[int]) -> np.ndarray | None:
     """The true flow at `size` (H, W) as numpy [2,H,W], or None."""
     return match_flow(read_motion(item.true_motion), torch.empty(1, *size)).numpy() if item.true_motion else None
 
 
-def true_mask(item, size, velocity):
+def true_mask(item: Item, size: Sequence[int], velocity: np.ndarray | None) -> np.ndarray | None:
     """bool [H,W]: the mask's file, else where the true flow moves, else None."""
     if item.mask:
         return read_mask(item.mask, size)[0].numpy()
     return None if velocity is None else motion_mask(torch.from_numpy(velocity))[0].numpy()
 
 
-def true_frames(item, size):
+def true_frames(item: Item, size: Sequence[int]) -> Iterator[np.ndarray]:
     """The true clip's frames at `size`, none if there is no such clip."""
     if not item.true_clip:
         return

@@ -1,5 +1,7 @@
 """Motion that can be seen: flow estimated between two frames of a clip, whatever made it."""
 
+from __future__ import annotations
+
 import cv2
 import numpy as np
 
@@ -31,7 +33,7 @@ class FlowEstimator:
         return np.ascontiguousarray(self._dis.calc(first, second, None).transpose(2, 0, 1))
 
 
-def motion_error(estimated, velocity, mask):
+def motion_error(estimated: np.ndarray, velocity: np.ndarray, mask: np.ndarray) -> float:
     """Mean length of the difference between estimated and true motion over the mask, px/frame.
 
     estimated, velocity: [2,H,W] px/frame.   mask: bool [H,W], not empty.   Errors count at most 4 px/frame at 512 px.

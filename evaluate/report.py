@@ -8,10 +8,14 @@ The folder holds <id>_video.mp4 (of test_video.py), <id>_flow.npz or <id>_Motion
 folder are shown, too.  Writes report.json and report.html, which needs no other file.
 """
 
+from __future__ import annotations
+
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,13 +23,15 @@ import torch
 from text2cinemagraph.data.files import atomic, in_any_case, make_folder, read_json
 from text2cinemagraph.evaluate.clips import predicted_clips, true_clips
 from text2cinemagraph.evaluate.measures import MEASURES, Item, measure
-from text2cinemagraph.evaluate.page import write_page
+from text2cinemagraph.evaluate.page import write_report
 from text2cinemagraph.evaluate.video_quality import lpips_missing
 from text2cinemagraph.options.cli import Parser, number, run_main
 from tqdm import tqdm
 
 
-def items_of(folder, gt_path, mask_path="", motion_norm=64.0):
+def items_of(
+    folder: str | Path, gt_path: str | Path, mask_path: str | Path = "", motion_norm: float = 64.0
+) -> list[Item]:
     """The Items of a results folder, by id. ValueError if there is neither a clip nor a flow in it."""
     folder, gt_path = Path(folder), Path(gt_path)
     for place, flag in (
@@ -65,7 +71,9 @@ def _flows(folder):
     return found
 
 
-def measure_all(items, workers=1, strict=False):
+def measure_all(
+    items: Sequence[Item], workers: int = 1, strict: bool = False
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """{id: row} of the items that can be read and {id: reason} of the others; with `strict` the first of those stops the run."""
     rows, skipped = {}, {}
     with ProcessPoolExecutor(workers) as pool:
@@ -92,7 +100,7 @@ def _attempt(item):
         return None, str(error)
 
 
-def summary(rows):
+def summary(rows: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """{measure: {n, mean, median, low, high (95 % of the mean), worst, worst_id}} over the rows that have it."""
     found = {}
     for name, what in MEASURES.items():
@@ -116,7 +124,7 @@ def summary(rows):
     return found
 
 
-def ranking(rows):
+def ranking(rows: Mapping[str, dict[str, Any]]) -> tuple[str | None, list[str]]:
     """(measure, ids from worst to best) by the first measure in the table that is known of most rows."""
     for name, what in MEASURES.items():
         known = {item: row[name] for item, row in rows.items() if row.get(name) is not None}
@@ -125,7 +133,7 @@ def ranking(rows):
     return None, sorted(rows)
 
 
-def notes_of(items, skipped):
+def notes_of(items: Sequence[Item], skipped: Mapping[str, str]) -> list[str]:
     """What a reader must know about the numbers, in words."""
     found = [f"{item}: {reason}" for item, reason in skipped.items()]
     for what, label in (("true_clip", "true clip"), ("true_motion", "true flow"), ("mask", "mask file")):
@@ -140,7 +148,7 @@ def notes_of(items, skipped):
     )
 
 
-def fvd_results(folder):
+def fvd_results(folder: str | Path) -> list[dict[str, Any]]:
     """What compute_fvd.py left in the folder or in images/: a list of its JSON objects."""
     paths = sorted(Path(folder).glob("fvd_*.json")) + sorted((Path(folder) / "images").glob("fvd_*.json"))
     return [_fvd_result(path) for path in paths]
@@ -176,7 +184,7 @@ def _path(path):
     return "" if path is None else str(path)
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m evaluate.report", description=__doc__)
     parser.add_argument("folder", metavar="RESULTS_FOLDER", help="results/<name>/<phase>_<epoch>, or images/ in it")
@@ -211,7 +219,7 @@ def main():
     }
     with atomic(output / "report.json") as temporary:
         temporary.write_text(json.dumps(report, indent=2) + "\n")
-    write_page(output / "report.html", report, {item.name: item for item in items})
+    write_report(output / "report.html", report, {item.name: item for item in items})
     for measured, found in report["summary"].items():
         print(
             f"{measured:25} {found['mean']:9.3f}  median {found['median']:9.3f}  worst {found['worst']:9.3f} ({found['worst_id']})"

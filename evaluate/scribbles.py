@@ -97,7 +97,7 @@ def _segmented(image, segmenter):
         return np.zeros(image.shape[-2:], bool)
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m evaluate.scribbles", description=__doc__.splitlines()[0])
     parser.add_argument("samples", type=Path, help="folder of samples")

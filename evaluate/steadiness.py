@@ -7,7 +7,11 @@ python -m evaluate.steadiness outputs/river/video.mp4 --mask outputs/river/mask_
     --flow flow_as_it_runs.npz
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,18 +21,28 @@ from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.options.cli import Parser, run_main
 
+if TYPE_CHECKING:
+    import torch
+
 LUMA = np.float32([0.299, 0.587, 0.114])  # BT.601
 SIGMAS = (1.5, 3.0, 6.0, 12.0)  # px: detail is what a blur of 1.5 px takes away; bands lie between the blurs
 RIM = 6  # px inside the mask that sharpness does not look at: the fade into what stands still is there
 BORDER = 12  # px of the rim in which combs and speckles are looked for
 STEP_FROM = 2  # frames at each end that pulse leaves out: there the frame is nearly the picture itself
 LEAST_FRAMES = 2 * STEP_FROM + 2  # of a clip that can be measured
+LEAST_PIXELS = 100  # from which a correlation says something
+PERIODIC = 0.1  # of a picture's variance: where less of it changes over the distance of the copies, nobody sees two
 
 
 class SteadinessMeter:
     """Measures a clip frame by frame; keeps two frames, whatever the length."""
 
-    def __init__(self, mask=None, velocity=None, n_frames=None):
+    def __init__(
+        self,
+        mask: torch.Tensor | np.ndarray | None = None,
+        velocity: torch.Tensor | np.ndarray | None = None,
+        n_frames: int | None = None,
+    ) -> None:
         """mask: bool [1,H,W] or [H,W], True = may move; None = everywhere.   velocity: the flow that the clip was made
         with, [2,H,W] in px/frame at the frames' size; None = no residual and no double image.   n_frames: of the whole
         loop, where only some frames are added; None = as many as are added.
@@ -38,7 +52,7 @@ class SteadinessMeter:
         self._n_frames, self._numbers = n_frames, []
         self._rows, self._first, self._last, self._kept = [], None, None, []
 
-    def add(self, frame, number=None):
+    def add(self, frame: np.ndarray, number: int | None = None) -> None:
         """frame: uint8 [H,W,3], or float32 [H,W,3] in levels.   number: in the loop; None = one more than the last."""
         number = number if number is not None else self._numbers[-1] + 1 if self._numbers else 0
         if self._first is None:
@@ -59,7 +73,7 @@ class SteadinessMeter:
         self._first = luma if self._first is None else self._first
         self._last = luma
 
-    def result(self):
+    def result(self) -> dict[str, Any]:
         """A dict; what cannot be said is None. All are 0 or 1 for a clip of one unchanging picture as noted.
 
         sharpness: energy of the detail of every frame, of frame 0's (list); sharpness_least, sharpness_mean; and
@@ -69,8 +83,10 @@ class SteadinessMeter:
         brightness_drift, colour_drift: largest change of the mean inside the mask from frame 0, levels, of the
         luminance and of any colour.
         residual: mean absolute difference of a frame to its predecessor moved by the flow, levels: boiling.
-        double_image: correlation of the middle frames' detail with itself at the distance between the two copies, less
-        frame 0's: 0.5 for the plain mean of two unrelated textures, 0 for one picture.
+        double_image: a * b / (a^2 + b^2) for a copy with the share a and another with the share b, mean of the middle
+        third, from how the detail correlates with itself at the distance between the two: 0 for one picture, 0.5 for
+        the plain mean of two. The middle third of a cross-fade of two has 0.47 (linear) or 0.40 (smooth). How much the
+        picture resembles itself at that distance does not count; None where it is the same again.
         step: mean jump of the luminance across the mask's edge, over frame 0's.   speckle: mean distance of a pixel to
         the median of its 3x3, in the rim of the mask, over frame 0's (combs, dots).
         """
@@ -141,18 +157,30 @@ class SteadinessMeter:
         own_y, own_x = np.mgrid[:height, :width]
         ok = self._inner & (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1) & self._inner[at[1], at[0]]
         ok &= np.hypot(x - own_x, y - own_y) > 4 * SIGMAS[1]  # nearer than that every picture resembles itself
-        if ok.sum() < 100:
+        if ok.sum() < LEAST_PIXELS:
             return None
-        values = []
-        for n in (0, *range(count // 3, count - count // 3)):
-            detail = np.float32(self._kept[n])
-            other = cv2.remap(detail, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-            a, b = detail[ok], other[ok]
-            values.append(float((a * b).mean() / max(np.sqrt((a * a).mean() * (b * b).mean()), 1e-6)))
-        return float(np.mean(values[1:]) - values[0])
+        first = np.float32(self._kept[0])
+        once = _alike(first, x, y, ok)
+        far_x, far_y = (cv2.remap(at, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for at in (x, y))
+        ok_far = ok & (far_x >= 0) & (far_y >= 0) & (far_x <= width - 1) & (far_y <= height - 1)
+        twice = _alike(first, far_x, far_y, ok_far) if ok_far.sum() >= LEAST_PIXELS else once**2
+        # With the copies' shares a and b, a frame's correlation is once + ab (1 + twice - 2 once^2) / (a^2 + b^2 + 2 ab
+        # once), where once and twice are the picture's own at the distance of the copies and at two of them.
+        new = 1 + twice - 2 * once**2
+        if new < PERIODIC:
+            return None
+        shares = []
+        for n in range(count // 3, count - count // 3):
+            part = (_alike(np.float32(self._kept[n]), x, y, ok) - once) / new
+            shares.append(part / max(1 - 2 * once * part, 1e-6))
+        return float(np.mean(shares))
 
 
-def steadiness(frames, mask=None, velocity=None):
+def steadiness(
+    frames: Iterable[np.ndarray],
+    mask: torch.Tensor | np.ndarray | None = None,
+    velocity: torch.Tensor | np.ndarray | None = None,
+) -> dict[str, Any]:
     """All numbers of one clip: what SteadinessMeter finds in these frames, uint8 [H,W,3], however they come."""
     meter = SteadinessMeter(mask, velocity)
     for frame in frames:
@@ -163,19 +191,19 @@ def steadiness(frames, mask=None, velocity=None):
 class LoopLine:
     """Seam, sharpness and pulse of a clip in one line, cheaply: what a run says of its video."""
 
-    def __init__(self, mask):
+    def __init__(self, mask: torch.Tensor) -> None:
         """mask: bool [1,H,W], True = may move."""
         self._loop, self._mask = LoopMeter(mask, flow_every=0), np.asarray(mask, bool)[0]
         self._where, self._energies = _eroded(self._mask, RIM), []
         self._where = self._where if self._where.any() else self._mask
 
-    def add(self, frame):
+    def add(self, frame: np.ndarray) -> None:
         """frame: uint8 [H,W,3]."""
         self._loop.add(frame)
         luma = np.float32(frame) @ LUMA
         self._energies.append(float(np.square(luma - cv2.GaussianBlur(luma, (0, 0), SIGMAS[0]))[self._where].mean()))
 
-    def numbers(self):
+    def numbers(self) -> dict[str, Any]:
         """seam (jump at the loop's end over a usual step, or None), sharpness (least, of frame 0's), pulse, motion
         (levels per frame inside the mask); {} for a clip too short to say anything.
         """
@@ -190,7 +218,7 @@ class LoopLine:
             "motion": loop["motion_inside"],
         }
 
-    def text(self):
+    def text(self) -> str:
         """The line; "" for a clip too short to say anything."""
         found = self.numbers()
         if not found:
@@ -239,6 +267,13 @@ def _carried(velocity, count):
     return x, y
 
 
+def _alike(detail, x, y, where):
+    """Correlation of the detail with itself at (x, y), over the pixels `where`."""
+    other = cv2.remap(detail, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    a, b = detail[where], other[where]
+    return float((a * b).mean() / max(np.sqrt((a * a).mean() * (b * b).mean()), 1e-6))
+
+
 def _over_first(values):
     """The mean of the others over the first."""
     if values[0] is None or values[0] <= 0:
@@ -246,7 +281,7 @@ def _over_first(values):
     return float(np.mean(values[1:]) / values[0])
 
 
-def main():
+def main() -> None:
     """The command line: one video, one JSON object on the standard output."""
     parser = Parser(prog="python -m evaluate.steadiness", description=__doc__.splitlines()[0])
     parser.add_argument("video", help="the clip, one full loop")

@@ -1,7 +1,10 @@
 """How near a made clip is to the true one, frame by frame: PSNR, SSIM and, where its weights are at hand, LPIPS."""
 
+from __future__ import annotations
+
 import functools
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,9 @@ LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 class QualityMeter:
     """Compares two clips that arrive frame by frame."""
 
-    def __init__(self, mask=None, every=4, device="cpu"):
+    def __init__(
+        self, mask: torch.Tensor | np.ndarray | None = None, every: int = 4, device: torch.device | str = "cpu"
+    ) -> None:
         """mask: bool [1,H,W] or [H,W], where to look as well; None = only the whole picture.
 
         every: SSIM and LPIPS look at every which frame (they are 20 times slower than PSNR, and neighbouring frames say
@@ -27,7 +32,7 @@ class QualityMeter:
         self._every, self._count, self._rows = every, 0, {}
         self._lpips = lpips_network(str(device)) if lpips_missing() is None else None
 
-    def add(self, frame, truth):
+    def add(self, frame: np.ndarray, truth: np.ndarray) -> None:
         """frame, truth: uint8 [H,W,3] of one size."""
         if frame.shape != truth.shape:
             raise ValueError(
@@ -45,7 +50,7 @@ class QualityMeter:
                     self._rows.setdefault("lpips_masked", []).append(self._lpips(pasted, truth))
         self._count += 1
 
-    def result(self):
+    def result(self) -> dict[str, float]:
         """{psnr (dB), ssim, lpips and the same "..._masked"}: means over the frames; what was not measured is
         left out.
         """
@@ -57,12 +62,12 @@ class QualityMeter:
             self._rows.setdefault(f"{name}_masked", []).append(mean(values[self._mask]))
 
 
-def psnr(mean_square):
+def psnr(mean_square: float) -> float:
     """dB, of levels 0..255; at most 100."""
     return CEILING if mean_square == 0 else min(CEILING, float(10 * np.log10(LEVELS**2 / mean_square)))
 
 
-def ssim_map(frame, truth):
+def ssim_map(frame: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Structural similarity per pixel, [H,W], mean over the colours; Gaussian window of 1.5 px as in Wang et al., TIP
     2004.
     """
@@ -81,7 +86,7 @@ def ssim_map(frame, truth):
     return similarity.mean(-1)
 
 
-def lpips_missing():
+def lpips_missing() -> str | None:
     """Why LPIPS cannot be measured here, in words; None if it can. Nothing is downloaded."""
     if importlib.util.find_spec("torchmetrics") is None:
         return "LPIPS is not measured: torchmetrics is not installed (pip install torchmetrics)"
@@ -92,14 +97,14 @@ def lpips_missing():
 
 
 @functools.lru_cache(maxsize=1)
-def lpips_network(device):
+def lpips_network(device: torch.device | str) -> Callable[[np.ndarray, np.ndarray], float]:
     """A function of two frames, uint8 [H,W,3] -> LPIPS (AlexNet), 0 = equal."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity  # slow to import, seldom used
 
     network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).to(device).eval()
 
     @torch.no_grad()
-    def distance(frame, truth):
+    def distance(frame: np.ndarray, truth: np.ndarray) -> float:
         both = (
             torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None].to(device) / 255 for x in (frame, truth)
         )

@@ -43,7 +43,7 @@ class SharedList:
         # In this order: a record goes only after the list holds its item.
         return bool(self._records.read(item)) or item in self.items()
 
-    def add(self, item: str, content: dict[str, Any]) -> None:
+    def add(self, item: str, content: Any) -> None:
         """An item is made."""
         for left in reversed(range(TRIES)):  # who merges may be removing the empty folder at this very moment
             try:

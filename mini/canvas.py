@@ -1,5 +1,8 @@
 """The canvas a procedural scene is painted on: coordinates, layers with labels, one moving fluid and its video."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -29,7 +32,7 @@ class Canvas:
     x, y [H,W], column [W]: coordinates of the pixels' centres in units; labels uint8 [H,W]: index into LABELS.
     """
 
-    def __init__(self, seed, size):
+    def __init__(self, seed: int, size: int) -> None:
         if size < 32:
             raise ValueError(f"scene size {size}: expected 32 px or more")
         self.seed, self.size, self.scale = int(seed), int(size), size / UNIT
@@ -72,7 +75,7 @@ class Canvas:
         return np.s_[top:bottom, left:right] if right - left > 1 and bottom - top > 1 else None
 
     # ------------------------------------------------------------ maps and curves
-    def sample(self, field, x, y, border=cv2.BORDER_REFLECT):
+    def sample(self, field: np.ndarray, x: np.ndarray, y: np.ndarray, border: int = cv2.BORDER_REFLECT) -> np.ndarray:
         """Look a map [H,W] or [H,W,C] up at positions x, y in units, bilinear."""
         x, y = np.float32(x * self.scale - 0.5), np.float32(y * self.scale - 0.5)
         return cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=border)
@@ -121,7 +124,7 @@ class Canvas:
         return np.clip(picture - 0.24 * (picture - 0.5) * (np.abs(picture - 0.5) - 0.5), 0, 1).astype(np.float32)
 
     # ------------------------------------------------------------ motion
-    def video(self, n_frames=N_FRAMES):
+    def video(self, n_frames: int = N_FRAMES) -> Iterator[np.ndarray]:
         """Frames 0..n-1 of a seamless loop, uint8 [H,W,3]; frame n would be frame 0.
 
         The whole colour of the fluid moves with the flow: n frames forward from the picture, fading into the picture

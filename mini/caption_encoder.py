@@ -9,11 +9,15 @@ kind of scene. It is frozen afterwards. A minute on one CPU core:
         --output checkpoints/mini/motion
 """
 
+from __future__ import annotations
+
 import json
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +27,7 @@ from text2cinemagraph.options.runtime import make_runtime
 from torch import nn
 
 
-def read_examples(path):
+def read_examples(path: str | Path) -> list[tuple[str, tuple[float, float], str]]:
     """Captions with what they mean: (caption, unit direction (dx, dy), kind of scene) of a metadata.jsonl."""
     entries = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     examples = []
@@ -34,7 +38,16 @@ def read_examples(path):
     return examples
 
 
-def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, seed=0):
+def teach(
+    text_encoder: Any,
+    tokenizer: Any,
+    examples: Sequence[tuple[str, tuple[float, float], str]],
+    *,
+    steps: int = 600,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+    seed: int = 0,
+) -> list[float]:
     """Train the encoder in place so that each token from the caption's end on tells direction and kind. Returns the
     losses.
 
@@ -67,7 +80,7 @@ def teach(text_encoder, tokenizer, examples, steps=600, batch_size=32, lr=1e-3, 
     return curve
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m mini.caption_encoder", description=__doc__.splitlines()[0])
     parser.add_argument("--source", required=True, help="folder with tokenizer/ and text_encoder/ to start from")
@@ -80,7 +93,7 @@ def main():
         raise ValueError(f"--steps {arguments.steps}: expected 1 or more")
     runtime = make_runtime("cpu", "fp32", threads=arguments.threads)
     tokenizer, text_encoder = load_text_encoder(arguments.source, runtime)
-    curve = teach(text_encoder, tokenizer, read_examples(arguments.metadata), arguments.steps)
+    curve = teach(text_encoder, tokenizer, read_examples(arguments.metadata), steps=arguments.steps)
     text_encoder.save_pretrained(Path(arguments.output) / "text_encoder")
     if Path(arguments.source).resolve() != Path(arguments.output).resolve():
         shutil.copytree(Path(arguments.source) / "tokenizer", Path(arguments.output) / "tokenizer", dirs_exist_ok=True)

@@ -1,6 +1,14 @@
 """What people write for one picture: many wordings of what it shows, for training the text encoder."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from text2cinemagraph.data.hint import find_direction
+
+if TYPE_CHECKING:
+    import numpy as np
+    pass
 
 NOUNS = {
     "river": ("river", "stream"),
@@ -41,7 +49,7 @@ STYLES = {
 PHOTO = ("nature", "bright", "realistic", "photography", "4k", "8k")
 
 
-def without_directions(caption):
+def without_directions(caption: str) -> str:
     """The caption without its clauses of direction, which a still picture does not show."""
     phrase = True
     while phrase:
@@ -49,7 +57,7 @@ def without_directions(caption):
     return caption
 
 
-def wordings(scene, style, rng, count):
+def wordings(scene: dict[str, Any], style: str | None, rng: np.random.Generator, count: int) -> list[str]:
     """`count` captions of a picture: a third as mini/procedural.py wrote it, the others put together anew, shorter or
     longer.
 

@@ -1,10 +1,13 @@
 """The pictures of the small family: what the autoencoder keeps, what samples and twins show, what the masks find."""
 
+from __future__ import annotations
+
 import json
 import math
 import warnings
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +26,11 @@ from text2cinemagraph.mini.styles import STYLE_NAMES
 from text2cinemagraph.pipeline.drawing import feature_plan
 from text2cinemagraph.pipeline.segmenting import segmenter_of
 
+if TYPE_CHECKING:
+    from text2cinemagraph.img2img.diffusion import Diffusion
+    from text2cinemagraph.mini.held_out import Example
+    from text2cinemagraph.mini.measure import Bench
+
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
 MEANT = {
     "river": "river",
@@ -39,14 +47,14 @@ DETAIL = {
 }  # cycles per px: finer than 8 px, the side of a latent's cell; than 4 px
 
 
-def diffusion_of(bench):
+def diffusion_of(bench: Bench) -> Diffusion:
     """The Diffusion that the options name; loaded once."""
     o = bench.options.twin_extraction
     return bench.networks.get("diffusion", load_diffusion, o.ckpt, bench.runtime, o.ema, o.tokenizer)
 
 
 # ---------------------------------------------------------------- autoencoder
-def autoencoder(bench):
+def autoencoder(bench: Bench) -> dict[str, Any]:
     """PSNR against PCA with as many numbers per picture, and how much of the energy of fine detail remains.
 
     before_sharpening: what the card says of the decoder before its adversarial phase, on the training set's validation
@@ -77,7 +85,7 @@ def autoencoder(bench):
     }
 
 
-def energy_above(picture, cycles):
+def energy_above(picture: torch.Tensor, cycles: float) -> float:
     """Power of a picture [3,H,W] above a spatial frequency in cycles per px."""
     power = torch.fft.fft2(picture - picture.mean((1, 2), keepdim=True)).abs().square().sum(0)
     fy, fx = (torch.fft.fftfreq(n).abs() for n in picture.shape[-2:])
@@ -94,7 +102,7 @@ def _psnr(mean_square):
 
 
 # ---------------------------------------------------------------- samples and twins
-def prompt_of(kind, look):
+def prompt_of(kind: str, look: str) -> str:
     """A plain prompt for a kind in a look."""
     noun = kind if kind == "clouds" else f"a {kind}"
     return (
@@ -104,7 +112,7 @@ def prompt_of(kind, look):
     )
 
 
-def look_classifier(bench, diffusion):
+def look_classifier(bench: Bench, diffusion: Diffusion) -> LookClassifier:
     """A LookClassifier that has seen what the autoencoder and imperfect latents do to pictures."""
     images, looks, generator = [], [], torch.Generator().manual_seed(bench.seed)
     for example in bench.scenes("train", count=CLASSIFIER_SCENES, styles=2):
@@ -117,7 +125,7 @@ def look_classifier(bench, diffusion):
     return LookClassifier(images, looks)
 
 
-def samples_and_twins(bench):
+def samples_and_twins(bench: Bench) -> dict[str, Any]:
     """What plain prompts draw, and whether twins hold its layout and look natural.
 
     Baselines: for the named class, how often it is in the picture of another kind's prompt; for the look, the commonest
@@ -198,7 +206,7 @@ def samples_and_twins(bench):
     }
 
 
-def classifier_accuracy(bench, diffusion, classify):
+def classifier_accuracy(bench: Bench, diffusion: Diffusion, classify: LookClassifier) -> dict[str, Any]:
     """Of the classifier itself, on held-out pictures that went through the autoencoder."""
     pairs = [(look, picture) for e in bench.scenes()[:30] for look, picture in ((NATURAL, e.image), *e.painted.items())]
     seen = [
@@ -207,7 +215,7 @@ def classifier_accuracy(bench, diffusion, classify):
     return float(np.mean([a == look for a, (look, _) in zip(classify(seen), pairs)]))
 
 
-def fluid(picture, kind, bench):
+def fluid(picture: torch.Tensor, kind: str, bench: Bench) -> np.ndarray:
     """bool [H,W]: what would move in a picture of this kind, as the segmenter sees it."""
     return _find(picture, SKY if kind == "clouds" else WATER, bench)
 
@@ -235,7 +243,7 @@ def _iou(one, other):
 
 
 # ---------------------------------------------------------------- masks
-def masks(bench):
+def masks(bench: Bench) -> dict[str, Any]:
     """s3 on natural pictures whose labels are known, and s4 after inverting them; the worst scene of each kind is told.
 
     usual: the baseline, where most training scenes of the kind have their fluid.
@@ -283,7 +291,7 @@ def masks(bench):
     }
 
 
-def true_fluid(example):
+def true_fluid(example: Example) -> np.ndarray:
     """bool [H,W]: what would move in a scene of this kind, by its labels."""
     labels = FLUIDS["clouds"] if example.kind == "clouds" else ("river", "waterfall", "lake", "sea")
     return torch.isin(

@@ -1,5 +1,8 @@
 """Landscapes that nothing was trained on, rendered in memory, with all that is known of them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +34,16 @@ class Example:
     frames: tuple = ()
 
 
-def examples(count, seed, split="validation", styles=1, video=False, kinds=KINDS, edition=1):
+def examples(
+    count: int,
+    seed: int,
+    split: str = "validation",
+    *,
+    styles: int = 1,
+    video: bool = False,
+    kinds: Sequence[str] = KINDS,
+    edition: int = 1,
+) -> list[Example]:
     """`count` Examples of all kinds in turn.
 
     seed: of the set; 0 is what the networks were trained and chosen on, so it raises ValueError.   styles: painted
@@ -65,6 +77,6 @@ def _example(seed, kind, styles, video, edition):
     )
 
 
-def to_image(picture):
+def to_image(picture: np.ndarray) -> torch.Tensor:
     """float [H,W,3] in [0,1], rounded to what a file would hold -> [3,H,W]."""
     return torch.from_numpy(np.round(picture * 255).astype(np.float32) / 255).permute(2, 0, 1).contiguous()

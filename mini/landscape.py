@@ -1,5 +1,7 @@
 """Light, sky and land of a procedural scene: everything that stands still."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +83,7 @@ PALETTES = {
 class Landscape(Canvas):
     """Paints skies, ridges, meadows, trees and rocks in one of the lights of PALETTES."""
 
-    def __init__(self, seed, light, size):
+    def __init__(self, seed: int, light: str | None, size: int) -> None:
         super().__init__(seed, size)
         self.light = light
 

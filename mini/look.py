@@ -1,13 +1,21 @@
 """Which look has a picture: natural, or one of the painted styles? A small classifier on colours and textures."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from sklearn.ensemble import ExtraTreesClassifier
 
+if TYPE_CHECKING:
+    import torch
+
 SIDE = 128  # px: fine enough for strokes, coarse enough not to see what an autoencoder loses
 
 
-def features(image):
+def features(image: torch.Tensor) -> np.ndarray:
     """float [n]: statistics of colour, of contrast at four scales, of flatness and of directions.  image: tensor
     [3,H,W] in [0,1].
     """
@@ -33,7 +41,7 @@ def features(image):
 class LookClassifier:
     """Learned from labelled pictures; the same pictures give the same classifier."""
 
-    def __init__(self, images, looks):
+    def __init__(self, images: Sequence[torch.Tensor], looks: Sequence[str]) -> None:
         self._trees = ExtraTreesClassifier(400, min_samples_leaf=2, random_state=0)
         self._trees.fit(np.stack([features(image) for image in images]), list(looks))
 

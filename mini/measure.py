@@ -8,9 +8,12 @@ python -m mini.measure --output docs/results/mini.json  # keeps what it printed
 python -m mini.measure --cards                          # and writes it into the cards of the networks
 """
 
+from __future__ import annotations
+
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from text2cinemagraph.data.files import atomic
@@ -21,6 +24,10 @@ from text2cinemagraph.options.cli import Parser, load_options, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.pipeline.networks import Networks
+
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.held_out import Example
+    from text2cinemagraph.options.runtime import Runtime
 
 PARTS = {
     "autoencoder": drawings.autoencoder,
@@ -33,7 +40,7 @@ PARTS = {
 }
 
 
-def cards_of(options):
+def cards_of(options: InferenceOptions) -> dict[str, list[Path]]:
     """{part: the cards of the networks that it judges}."""
     flow, video = options.optical_flow, options.video
     drawing, told, hinted, frames = (
@@ -58,7 +65,7 @@ def cards_of(options):
     }
 
 
-def write_cards(result, options):
+def write_cards(result: dict[str, Any], options: InferenceOptions) -> None:
     """Put what was measured of each network under "evaluation" in its card; parts that were not measured keep what is
     there.
     """
@@ -74,7 +81,16 @@ def write_cards(result, options):
 class Bench:
     """What the parts share: options, runtime, the number of scenes, and scenes that are rendered once."""
 
-    def __init__(self, options, runtime, seed, n, pictures="", edition=1):
+    def __init__(
+        self,
+        options: InferenceOptions,
+        runtime: Runtime,
+        seed: int,
+        n: int,
+        *,
+        pictures: str | Path = "",
+        edition: int = 1,
+    ) -> None:
         """n: scenes per part; the video part takes a fifth, as each has 60 frames.   pictures: folder for what was
         looked at, or "".
         """
@@ -83,7 +99,7 @@ class Bench:
         self.edition = edition
         self.networks, self._scenes = Networks(keep_all=True), {}
 
-    def scenes(self, split="validation", **more):
+    def scenes(self, split: str = "validation", **more: Any) -> list[Example]:
         """Held-out scenes; split "train" gives others, from which baselines and the classifier of looks are learned."""
         key = (split, *sorted(more.items()))
         if key not in self._scenes:
@@ -91,7 +107,7 @@ class Bench:
         return self._scenes[key]
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m mini.measure", description=__doc__)
     parser.add_argument("--config", default="configs/inference_mini.yaml")
@@ -116,8 +132,8 @@ def main():
         make_runtime("cpu"),
         flags.seed,
         n,
-        flags.pictures,
-        flags.edition,
+        pictures=flags.pictures,
+        edition=flags.edition,
     )
     result = {
         "config": flags.config,
@@ -138,7 +154,7 @@ def main():
     print(json.dumps(result))
 
 
-def rounded(value):
+def rounded(value: Any) -> Any:
     """Floats to three digits, wherever they are in dicts and lists."""
     if isinstance(value, dict):
         return {key: rounded(inner) for key, inner in value.items()}

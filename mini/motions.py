@@ -1,9 +1,12 @@
 """The motion of the small family: flow against true flow, directions obeyed, clips against true clips."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import random
 from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +22,9 @@ from text2cinemagraph.models.motion import load_motion_model
 from text2cinemagraph.models.push_pull import push_pull_frames
 from text2cinemagraph.pipeline.animating import renderer_of, rendering_of
 
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.measure import Bench
+
 BASELINE_SCENES = 100
 PSNR_FRAMES = (5, 15, 30, 45)
 
@@ -30,7 +36,7 @@ def _motion_model(bench, with_hint):
     return bench.networks.get(name, load_motion_model, folder, o.architecture, bench.runtime)
 
 
-def flow(bench):
+def flow(bench: Bench) -> dict[str, Any]:
     """Endpoint error inside the mask, px/frame at 256 px, per kind: of both networks, of the kind's mean flow and of no
     flow at all.
     """
@@ -62,7 +68,7 @@ def flow(bench):
     return {**table, "hint_over_zero": {kind: row["hint"] / row["zero"] for kind, row in table.items()}}
 
 
-def directions(bench):
+def directions(bench: Bench) -> dict[str, Any]:
     """Mean angle in degrees between a phrase's drawn angle and the predicted mean flow, per phrase, over pictures of
     all kinds.
 
@@ -90,7 +96,7 @@ def _angle_between(flow, angle):
     return abs((made - angle + 180) % 360 - 180)
 
 
-def video(bench):
+def video(bench: Bench) -> dict[str, Any]:
     """Clips on true flow against true clips: PSNR inside the mask of s6 as its options say, of splatting with the
     network, of splatting with push-pull filling, of a still picture; and sharpness and pulse, also of the true clip.
 

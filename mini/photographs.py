@@ -3,12 +3,20 @@
 One of them shows water; the others show how often water is seen where none is.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import cv2
 import numpy as np
 import torch
 from text2cinemagraph.img2img.edges import refined
 from text2cinemagraph.img2img.segment import EmptyMask, segment
 from text2cinemagraph.pipeline.segmenting import segmenter_of
+
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.measure import Bench
 
 WATER, SKY = "water, waterfall, river, ocean, lake, sea", "sky, clouds"
 # Corners (x, y) in px, drawn by hand, of water and sky in sklearn's china.jpg (640x427) and skimage's camera (512x512).
@@ -27,7 +35,7 @@ CAMERA_SKY = (
 )
 
 
-def filled(polygons, size):
+def filled(polygons: Sequence[str], size: tuple[int, int]) -> np.ndarray:
     """Polygons as texts "x,y x,y ..." -> bool [H,W]."""
     mask = np.zeros(size, np.uint8)
     for text in polygons:
@@ -36,7 +44,7 @@ def filled(polygons, size):
     return mask > 0
 
 
-def photographs(bench):
+def photographs(bench: Bench) -> dict[str, Any]:
     """IoU of what s3 sees on photographs, before and after its mask is moved to the edges, and the share of pictures
     without water that it calls water.
     """

@@ -16,11 +16,15 @@ Scenes that are complete are kept, so an interrupted run goes on where it stoppe
 (torchrun, srun, sbatch --array): each keeps what it has drawn beside the lists, and who ends merges.
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -35,6 +39,9 @@ from text2cinemagraph.mini.scene import KINDS, LABELS, LIGHTS, Scene
 from text2cinemagraph.mini.styles import EDITIONS, STYLE_NAMES, STYLES, stylize
 from text2cinemagraph.options.cli import Parser, run_main
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from text2cinemagraph.jobs.leases import Leases
 
 __all__ = ["KINDS", "LABELS", "LIGHTS", "SPLITS", "STYLES", "Scene", "caption", "render"]
 
@@ -102,7 +109,7 @@ TAGS = {
 PHOTO = "nature, bright, realistic, photography, 4k, 8k"  # the original's words for every natural twin
 
 
-def caption(scene, style=None):
+def caption(scene: Scene, style: str | None = None) -> str:
     """What a person would ask for to get this picture: natural (style None) or in one of STYLES. Holds no ':'.
 
     A scene that is `directed` names its direction in all its captions: "... flowing in left to right direction ...".
@@ -168,20 +175,20 @@ class Job:
     edition: int = 1  # of the styles, see mini/styles.py
 
     @property
-    def name(self):
+    def name(self) -> str:
         return f"{self.index:05d}"
 
     @property
-    def scene_seed(self):
+    def scene_seed(self) -> int:
         """32 bits, different for every (seed, split, index)."""
         return int(np.random.SeedSequence([self.seed, SPLITS.index(self.split), self.index]).generate_state(1)[0])
 
     @property
-    def styles(self):
+    def styles(self) -> list[str]:
         rng = np.random.default_rng([self.scene_seed, 99])
         return [STYLES[i] for i in sorted(rng.permutation(len(STYLES))[: self.n_styles])]
 
-    def files(self):
+    def files(self) -> dict[str, Path]:
         """Everything this scene writes: {what: path}."""
         beside = {what: self.output.with_name(f"{self.output.name}_{what}") for what in ("styled", "labels", "masks")}
         files = {
@@ -196,7 +203,7 @@ class Job:
         return files
 
 
-def render(job):
+def render(job: Job) -> dict[str, Any]:
     """Draw one scene and write its files (see the head of this module). Returns its line of the metadata, a dict."""
     cv2.setNumThreads(1)  # one process per core already
     scene, files = Scene(job.scene_seed, size=job.size, edition=job.edition), job.files()
@@ -259,7 +266,7 @@ def _caption_line(item):
     return f"{item['id']}:{item['captions']['natural']}\n"
 
 
-def generate(jobs, workers=1, share=None, leases=None):
+def generate(jobs: Sequence[Job], workers: int = 1, share: Share | None = None, leases: Leases | None = None) -> int:
     """Render the jobs (of one output) that are not complete; metadata and captions are merged when the run ends.
 
     workers: processes.   share, leases: which of the jobs are this process's (jobs.turns); None = all.
@@ -298,7 +305,7 @@ def _write_lists(metadata, captions, items):
         temporary.write_text("".join(map(_caption_line, ordered)))
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="mini/procedural.py", description=__doc__)
     parser.add_argument("--output", required=True, type=Path, help="folder for pictures and motions; made if missing")

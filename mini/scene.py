@@ -4,6 +4,9 @@ Lengths of a layout are in units of 1/256 of the side, so one seed gives the sam
 Arrays are numpy: pictures [H,W,3] RGB in [0,1], flow [2,H,W] px/frame.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -30,7 +33,7 @@ DRIFTING, CROSSING = 0.3, 0.4  # shares of the second edition: water under movin
 DIRECTED = 0.5  # share of the scenes whose captions say where the fluid moves
 
 
-def direction_phrase(mean_flow):
+def direction_phrase(mean_flow: Sequence[float] | np.ndarray) -> str:
     """The phrase of data.hint.DIRECTIONS for a mean flow (dx, dy), dy down."""
     angle = np.degrees(np.arctan2(-mean_flow[1], mean_flow[0])) % 360
     for phrase, ranges in DIRECTIONS.items():
@@ -48,7 +51,7 @@ class Basin:
     alpha: np.ndarray
     along: np.ndarray  # 0 at its upstream end, 1 at the other
 
-    def across(self, x):
+    def across(self, x: np.ndarray) -> np.ndarray:
         """-1 at the left bank, 1 at the right."""
         return (x - self.center) / self.half
 
@@ -73,7 +76,9 @@ class Scene(Landscape):
     Raises ValueError for an unknown kind or light or a size below 32.
     """
 
-    def __init__(self, seed, kind=None, light=None, size=256, edition=1):
+    def __init__(
+        self, seed: int, kind: str | None = None, light: str | None = None, size: int = 256, *, edition: int = 1
+    ) -> None:
         if kind not in (None, *KINDS) or light not in (None, *LIGHTS):
             known = f"a kind of {', '.join(KINDS)}; a light of {', '.join(LIGHTS)}"
             raise ValueError(f"unknown scene {kind}/{light}; expected {known}")

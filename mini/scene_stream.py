@@ -1,10 +1,14 @@
 """Renders scenes in other processes while a training goes on here, and hands them over as they come."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,6 +16,9 @@ from text2cinemagraph.mini.captions import wordings
 from text2cinemagraph.mini.procedural import STYLES, caption
 from text2cinemagraph.mini.scene import Scene
 from text2cinemagraph.mini.styles import stylize
+
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.procedural import Job
 
 _words = None  # in the processes: captions -> tokens
 
@@ -29,7 +36,7 @@ class Rendered:
     tokens: np.ndarray
 
 
-def render_scene(job, count, tokenize):
+def render_scene(job: Job, count: int, tokenize: Callable[[list[str]], np.ndarray]) -> Rendered:
     """Rendered of a Job.  count: captions per picture.   tokenize(captions): int [n,words]."""
     scene, looks = Scene(job.scene_seed, size=job.size, edition=job.edition), (None, *job.styles)
     pictures = [scene.image, *(stylize(scene, style, job.edition) for style in job.styles)]
@@ -57,7 +64,9 @@ class SceneStream:
     render_scene.   A process that dies ends the stream, not the training.
     """
 
-    def __init__(self, jobs, workers, count, tokenize):
+    def __init__(
+        self, jobs: Iterable[Job], workers: int, count: int, tokenize: Callable[[list[str]], np.ndarray]
+    ) -> None:
         self._jobs, self._count, self._pending = iter(jobs), count, []
         self.workers, self.failure = workers, ""
         cv2.setNumThreads(
@@ -73,7 +82,7 @@ class SceneStream:
         except (BrokenProcessPool, RuntimeError) as error:
             self.failure = str(error)
 
-    def collect(self, wait=False):
+    def collect(self, wait: bool = False) -> list[Rendered]:
         """The finished scenes, oldest first; wait: for one at least, if any is on its way."""
         if wait and self._pending:
             self._pending[0].exception()
@@ -92,11 +101,11 @@ class SceneStream:
         return found
 
     @property
-    def over(self):
+    def over(self) -> bool:
         """Nothing more will come."""
         return not self._pending
 
-    def close(self):
+    def close(self) -> None:
         """Drop what is unfinished."""
         self._jobs, self._pending = iter(()), []
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,11 @@
 """The rendered landscapes as what trains the image models: pictures, labels and captions, read from disk."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,10 +36,10 @@ class Scenes:
     them.
     """
 
-    def __init__(self, folder, scenes):
+    def __init__(self, folder: str | Path, scenes: list[dict[str, Any]]) -> None:
         self.folder, self.scenes = Path(folder), scenes
 
-    def path(self, index, style=None):
+    def path(self, index: int, style: str | None = None) -> Path:
         """The picture of a scene: natural (None) or in one of its styles."""
         name = self.scenes[index]["id"]
         return (
@@ -44,19 +48,19 @@ class Scenes:
             else Path(f"{self.folder}_styled") / f"{name}_{style}.jpg"
         )
 
-    def picture(self, index, style=None):
+    def picture(self, index: int, style: str | None = None) -> np.ndarray:
         """uint8 [H,W,3], RGB."""
         return read_rgb(self.path(index, style))
 
-    def label(self, index):
+    def label(self, index: int) -> np.ndarray:
         """uint8 [H,W], index into LABELS."""
         return cv2.imread(f"{self.folder}_labels/{self.scenes[index]['id']}_label.png", cv2.IMREAD_GRAYSCALE)
 
-    def caption(self, index, style=None):
+    def caption(self, index: int, style: str | None = None) -> str:
         """What was asked for, without the direction of motion, which a still picture does not show."""
         return without_directions(self.scenes[index]["captions"][style or "natural"])
 
-    def variants(self):
+    def variants(self) -> list[tuple[int, str | None]]:
         """All pictures as (scene index, style or None)."""
         return [(i, style) for i, scene in enumerate(self.scenes) for style in (None, *scene["styles"])]
 
@@ -64,7 +68,7 @@ class Scenes:
         return len(self.scenes)
 
 
-def read_scenes(folder):
+def read_scenes(folder: str | Path) -> Scenes:
     """Scenes of a folder, sorted by id."""
     listing = Path(f"{Path(folder)}_metadata.jsonl")
     if not listing.is_file():
@@ -75,7 +79,7 @@ def read_scenes(folder):
     return Scenes(folder, sorted(map(json.loads, lines), key=lambda scene: scene["id"]))
 
 
-def read_rgb(path):
+def read_rgb(path: str | Path) -> np.ndarray:
     """uint8 [H,W,3]; FileNotFoundError where there is none."""
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
@@ -83,7 +87,7 @@ def read_rgb(path):
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def to_tensor(pictures):
+def to_tensor(pictures: Sequence[np.ndarray]) -> torch.Tensor:
     """uint8 pictures [H,W,3] of one size -> [N,3,H,W] in [-1,1]."""
     stacked = np.stack(pictures).transpose(0, 3, 1, 2).astype(np.float32)
     return torch.from_numpy(stacked / 127.5 - 1).contiguous(memory_format=torch.channels_last)

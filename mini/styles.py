@@ -1,9 +1,16 @@
 """The looks that procedural scenes are painted in: painters/ knows how, this says which and what captions call them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from text2cinemagraph.mini.canvas import LABELS
 from text2cinemagraph.painters.first_edition import FIRST_LOOKS, paint_first
 from text2cinemagraph.painters.looks import paint
+
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.scene import Scene
 
 STYLES = FIRST_LOOKS
 EDITIONS = (1, 2)
@@ -17,7 +24,7 @@ STYLE_NAMES = {
 }
 
 
-def stylize(scene, style, edition=1):
+def stylize(scene: Scene, style: str, edition: int = 1) -> np.ndarray:
     """Paint a scene in one of STYLES. Returns float32 [H,W,3] in [0,1]; the same arguments give the same bytes.
 
     edition: 1 = what the shipped family was trained on and is measured against; 2 = the looks of photographs

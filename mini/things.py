@@ -3,8 +3,15 @@
 They are drawn from a random generator of their own, so that the landscape around them is the first edition's.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from text2cinemagraph.painters.noise import UNIT, mix, noise, smoothstep
+
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.scene import Scene
 
 CHANCES = {"cliff": 0.35, "tree": 0.4, "house": 0.35, "boat": 0.4, "bridge": 0.3}
 WALLS = ((0.92, 0.88, 0.80), (0.80, 0.42, 0.32), (0.66, 0.52, 0.38), (0.86, 0.78, 0.52), (0.75, 0.78, 0.80))
@@ -13,7 +20,7 @@ SAILS = ((0.97, 0.95, 0.90), (0.93, 0.84, 0.66), (0.80, 0.30, 0.22))
 HULLS = ((0.45, 0.28, 0.16), (0.20, 0.28, 0.42), (0.70, 0.20, 0.16), (0.90, 0.88, 0.84))
 
 
-def draw_things(scene):
+def draw_things(scene: Scene) -> tuple[str, ...]:
     """Put things where they can be in a scene (mini.scene.Scene) that is drawn otherwise. Returns their names.
 
     They stand still: their labels are their own, and what they cover of the fluid does not move.

@@ -3,6 +3,8 @@
 Pictures are tensors [N,3,H,W] in [-1,1] on any device; every picture is changed in its own way.
 """
 
+from __future__ import annotations
+
 import math
 
 import torch
@@ -21,7 +23,7 @@ JPEG_TABLE = (
 )
 
 
-def as_photographs(pictures):
+def as_photographs(pictures: torch.Tensor) -> torch.Tensor:
     """The pictures as cameras might have taken them; one in four keeps its colours, one in three its sharpness."""
     n, device = len(pictures), pictures.device
 
@@ -42,14 +44,14 @@ def as_photographs(pictures):
     return x.clamp(0, 1) * 2 - 1
 
 
-def with_colours_of(pictures, others):
+def with_colours_of(pictures: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Each colour channel with the mean and the deviation of the other picture's."""
     mean, spread = (f(pictures, (2, 3), keepdim=True) for f in (torch.mean, torch.std))
     target, wide = (f(others, (2, 3), keepdim=True) for f in (torch.mean, torch.std))
     return (pictures - mean) * (wide / (spread + 0.02)).clamp(0.4, 2.5) + target
 
 
-def blurred(pictures, sigma):
+def blurred(pictures: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Gaussian blur, each picture by its own sigma [N] in px (at most 2)."""
     n, c, h, w = pictures.shape
     taps = torch.arange(-5, 6, device=pictures.device).float()
@@ -60,7 +62,7 @@ def blurred(pictures, sigma):
     return F.conv2d(x, kernel.view(-1, 1, 11, 1), groups=n * c).view(n, c, h, w)
 
 
-def compressed(pictures, coarseness):
+def compressed(pictures: torch.Tensor, coarseness: torch.Tensor) -> torch.Tensor:
     """Blocks of 8 px with rounded cosine coefficients, as JPEG stores them.
 
     pictures: in [0,1], both sides multiples of 8.   coarseness [N,1,1,1]: of the rounding; 1 = quality 50, 0.2 = 90.
@@ -76,7 +78,7 @@ def compressed(pictures, coarseness):
     return (basis.T @ stored @ basis).permute(0, 1, 2, 4, 3, 5).reshape(n, c, h, w)
 
 
-def enlarged(pictures, labels, least=0.55):
+def enlarged(pictures: torch.Tensor, labels: torch.Tensor, least: float = 0.55) -> tuple[torch.Tensor, torch.Tensor]:
     """A window of each picture and of its labels [N,H,W] at full size.  least: of the window's side, as a share."""
     n, device = len(pictures), pictures.device
     side = least + (1 - least) * torch.rand(n, device=device)

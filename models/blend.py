@@ -123,18 +123,24 @@ def kept(share: float) -> float:
     return ALONE - 4 * (ALONE - TOGETHER) * share * (1 - share)
 
 
-def joined(mean: torch.Tensor, wanted: torch.Tensor | None, light: torch.Tensor | None = None) -> torch.Tensor:
+def joined(
+    mean: torch.Tensor,
+    wanted: torch.Tensor | None,
+    light: torch.Tensor | None = None,
+    resting: float | torch.Tensor = 1.0,
+) -> torch.Tensor:
     """A mean of two copies with the local contrast of its bands brought to `wanted`, by gains of 0.8 to 2.
 
     mean: [C,H,W].   wanted: [LEVELS,h,w], as `contrasts` gives them; None = no gain.   light: what is coarser than the
     bands, as `bands` gives it, in the place of the mean's own; None = its own.
+    resting: the share of `light` in that place, [1,h,w] in [0,1] of its size, or one number.
     """
     found, rest = bands(mean)
     if wanted is not None:
         have = contrasts(found, wanted.shape[1:])
         gains = ((wanted.clamp(min=0) + FLOOR) / (have + FLOOR)).sqrt().clamp(LEAST_GAIN, MOST_GAIN)
         found = [band * _resized(gain[None], band.shape[1:]) for band, gain in zip(found, gains)]
-    return summed(found, rest if light is None else light)
+    return summed(found, rest if light is None else torch.lerp(rest, light, resting))
 
 
 def _halved(image: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ Every engine is a function (blended [C,H,W], total [1,H,W]) -> frame [3,H,W] in 
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 
 import torch
@@ -104,6 +105,8 @@ def _graphed(projector: Projector, features: torch.Tensor, dtype: torch.dtype) -
 
 def _openvino(projector: Projector, shape: tuple[int, ...]) -> Decoder:
     """OpenVINO on the CPU, float32; optional."""
+    # Where this package is, OpenVINO reports its use over the network, unasked; where not, it works without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:

@@ -54,12 +54,14 @@ class LoopRenderer:
         clamp: str = "component",
         motion: str = "pixels",
         blend: str | None = None,
-        light: str = "travels",
+        light: str | torch.Tensor = "travels",
         shore: bool = True,
         feather: float = 0.0,
         composite: bool = True,
+        alpha: bool = False,
         keep_detail: bool = True,
         holes: str = "still",
+        lookup: str = "nearest",
         engine: str = "torch",
         static_reuse: bool = True,
         numbers: Collection[int] | None = None,
@@ -72,7 +74,9 @@ class LoopRenderer:
         comes from, with and without the network.   blend: see models.blend.BLENDS; None = "linear" for splat, else
         "variance".   light, shore: see traced_frames; not for splat.   feather: width of the fade at the mask's edge,
         as a share of the short side; at least 2 px.   composite: False = what lies outside the mask is the renderer's
-        too (splat alone).   keep_detail, holes, engine, static_reuse: see VideoModel.frames.
+        too (splat alone).   alpha: frames are [4,H,W]: what moves alone, and how much of it is shown; laid over the
+        picture they are the frames that come without.
+        keep_detail, holes, lookup, engine, static_reuse: see VideoModel.frames.
         numbers: which frames to make, in rising order; None = all (not for splat).
         Raises ValueError for what does not fit.
         """
@@ -85,6 +89,8 @@ class LoopRenderer:
                 f"video.composite=false needs video.motion=splat, found {motion}: beyond the mask it continues the "
                 "fluid"
             )
+        if alpha and not composite:
+            raise ValueError("video.alpha=true needs video.composite=true, found false: the mask is what alpha shows")
         if motion == "splat" and numbers is not None:
             raise ValueError("video.motion=splat makes all frames in their order; leave numbers out")
         image, mask, side = self.image, self.mask, min(self.image.shape[-2:])
@@ -102,6 +108,7 @@ class LoopRenderer:
                 engine=engine,
                 static_reuse=static_reuse,
                 holes=holes,
+                lookup=lookup,
             )
         else:
             network = self.model.reading(keep_detail, engine) if motion == "features" else {}
@@ -111,6 +118,8 @@ class LoopRenderer:
         if not composite:
             return frames
         share = fade_in(mask, max(LEAST_FEATHER, round(feather * side)))
+        if alpha:  # players without alpha show the picture where it is 0
+            return (torch.cat([torch.where(share > 0, frame, image), share]) for frame in frames)
         return (lay_over(frame, image, share) for frame in frames)
 
     @property

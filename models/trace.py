@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from text2cinemagraph.models.euler import velocity_between
 from text2cinemagraph.softmax_splatting.cpu import compiled, in_slabs
 
 FINE = 768  # px of the short side up to which paths start at every pixel; twice that: at every second one
@@ -69,10 +69,7 @@ class Paths:
             self.position = self.position + self.sign * self._velocity_at(middle)
 
     def _velocity_at(self, position: torch.Tensor) -> torch.Tensor:
-        height, width = self.velocity.shape[1:]
-        scale = 2 / torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=position.device)
-        grid = position.permute(1, 2, 0)[None] * scale - 1
-        return F.grid_sample(self.velocity[None], grid, "bilinear", "border", align_corners=True)[0]
+        return velocity_between(self.velocity[None], position[None])[0]
 
     def displacement(self) -> torch.Tensor:
         """[2,h,w] in px, from each grid point to where its path has come."""

@@ -33,7 +33,7 @@ def traced_frames(
     n_frames: int,
     *,
     blend: str = "variance",
-    light: str = "travels",
+    light: str | torch.Tensor = "travels",
     shore: bool = True,
     network: SymmetricSplattingNet | None = None,
     decoders: Decoders | None = None,
@@ -47,7 +47,8 @@ def traced_frames(
     image: [3,H,W] in [0,1].   flow: [2,H,W] in px/frame, 0 outside the mask.   mask: bool [1,H,W], True = may move.
     Outside the mask the frames show the fluid continued under what stands still: models.video.composite hides it.
     blend: one of BLENDS; "variance" keeps the contrast that a mean of two copies loses.   light: "travels", or "rests":
-    what is coarser than about 32 px (shadows, reflections) stays where it is while the detail moves.
+    what is coarser than about 32 px (shadows, reflections) stays where it is while the detail moves; or bool [1,H,W],
+    where it rests.
     shore: what near the mask's edge has the colour of the still side stands still; False where the mask is exact.
     network: of a VideoModel, with its decoders and the `multiple` of its sides; None = the picture's colours are moved
     themselves.
@@ -64,7 +65,9 @@ def traced_frames(
         raise ValueError(f"n_frames={n_frames}; expected 1 or more")
     if blend not in BLENDS:
         raise ValueError(f"video.blend={blend!r} is unknown; choose one of {', '.join(BLENDS)}")
-    if light not in LIGHTS:
+    if isinstance(light, torch.Tensor) and light.shape != mask.shape:
+        raise ValueError(f"light of {tuple(light.shape)}; expected [1,H,W] like the mask, {tuple(mask.shape)}")
+    if isinstance(light, str) and light not in LIGHTS:
         raise ValueError(f"video.light={light!r} is unknown; choose one of {', '.join(LIGHTS)}")
     decoders = decoders or (Decoders(network) if network else None)
     clip = TracedClip(
@@ -79,7 +82,7 @@ def traced_frames(
         keep_detail=keep_detail,
         engine=engine,
     )
-    return clip.frames(blend, light == "rests", range(n_frames) if numbers is None else set(numbers))
+    return clip.frames(blend, light, range(n_frames) if numbers is None else set(numbers))
 
 
 class TracedClip:
@@ -131,9 +134,10 @@ class TracedClip:
         self.source = self.source[None].contiguous(memory_format=torch.channels_last)[0]
 
     @torch.inference_mode()
-    def frames(self, blend: str, light_rests: bool, numbers: Collection[int]) -> Iterator[torch.Tensor]:
+    def frames(self, blend: str, light: str | torch.Tensor, numbers: Collection[int]) -> Iterator[torch.Tensor]:
         """As traced_frames."""
         height, width = self.size
+        resting = self._resting(light)
         ahead = traced(self.flow, self.n_frames - 1, True, self.step)
         back = traced_reversed(self.flow, self.n_frames, False, self.step)
         for n, fields in enumerate(zip(ahead, back)):
@@ -144,11 +148,19 @@ class TracedClip:
                 continue
             share = BLENDS[blend](n / self.n_frames)
             frame = self._mean(fields, (1 - share, share))
-            if blend == "variance" or light_rests:
+            if blend == "variance" or resting is not None:
                 wanted = self._wanted_contrasts(fields, (1 - share, share)) if blend == "variance" else None
-                frame = joined(frame, wanted, self.light if light_rests else None)
+                frame = joined(frame, wanted) if resting is None else joined(frame, wanted, self.light, resting)
             frame = torch.lerp(self.image, frame.clamp(0, 1), self.moving)
             yield frame[:, :height, :width].to(self.asked)
+
+    def _resting(self, light):
+        """The share of the light that rests, as blend.joined takes it; None = all of it travels."""
+        if isinstance(light, str):
+            return None if light == "travels" else 1.0
+        margin = [wide - side for wide, side in zip(self.image.shape[-2:], self.size)]
+        where = F.pad(light[None].to(self.image), (0, margin[1], 0, margin[0]), mode="replicate")
+        return F.interpolate(where, tuple(self.light.shape[1:]), mode="area")[0]
 
     def _mean(self, fields, shares):
         """[3,H,W]: the mean of the two copies, decoded if there is a network, tile by tile."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from text2cinemagraph.data.checkpoint import load_weights, read_checkpoint
 from text2cinemagraph.models.blend import BLENDS, blend_filled
 from text2cinemagraph.models.engines import ENGINES, Decoders
-from text2cinemagraph.models.euler import displacements, displacements_reversed
+from text2cinemagraph.models.euler import LOOKUPS, displacements, displacements_reversed
 from text2cinemagraph.models.motion import options_of, plain
 from text2cinemagraph.models.networks import SymmetricSplattingNet, build_video
 from text2cinemagraph.options.runtime import Runtime
@@ -60,6 +60,7 @@ class VideoModel:
         engine: str = "torch",
         static_reuse: bool = True,
         holes: str = "network",
+        lookup: str = "nearest",
     ) -> Iterator[torch.Tensor]:
         """The frames [3,H,W] in [0,1] of a clip that loops: frame n_frames would be frame 0 again.
 
@@ -75,6 +76,7 @@ class VideoModel:
         holes: where neither direction brings anything (fast or diverging flow): "network", it sees nothing there, as
         published (often grey); "still", it sees the features of the picture at rest, and gaps of either way are closed
         (blend_filled).
+        lookup: how the flow is read where a path runs between pixels, see models.euler.Particles.
         engine: see models/engines.py.   static_reuse: decode once what no frame can change (exact up to rounding;
         engine torch on a CPU). Memory grows only with the square root of n_frames. Any size.
         """
@@ -91,6 +93,8 @@ class VideoModel:
             raise ValueError(f"video.engine={engine!r} is unknown; choose one of {', '.join(ENGINES)}")
         if holes not in HOLES:
             raise ValueError(f"video.holes={holes!r} is unknown; choose one of {', '.join(HOLES)}")
+        if lookup not in LOOKUPS:
+            raise ValueError(f"video.lookup={lookup!r} is unknown; choose one of {', '.join(LOOKUPS)}")
         fill = holes == "still" or keep_detail
         return self._finite(
             lambda: self._frames(
@@ -102,6 +106,7 @@ class VideoModel:
                 engine=engine,
                 static_reuse=static_reuse,
                 fill=fill,
+                lookup=lookup,
             )
         )
 
@@ -163,6 +168,7 @@ class VideoModel:
         engine: str,
         static_reuse: bool,
         fill: bool,
+        lookup: str,
     ) -> Iterator[torch.Tensor]:
         given = image if isinstance(image, EncodedPicture) else None
         image = image.image if isinstance(image, EncodedPicture) else image
@@ -179,7 +185,7 @@ class VideoModel:
         features = features.contiguous(memory_format=torch.channels_last)  # as the splat reads it
         importance = self.net.importance(metric)[0, 0]
         # Index (0, n, n_frames - 1) of the original: back by end + 1 - n.
-        pairs = zip(displacements(flow, n_frames - 1), displacements_reversed(-flow, n_frames))
+        pairs = zip(displacements(flow, n_frames - 1, lookup), displacements_reversed(-flow, n_frames, lookup))
         for n, pair in enumerate(pairs):
             back = share_of_back(n / n_frames)
             shares = (1 - back, back)

@@ -126,7 +126,7 @@ def _parsed(key, value, kind: Kind) -> Any:
         except ValueError:
             return parsed
     if kind.is_list and isinstance(parsed, (str, int, float)):
-        raise ValueError(f"{key}={shown(value)}: expected a list, such as [{kind.example}]")
+        raise ValueError(f"{key}={shown(value)}: expected a list, such as [{kind.example(value)}]")
     return parsed
 
 
@@ -175,7 +175,7 @@ def _check_form(name, node, kind, OmegaConf) -> None:
         return
     value = node._value()
     if kind.is_list and value is not None:
-        raise ValueError(f"{name}={shown(value)}: expected a list, such as [{kind.example}]")
+        raise ValueError(f"{name}={shown(value)}: expected a list, such as [{kind.example(value)}]")
     if kind.scalar is bool and value is not None and str(value).lower() not in WORDS:
         raise ValueError(f"{name}={shown(value)}: expected true or false")
     if kind.scalar in (int, float) and isinstance(value, (str, bool)) and not _is_number(value, kind.scalar):

@@ -93,9 +93,9 @@ def check_value(name: str, value: Any, kind: Kind, limits: typing.Mapping[str, A
         return
     if kind.is_list:
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{name}={shown(value)}: expected a list, such as [{kind.example}]")
+            raise ValueError(f"{name}={shown(value)}: expected a list, such as [{kind.example(value)}]")
         if limits.get("filled") and not value:
-            raise ValueError(f"{name} is empty: expected one entry or more, such as [{kind.example}]")
+            raise ValueError(f"{name} is empty: expected one entry or more, such as [{kind.example()}]")
     for entry in value if kind.is_list else [value]:
         problem = _problem(entry, kind.scalar, limits)
         if problem:
@@ -181,11 +181,15 @@ def shown(value: Any, length: int = 50) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """The type of a field, taken apart: scalar is bool, int, float or str, or the dataclass of a section."""
+    """The type of a field, taken apart: scalar is bool, int, float or str, or the dataclass of a section.
+
+    choices: the only values, () = any.
+    """
 
     scalar: type
     is_list: bool = False
     optional: bool = False
+    choices: tuple = ()
 
     @property
     def is_section(self) -> bool:
@@ -195,16 +199,33 @@ class Kind:
     def is_text(self) -> bool:
         return self.scalar is str and not self.is_list
 
-    @property
-    def example(self) -> str:
-        return {int: "4, 5", float: "0.5, 1", str: "one, two", bool: "true, false"}.get(self.scalar, "one, two")
+    def example(self, value: Any = None) -> str:
+        """Entries of a list, for a message: those that a value which is no list seems to mean, else some that fit."""
+        words = re.split(r"[\s,;|+]+", str(value)) if value is not None else []
+        if words and all(self._fits(word) for word in words):
+            return shown(", ".join(words))
+        if self.choices:
+            return ", ".join(map(str, self.choices[:2]))
+        return {int: "4, 5", float: "0.5, 1", bool: "true, false"}.get(self.scalar, "one, two")
+
+    def _fits(self, word):
+        if self.choices:
+            return word in map(str, self.choices)
+        try:
+            return word != "" and self.scalar is not bool and self.scalar(word) is not None
+        except ValueError:
+            return False
 
 
 @functools.cache
 def kinds(cls: type) -> dict[str, Kind]:
     """{field: Kind} of an options dataclass."""
     hints = typing.get_type_hints(cls)
-    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(cls)}
+    found = {}
+    for field in dataclasses.fields(cls):
+        choices = tuple(field.metadata.get("choices") or ())
+        found[field.name] = dataclasses.replace(_kind(hints[field.name]), choices=choices)
+    return found
 
 
 def kind_of(cls: type, name: str) -> Kind:

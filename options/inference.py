@@ -273,9 +273,10 @@ class Video(Options):
         choices=("auto", "linear", "smooth", "variance"),
     )
     light: str = option(
-        "travels",
-        "rests: shadows and reflections stay while ripples move (lakes, pools; not clouds; not for splat)",
-        choices=("travels", "rests"),
+        "auto",
+        "rests: shadows and reflections stay while ripples move (not for splat); auto: where s3's classes are still "
+        "waters (lake, sea, pool), else travels",
+        choices=("auto", "travels", "rests"),
     )
     shore: bool = option(
         True, "what near the mask's edge has the shore's colour stands still (not for splat); false: the mask is exact"
@@ -292,6 +293,12 @@ class Video(Options):
         "where nothing lands: network, as published (grey when the flow is fast); still: the picture at rest",
         choices=("network", "still"),
     )
+    lookup: str = option(
+        "nearest",
+        "how splat reads the flow along a path: nearest: at the nearest pixel, as published; bilinear: between four; "
+        "features and pixels are always bilinear",
+        choices=("nearest", "bilinear"),
+    )
     composite: bool = option(True, "pixels outside the mask are the input picture's, exactly")
     fps: int = option(30, "frames per second", least=1, most=240)
     seconds: float = option(0.0, "length of the loop, in place of n_frames; 0: n_frames counts", least=0, most=600)
@@ -299,6 +306,9 @@ class Video(Options):
     quality: int = option(5, "constant quantiser of the video file: 0 is lossless, 18 small and good", least=0, most=51)
     formats: list[str] = option(
         ["mp4"], "files besides video.mp4, which is always written", choices=("mp4", "webm", "gif", "webp", "apng")
+    )
+    alpha: bool = option(
+        False, "webm, webp and apng hold what moves alone, faded at its edge by alpha; video.mp4 the whole picture"
     )
     engine: str = option(
         "torch",
@@ -318,6 +328,14 @@ class Video(Options):
         if self.motion == "splat" and (self.blend == "variance" or self.light == "rests"):
             found = "blend=variance" if self.blend == "variance" else "light=rests"
             raise ValueError(f"video.{found} needs video.motion=pixels or features; found motion=splat")
+
+        if self.alpha and ("gif" in self.formats or not {"webm", "webp", "apng"} & set(self.formats)):
+            raise ValueError(
+                f"video.alpha=true: mp4 and gif carry no alpha, found video.formats=[{','.join(self.formats)}]; "
+                "choose of webm, webp, apng (video.mp4 is written besides, with the whole picture)"
+            )
+        if self.alpha and not self.composite:
+            raise ValueError("video.alpha=true needs video.composite=true, found false: the mask is what alpha shows")
 
     def motion_of(self, own_picture: bool) -> str:
         """splat, features or pixels, for a picture of the user's own or one that s1 drew."""

@@ -42,7 +42,7 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def make_runtime(
-    device: str = "auto", dtype: str = "auto", seed: int = 0, threads: int = 0, slicing: bool = False
+    device: str = "auto", dtype: str = "auto", seed: int = 0, threads: int = 0, *, slicing: bool = False
 ) -> Runtime:
     """Runtime from option strings.
 

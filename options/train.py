@@ -63,20 +63,20 @@ class MotionOptions(Options):
             raise ValueError(f"nf={self.nf} is too small; expected 4 or more")
 
     @property
-    def width(self):
+    def width(self) -> int:
         """Channels of the first level."""
         return self.nf or MOTION_WIDTHS[self.netG]
 
     @property
-    def takes_text(self):
+    def takes_text(self) -> bool:
         return self.netG == "spadexattnunetsd"
 
     @property
-    def takes_hint(self):
+    def takes_hint(self) -> bool:
         return self.input_nc == 6
 
     @property
-    def multiple(self):
+    def multiple(self) -> int:
         """Both sides of the network's input are multiples of this: 8 halvings (spadeunet) or 6."""
         return 64 if self.takes_text else 256
 
@@ -123,7 +123,7 @@ class VideoOptions(Options):
             raise ValueError("encoder_channels must end in 2 or more: features and, last, Z")
 
     @property
-    def multiple(self):
+    def multiple(self) -> int:
         """Both sides of a picture are multiples of this inside the network."""
         return 2 ** self.decoder_resample.count("Down")
 
@@ -343,12 +343,12 @@ class ApplyOptions(Options):
     seed: int = option(0, "draws the angle within a direction's range", least=0, most=SEEDS - 1)
 
     @property
-    def folder(self):
+    def folder(self) -> str:
         """Where the checkpoint lies."""
         return f"{self.checkpoints_dir}/{self.name}"
 
     @property
-    def images(self):
+    def images(self) -> str:
         """Folder of the results."""
         return f"{self.results_dir}/{self.name}/{self.phase}_{self.which_epoch}/images"
 
@@ -400,6 +400,11 @@ class VideoApply(VideoOptions, ApplyOptions):
     )
     blend: str = option("linear", "linear: as published; smooth: flat at both ends", choices=("linear", "smooth"))
     keep_detail: bool = option(False, "as in s6: what the network loses of the picture travels with it; not published")
+    lookup: str = option(
+        "nearest",
+        "as in s6: how the flow is read along a path; nearest: as published; bilinear: between the pixels",
+        choices=("nearest", "bilinear"),
+    )
     composite: bool = option(
         True, "as in s6: pixels whose flow is 0 are the picture's, exactly; the original decodes them"
     )

@@ -36,7 +36,8 @@ class PredictedMotion:
 class Loop:
     """A loop that is being rendered.  image: [3,H,W] in [0,1].   mask: bool [1,H,W].   flow: [2,H,W] in px/frame.
 
-    frames: each [3,H,W] in [0,1], one after the other; they can be read once.   fps: frames per second.
+    frames: each [3,H,W] in [0,1], with alpha [4,H,W], one after the other; they can be read once.
+    fps: frames per second.
     """
 
     image: torch.Tensor
@@ -77,7 +78,7 @@ class Cinemagraph:
 
         options = load_options(InferenceOptions, located_config(config), list(overrides))
         r = options.runtime
-        runtime = make_runtime(r.device, r.dtype, max(options.twin_extraction.seed, 0), r.threads, r.slicing)
+        runtime = make_runtime(r.device, r.dtype, max(options.twin_extraction.seed, 0), r.threads, slicing=r.slicing)
         return cls(options, runtime, networks or Networks(keep_all=True))
 
     @property
@@ -95,14 +96,17 @@ class Cinemagraph:
 
         return renderer_of(self.options.video, self.networks, self.runtime)
 
-    def rendering(self, own_picture: bool = True, **changes: Any) -> dict[str, Any]:
+    def rendering(
+        self, own_picture: bool = True, resting: torch.Tensor | None = None, **changes: Any
+    ) -> dict[str, Any]:
         """The arguments of LoopRenderer.render as the configuration has them.  own_picture: not drawn by s1.
 
+        resting: where light rests under video.light=auto, bool [1,H,W]; None = nowhere.
         changes: options of its section `video`, such as speed=1.0 or seconds=3.
         """
         from text2cinemagraph.pipeline.animating import rendering_of
 
-        return rendering_of(dataclasses.replace(self.options.video, **changes), own_picture)
+        return rendering_of(dataclasses.replace(self.options.video, **changes), own_picture, resting)
 
     def segment(self, image: torch.Tensor, vocabulary: str = "") -> Segmentation:
         """s3: the mask of what the vocabulary names, "water, river; sky"; "" = the configuration's odise.vocab.
@@ -130,9 +134,16 @@ class Cinemagraph:
         mask: None = what the vocabulary names.   prompt, arrows: see MotionDoor.predict.   flow: [2,H,W] in px/frame
         in their place.   changes: options of the section `video`, such as speed=1.0.
         """
-        mask = self.segment(image).mask if mask is None else mask
+        resting = None
+        if mask is None:
+            from text2cinemagraph.img2img.segment import parse_vocabulary
+            from text2cinemagraph.pipeline.animating import still_waters
+
+            found = self.segment(image)
+            mask = found.mask
+            resting, _ = still_waters(mask, parse_vocabulary(self.options.odise.vocab), found.class_masks)
         flow = self.motion.predict(image, mask, prompt=prompt, arrows=arrows).flow if flow is None else flow
-        frames = self.video.set_image(image, mask).render(flow, **self.rendering(True, **changes))
+        frames = self.video.set_image(image, mask).render(flow, **self.rendering(True, resting, **changes))
         return Loop(image, mask, flow, frames, changes.get("fps", self.options.video.fps))
 
 

@@ -18,7 +18,7 @@ GB = 1e9
 # pictures of 512 and 1024 px (splat: as reported, not measured here); a larger network takes more in splat.
 START = 0.6 * GB
 PER_PIXEL = {"splat": 2100, "features": 350, "pixels": 250}
-HELD = 3  # bytes per pixel and frame that formats which are not streamed hold until the last frame
+HELD = 3  # bytes per pixel and frame that formats which are not streamed hold until the last frame; alpha is one more
 ON_DISK = {"mp4": 0.1, "webm": 0.1, "gif": 0.5, "webp": 0.3, "apng": 1.5}  # bytes per pixel and frame, generous
 SECONDS = 0.2e-6  # per pixel and frame on a CPU, the fastest way on a fast one
 DAY = 24 * 3600
@@ -55,7 +55,9 @@ def memory_of(o: Video, size: tuple[int, int], motion: str) -> float:
     from text2cinemagraph.data.animation import STREAMED
 
     pixels = size[0] * size[1]
-    return START + pixels * (PER_PIXEL[motion] + (HELD * o.n_frames if set(o.formats) - set(STREAMED) else 0))
+    return START + pixels * (
+        PER_PIXEL[motion] + ((HELD + o.alpha) * o.n_frames if set(o.formats) - set(STREAMED) else 0)
+    )
 
 
 def _existing(folder: Path) -> Path:

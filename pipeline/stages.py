@@ -106,6 +106,22 @@ def run_stages(
     return costs
 
 
+def closing_lines(
+    costs: dict[str, Cost], chosen: tuple[str, ...], stages: tuple[Stage, ...], experiment: Experiment
+) -> str:
+    """What a run took, stage by stage; where none ran, why, and how to go on."""
+    if costs:
+        times = ", ".join(f"{name} {cost.seconds:.1f} s" for name, cost in costs.items())
+        peaks = ", ".join(f"{name} {cost.peak / 1e9:.1f} GB" for name, cost in costs.items())
+        return f"time: {times}, total {sum(cost.seconds for cost in costs.values()):.1f} s\npeak memory: {peaks}"
+    rows = [stage for stage in stages if stage.name in chosen]
+    later = [stage for stage in stages[stages.index(rows[-1]) + 1 :] if not experiment.given(stage.made[0])]
+    files = ", ".join(experiment.path(stage.made[0]).name for stage in rows)
+    advice = f"; go on with --stage {later[0].name}" if later else ""
+    verb, them = ("is", "it") if len(rows) == 1 else ("are", "them")
+    return f"nothing to do: {files} {verb} yours, no stage has to make {them}{advice}"
+
+
 def _run_stage(stage, stages, options, experiment, state):
     """Check what it needs, run it, check what it makes, write it down.  Returns its Cost."""
     import torch

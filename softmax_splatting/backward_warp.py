@@ -16,7 +16,8 @@ from text2cinemagraph.softmax_splatting.cpu import compiled, in_slabs
 
 SHARPNESS = np.float32(-0.5)
 CROWDED = np.float32(1.6)  # px of the picture per px of the frame: from here on, a mean of more than one point is read
-SPREAD = 0.3  # of the distance to the next pixel of the frame: where the four points of that mean lie
+SPREAD = np.float32(1.2)  # of the distance to the next pixel of the frame: the width over which its points are spread
+MOST_POINTS = 6  # in a row: six rows of them bridge some 10 px, or the line where two currents jump past each other
 
 
 @compiled
@@ -91,6 +92,12 @@ def _displacement(field, step, x, y):
 
 
 @compiled
+def _place(i, points):
+    """Where the i-th of so many points in a row lies, as a share of the distance to the next pixel of the frame."""
+    return SPREAD * ((np.float32(i) + np.float32(0.5)) / np.float32(points) - np.float32(0.5))
+
+
+@compiled
 def _warp(picture, field, step, share, wanted, y0, x0, out, first, last):
     """out += share * picture at where the pixels come from; out is the window of the frame that begins at (y0, x0)."""
     height, width, _ = picture.shape
@@ -109,13 +116,14 @@ def _warp(picture, field, step, share, wanted, y0, x0, out, first, last):
             ax, ay = 1 + right_x - dx, right_y - dy
             bx, by = low_x - dx, 1 + low_y - dy
             widest = max(ax * ax + ay * ay, bx * bx + by * by)
-            if widest < CROWDED * CROWDED or widest > 64:  # more than eight: not a motion but a jump between two
+            if widest < CROWDED * CROWDED:
                 _read(picture, at_x, at_y, part, four, out[row, column])
-            else:
-                for k in range(4):
-                    u = np.float32(SPREAD) if k & 1 else np.float32(-SPREAD)
-                    v = np.float32(SPREAD) if k >> 1 else np.float32(-SPREAD)
-                    _read(picture, at_x + u * ax + v * bx, at_y + u * ay + v * by, part / 4, four, out[row, column])
+                continue
+            points = min(max(int(np.ceil(np.sqrt(widest) / CROWDED)), 2), MOST_POINTS)
+            each = part / np.float32(points * points)
+            for k in range(points * points):
+                u, v = _place(k % points, points), _place(k // points, points)
+                _read(picture, at_x + u * ax + v * bx, at_y + u * ay + v * by, each, four, out[row, column])
 
 
 def warp_blend(
@@ -166,15 +174,18 @@ def _warp_blend_torch(picture, fields, shares, window, *, step, wanted):
         part = (slice(y0, y1), slice(x0, x1))
         dx, dy, ax, ay, bx, by = (t[part] for t in (dx, dy, ax, ay, bx, by))
         widest = torch.maximum(ax * ax + ay * ay, bx * bx + by * by)
-        crowded = (widest >= float(CROWDED) ** 2) & (widest <= 64)
         made = _read_torch(picture, x + dx, y + dy)
-        if crowded.any():
-            mean = sum(
-                _read_torch(picture, x + dx + u * ax + v * bx, y + dy + u * ay + v * by)
-                for u in (-SPREAD, SPREAD)
-                for v in (-SPREAD, SPREAD)
-            )
-            made = torch.where(crowded, mean / 4, made)
+        points = (widest.sqrt() / float(CROWDED)).ceil().clamp(2, MOST_POINTS) * (widest >= float(CROWDED) ** 2)
+        for count in range(2, MOST_POINTS + 1):
+            here = points == count
+            if here.any():
+                at_x, at_y, across_x, across_y, down_x, down_y = (t[here] for t in (x + dx, y + dy, ax, ay, bx, by))
+                places = [float(SPREAD) * ((i + 0.5) / count - 0.5) for i in range(count)]
+                made[:, here] = sum(
+                    _read_torch(picture, at_x + u * across_x + v * down_x, at_y + u * across_y + v * down_y)
+                    for v in places
+                    for u in places
+                ) / (count * count)
         out = out + share * made
     return out if wanted is None else out * wanted
 
@@ -185,7 +196,7 @@ def _forward(values, dim):
 
 
 def _read_torch(picture, x, y):
-    """[C,h,w]: the picture at (x, y) in px, bicubically, mirrored beyond its border."""
+    """[C,...]: the picture at (x, y) in px, two tensors of one shape, bicubically, mirrored beyond its border."""
     height, width = picture.shape[1:]
     left, top = x.floor(), y.floor()
     across, down = (_cubic_torch(at - edge) for at, edge in ((x, left), (y, top)))

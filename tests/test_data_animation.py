@@ -1,11 +1,13 @@
 """GIF, WebP and APNG of a clip: read back, they loop, keep time, and what stands still stands still."""
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from text2cinemagraph.data.animation import ClipWriter, durations, write_animation
+from text2cinemagraph.data.animation import ClipWriter, durations, write_animation, write_clip
 from text2cinemagraph.data.experiment import Experiment
+from text2cinemagraph.data.media import check_encoder
 from text2cinemagraph.data.summary import summary, write_summary
 from text2cinemagraph.data.videos import read_video
 from text2cinemagraph.inference_t2c import ARTIFACTS, STAGES
@@ -108,3 +110,58 @@ def test_webm_is_written_beside_the_mp4_and_quality_counts(tmp_path):
     with ClipWriter(tmp_path / "video.mp4") as writer:
         writer.write(frames[0])
     assert not (tmp_path / "video.webm").exists()
+
+
+def with_alpha(path):
+    """The frames of a file as uint8 [H,W,4]; a webm by libvpx, because FFmpeg's own VP9 leaves the alpha out."""
+    if path.suffix != ".webm":
+        with Image.open(path) as file:
+            frames = []
+            for n in range(file.n_frames):
+                file.seek(n)
+                frames.append(np.asarray(file.convert("RGBA")))
+            return frames
+    with av.open(str(path)) as container:
+        decoder = av.CodecContext.create("libvpx-vp9", "r")
+        packets = container.demux(container.streams.video[0])
+        return [frame.to_ndarray(format="rgba") for packet in packets for frame in decoder.decode(packet)]
+
+
+@pytest.mark.parametrize("name, off", [("webm", 3), ("webp", 0), ("apng", 0)])
+def test_alpha_comes_back_as_it_was_written(tmp_path, name, off):
+    share = (np.clip(np.arange(64) - 20, 0, 15) * 17).astype(np.uint8)  # 0 to 255 over 15 rows
+    frames = [np.dstack([frame, np.tile(share[:, None], 64)]) for frame in clip()]
+    path = write_clip(tmp_path / f"v.{name}", frames)
+    found = with_alpha(path)
+    assert len(found) == 12 and all(frame.shape == (64, 64, 4) for frame in found)
+    for made, wanted in zip(found, frames):
+        apart = np.abs(made.astype(int) - wanted)
+        assert apart[..., 3].max() <= off and apart[40:, :, :3].mean() < 7
+    if name == "webm":
+        opaque = list(read_video(path))  # who knows no alpha sees the colours
+        assert np.abs(opaque[0].astype(int) - frames[0][..., :3]).mean() < 7
+
+
+@pytest.mark.parametrize("name", ["mp4", "gif"])
+def test_alpha_is_refused_where_the_format_carries_none(tmp_path, name):
+    frames = [np.dstack([frame, frame[..., 0]]) for frame in clip(2)]
+    with pytest.raises(ValueError, match=f"v.{name}.* alpha; write a .webm, .webp or .apng"):
+        write_clip(tmp_path / f"v.{name}", frames)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_writer_keeps_the_whole_picture_in_the_mp4_and_what_moves_beside_it(tmp_path):
+    frames = clip()
+    with ClipWriter(tmp_path / "video.mp4", ["mp4", "webm", "apng"]) as writer:
+        for frame in frames:
+            writer.write(frame, np.dstack([frame, 0 * frame[..., 0] + 90]))
+    assert np.abs(next(iter(read_video(tmp_path / "video.mp4"))).astype(int) - frames[0]).mean() < 7
+    for name in ("webm", "apng"):
+        assert np.abs(with_alpha(tmp_path / f"video.{name}")[5][..., 3].astype(int) - 90).max() <= 2
+
+
+def test_a_codec_that_is_not_there_is_told_in_one_line():
+    check_encoder("libvpx-vp9", "video.webm")
+    with pytest.raises(ValueError, match="video.webm needs libnothing, which this PyAV lacks; pip install") as told:
+        check_encoder("libnothing", "video.webm")
+    assert len(str(told.value)) < 200

@@ -56,7 +56,7 @@ def pictures(tmp_path):
 
 def test_a_model_from_a_folder_writes_lines_that_the_loader_reads(model, pictures):
     captioner = load_captioner(str(model), make_runtime("cpu"))
-    assert generate_captions(pictures / "train", pictures / "my.txt", captioner, 2) == (5, [])
+    assert generate_captions(pictures / "train", pictures / "my.txt", captioner, batch=2) == (5, [])
     captions = read_captions(pictures / "my.txt")
     assert list(captions) == [f"v_{n:03d}" for n in range(5)]
     assert all(":" not in caption and caption for found in captions.values() for caption in found)
@@ -72,7 +72,7 @@ def test_a_run_goes_on_after_the_last_whole_line_and_names_broken_pictures(pictu
         seen.extend(batch)
         return ["new"] * len(batch)
 
-    written, broken = generate_captions(pictures / "train", output, captioner, 2)
+    written, broken = generate_captions(pictures / "train", output, captioner, batch=2)
     assert written == 2 == len(seen) and len(broken) == 1 and "v_003_input.jpg" in broken[0]
     assert output.read_text() == "v_000:kept\nv_001:also kept\nv_002:new\nv_004:new\n"
 
@@ -81,7 +81,10 @@ def test_two_processes_fill_one_file(pictures):
     """By rank, the second is started after the first has ended; by lease, one waits for what the other holds."""
     for rank in range(2):
         captioner = lambda batch, rank=rank: [f"by {rank}"] * len(batch)  # noqa: E731
-        assert generate_captions(pictures / "train", pictures / "my.txt", captioner, 2, Share(rank, 2))[0] == 3 - rank
+        assert (
+            generate_captions(pictures / "train", pictures / "my.txt", captioner, batch=2, share=Share(rank, 2))[0]
+            == 3 - rank
+        )
     expected = "".join(f"v_{n:03d}:by {n % 2}\n" for n in (0, 2, 4, 1, 3))
     assert (pictures / "my.txt").read_text() == expected
     counts, lock = [], threading.Lock()
@@ -89,7 +92,7 @@ def test_two_processes_fill_one_file(pictures):
     def fill():
         with Leases(pictures / "leases", seconds=30) as leases:
             count, _ = generate_captions(
-                pictures / "train", pictures / "l.txt", lambda b: ["x"] * len(b), 2, None, leases
+                pictures / "train", pictures / "l.txt", lambda b: ["x"] * len(b), batch=2, share=None, leases=leases
             )
             with lock:
                 counts.append(count)

@@ -8,8 +8,8 @@ import pytest
 from text2cinemagraph.demo import gallery
 
 QUICK = [
-    "twin_extraction.ddim_steps=4",
-    "twin_generation.feature_injection_threshold=3",
+    "twin_extraction.ddim_steps=3",
+    "twin_generation.feature_injection_threshold=2",
     "video.n_frames=4",
     "attn_mask.fallback=true",
 ]

@@ -71,6 +71,27 @@ def test_a_double_image_correlates_with_itself(share):
         assert found["residual"] < 1.5  # moved by whole pixels along the flow, but for the border
 
 
+@pytest.mark.parametrize("alike", [0.3, 0.6])
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5])
+def test_a_texture_that_repeats_itself_at_that_distance_counts_the_same(alike, share):
+    """Of this texture so much comes again after each 2 px/frame * 24 frames; the plain correlation would see less."""
+    dx, period, wide = 2, 2 * FRAMES, np.concatenate([texture(seed) for seed in (2, 3, 4)], 1)
+    again = np.tile(texture(1)[:, :period], (1, -(-wide.shape[1] // period)))[:, : wide.shape[1]]
+    wide = 128 + np.sqrt(alike) * (again - 128) + np.sqrt(1 - alike) * (wide - 128)
+    cut = lambda by: wide[:, SIZE - by : 2 * SIZE - by]  # noqa: E731
+    frames = [
+        gray((1 - share) * cut(n * dx) + share * cut((n - FRAMES) * dx)) if n else gray(cut(0)) for n in range(FRAMES)
+    ]
+    found = steadiness(frames, velocity=velocity(dx))["double_image"]
+    assert found == pytest.approx(share * (1 - share) / (share**2 + (1 - share) ** 2), abs=0.03)
+
+
+def test_no_double_image_is_claimed_of_a_pattern_that_is_the_same_again():
+    pattern = np.tile(texture()[:, : 2 * FRAMES], (1, 4))[:, :SIZE]
+    frames = [gray(pattern)] * FRAMES
+    assert steadiness(frames, velocity=velocity(2))["double_image"] is None
+
+
 def test_boiling_is_a_residual():
     frames = [gray(texture(seed)) for seed in range(FRAMES)]
     found = steadiness(frames, velocity=velocity())

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RANK = {
     **{"options": 0, "softmax_splatting": 0},
     **{"data": 1},
-    **{"painters": 2, "img2img": 2, "models": 2, "jobs": 2},
+    **{"painters": 2, "img2img": 2, "models": 2, "jobs": 2, "pages": 2},
     **{"dataset": 3, "pipeline": 3},
     **{"evaluate": 4},
     **{"mini": 5},
@@ -113,7 +113,7 @@ def public_functions(room):
                     yield path, n, arguments
 
 
-@pytest.mark.parametrize("room", ["img2img", "painters", "pipeline"])
+@pytest.mark.parametrize("room", ["img2img", "painters", "pipeline", "pages"])
 def test_public_functions_are_annotated_and_take_few_arguments_by_position(room):
     found = list(public_functions(room))
     bare = [

@@ -247,7 +247,7 @@ def test_mean_attention():
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("n", [37, 111, pytest.param(999, marks=SLOW)])
+@pytest.mark.parametrize("n", [37, *(pytest.param(n, marks=SLOW) for n in (111, 999))])
 def test_inversion(n):
     """From a latent to noise, and from that noise through every number of sampling steps that the file holds."""
     file = np.load(PNP / "inversion.npz")

@@ -27,10 +27,10 @@ def test_examples_are_held_out_and_repeat():
 
 
 def test_the_classifier_tells_looks_apart():
-    made = examples(25, 5, split="train", styles=2)
+    made = examples(15, 5, split="train", styles=2)
     pictures, looks = zip(*((p, look) for e in made for look, p in ((NATURAL, e.image), *e.painted.items())))
     others, wanted = zip(
-        *((p, look) for e in examples(10, 6, styles=2) for look, p in ((NATURAL, e.image), *e.painted.items()))
+        *((p, look) for e in examples(6, 6, styles=2) for look, p in ((NATURAL, e.image), *e.painted.items()))
     )
     right = np.mean([a == b for a, b in zip(LookClassifier(pictures, looks)(others), wanted)])
     assert set(looks) == set(LOOKS) and right > 0.6  # chance: 0.33

@@ -13,13 +13,13 @@ SIZE = 96
 
 def find(kind, wanted):
     """The first scene of the second edition that is as wanted."""
-    return next(scene for scene in (Scene(seed, kind, "day", SIZE, 2) for seed in range(60)) if wanted(scene))
+    return next(scene for scene in (Scene(seed, kind, "day", SIZE, edition=2) for seed in range(60)) if wanted(scene))
 
 
 def test_one_seed_gives_one_second_edition_and_another_first():
     once, again, first = (
-        Scene(7, "lake", "day", SIZE, 2),
-        Scene(7, "lake", "day", SIZE, 2),
+        Scene(7, "lake", "day", SIZE, edition=2),
+        Scene(7, "lake", "day", SIZE, edition=2),
         Scene(7, "lake", "day", SIZE),
     )
     assert once.image.tobytes() == again.image.tobytes() and once.things == again.things

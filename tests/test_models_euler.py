@@ -27,6 +27,30 @@ def test_a_rotation_stays_near_its_circle():
     assert (moved[0, :, 32, 42] - expected).norm() < 0.5
 
 
+def test_read_between_the_pixels_a_path_is_exactly_the_fields_own_and_nearer_to_the_circle():
+    y, x = torch.meshgrid(torch.arange(65.0) - 32, torch.arange(65.0) - 32, indexing="ij")
+    turn, n = 0.005, 60  # radians per frame: below half a pixel per frame, where rounding shows most
+    inside = x.square() + y.square() < 28**2
+    start, apart = torch.complex(x, y), {}
+    for lookup in ("nearest", "bilinear"):
+        *_, moved = displacements(turn * torch.stack([-y, x]), n, lookup)
+        came = start + torch.complex(*moved)
+        steps = start * complex(1, turn) ** n  # Euler's steps in the field itself, which is linear
+        circle = start * torch.exp(torch.tensor(1j * turn * n))
+        apart[lookup] = [float((came - end).abs()[inside].mean()) for end in (steps, circle)]
+    assert apart["bilinear"][0] < 1e-4 and apart["nearest"][0] > 0.01
+    assert apart["bilinear"][1] < 0.6 * apart["nearest"][1]
+
+
+@pytest.mark.parametrize("lookup", ["nearest", "bilinear"])
+def test_backwards_in_time_are_the_same_maps_and_who_leaves_is_lost(lookup):
+    velocity = torch.randn(2, 12, 16, generator=torch.Generator().manual_seed(5))
+    forth, back = (list(maps(velocity, 10, lookup)) for maps in (displacements, displacements_reversed))
+    assert torch.equal(torch.stack(forth), torch.stack(back[::-1]))
+    lost = [(moved == 17).all(0) for moved in forth]
+    assert lost[-1].any() and all((later | ~earlier).all() for earlier, later in zip(lost, lost[1:]))
+
+
 def test_each_batch_element_has_its_own_time_and_zero_steps_do_nothing():
     velocity = torch.randn(3, 2, 12, 16, generator=torch.Generator().manual_seed(0))
     together, visible = integrate(velocity, torch.tensor([0, 3, 7]))

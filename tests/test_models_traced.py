@@ -72,6 +72,24 @@ def test_a_crowded_map_reads_a_mean_and_not_a_sample():
     assert read.std() < 0.5 * stripes.std()
 
 
+@pytest.mark.parametrize("pace", [3.7, 5.3, 8.9])
+def test_the_more_crowded_the_map_the_more_points_are_read(pace):
+    """Neighbours that come from far apart would be a line of dots; the true mean over each pixel is known here."""
+    picture = noise(24, 400, seed=2, channels=1).expand(1, 24, 400).contiguous()
+    x = torch.arange(400.0).expand(24, 400)
+    squeezed = torch.stack([(x - 200) * (pace - 1), torch.zeros(24, 400)])
+    window = (4, 20, 185, 215)
+    read = warp_blend(picture, [squeezed], [1.0], window)
+    torchs = backward_warp._warp_blend_torch(picture, [squeezed], [1.0], window, step=1, wanted=None)
+    torch.testing.assert_close(read, torchs, atol=1e-4, rtol=0)
+    fine = torch.arange(32 * 30) / 32 - 0.5 + 185  # 32 points in each pixel of the frame
+    at = (fine + (fine - 200) * (pace - 1)).expand(16, -1)
+    y = torch.arange(4.0, 20.0)[:, None].expand_as(at)
+    true = backward_warp._read_torch(picture, at, y).reshape(1, 16, 30, 32).mean(-1)
+    one = backward_warp._read_torch(picture, at[:, 16::32], y[:, 16::32])
+    assert (read - true).square().mean() < 0.15 * (one - true).square().mean()
+
+
 # ---------------------------------------------------------------- paths
 
 
@@ -209,6 +227,7 @@ def test_numbers_picks_frames_and_errors_come_at_once():
     for arguments, word in (
         (dict(blend="cubic"), "video.blend"),
         (dict(light="off"), "video.light"),
+        (dict(light=mask[:, 1:]), "light"),
         (dict(n_frames=0), "n_frames"),
         (dict(mask=mask[:, 1:]), "expected"),
     ):
@@ -226,6 +245,22 @@ def test_light_at_rest_keeps_large_brightness_and_moves_detail():
     drift = [F.avg_pool2d((frame - image)[None], 32).abs().mean() for frame in (travels, rests)]
     assert drift[0] > 0.05 and drift[1] < 0.2 * drift[0]
     assert (rests - image).abs().mean() > 0.03  # and yet something moves
+
+
+def test_light_rests_in_one_half_and_travels_in_the_other():
+    y = torch.linspace(0, 12, 160)[:, None].expand(160, 120)
+    image = (0.5 + 0.3 * y.sin() + 0.2 * (noise(160, 120, channels=1)[0] - 0.5)).expand(3, 160, 120).contiguous()
+    flow, mask = constant(160, 120, 0.0, 1.0), everywhere(image)
+    left = mask.clone()
+    left[..., 60:] = False
+    frames = {
+        name: list(traced_frames(image, flow, mask, 40, light=light, numbers=[18]))[0]
+        for name, light in (("travels", "travels"), ("rests", "rests"), ("left", left), ("everywhere", mask))
+    }
+    assert torch.equal(frames["everywhere"], frames["rests"])
+    torch.testing.assert_close(frames["left"][..., :36], frames["rests"][..., :36], atol=0.02, rtol=0)
+    torch.testing.assert_close(frames["left"][..., -36:], frames["travels"][..., -36:], atol=0.02, rtol=0)
+    assert (frames["rests"] - frames["travels"])[..., :36].abs().mean() > 0.05
 
 
 def test_features_in_tiles_are_those_of_the_whole_picture(monkeypatch):
@@ -279,6 +314,11 @@ def test_a_preview_is_small_and_shows_every_second_frame():
     assert (rendering["n_frames"], rendering["speed"], fps) == (30, 24.0, 15)
     assert small.shape == (3, 384, 512) and mask.shape == (1, 384, 512)
     torch.testing.assert_close(slow, constant(384, 512, 1.5 * 384 / 600, 0.0))
+    resting = everywhere(image)
+    resting[:, :300] = False
+    asked = rendering_of(Video(), own_picture=True, resting=resting)
+    light = preview_of(image, flow, everywhere(image), asked, fps=30)[3]["light"]
+    assert light.shape == (1, 384, 512) and not light[:, :190].any() and light[:, 194:].all()
 
 
 def test_motion_and_blend_follow_the_picture_unless_told():

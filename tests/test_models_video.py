@@ -119,6 +119,19 @@ def test_blending_is_symmetric_and_smooth_is_flat_at_the_seam():
         model.frames(image, flow, 8, blend="abrupt")
 
 
+def test_the_flow_can_be_read_between_the_pixels():
+    net, options = small_net()
+    model, image, flow = VideoModel(net.fold(), options), torch.rand(3, 24, 32), 0.3 * swirl(24, 32)
+    published, between = (list(model.frames(image, flow, 8, **how)) for how in ({}, {"lookup": "bilinear"}))
+    assert torch.equal(published[3], list(model.frames(image, flow, 8, lookup="nearest"))[3])
+    assert torch.equal(published[0], between[0]) and (published[3] - between[3]).abs().max() > 1e-4
+    even = 0.5 * torch.ones(2, 24, 32)  # nothing lies between equal velocities
+    for one, other in zip(model.frames(image, even, 4), model.frames(image, even, 4, lookup="bilinear")):
+        assert_near(one, other, 1e-4)
+    with pytest.raises(ValueError, match="video.lookup='cubic' is unknown"):
+        model.frames(image, flow, 8, lookup="cubic")
+
+
 def test_kept_detail_makes_frame_0_the_picture():
     net, options = small_net()
     model, image, flow = VideoModel(net.fold(), options), torch.rand(3, 16, 24), 0.3 * swirl(16, 24)

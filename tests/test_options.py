@@ -74,6 +74,12 @@ def test_free_text_survives_the_command_line():
         ("video.n_frames=1.5", ("video.n_frames",)),
         ("video.n_frames=1", ("video.n_frames", "2 to 100000")),
         ("video.speed=0", ("video.speed",)),
+        ("video.formats=mp4", ("expected a list, such as [mp4]",)),
+        ("video.formats=mp4,gif", ("expected a list, such as [mp4, gif]",)),
+        ("video.formats=avi", ("expected a list, such as [mp4, webm]",)),
+        ("attn_mask.input_blocks=4", ("expected a list, such as [4]",)),
+        ("attn_mask.layers=a.b", ("expected a list, such as [a.b]",)),
+        ("video.alpha=true", ("mp4 and gif carry no alpha", "[mp4]", "webm")),
         ("nonsense", ("nonsense", "section.key=value")),
     ],
 )

@@ -18,8 +18,8 @@ from text2cinemagraph.data.videos import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
-    "twin_extraction.ddim_steps=6",
-    "twin_generation.feature_injection_threshold=4",
+    "twin_extraction.ddim_steps=4",
+    "twin_generation.feature_injection_threshold=3",
     "video.n_frames=6",
     "attn_mask.fallback=true",
 ]
@@ -151,6 +151,26 @@ def test_own_flow_moves_exactly_the_mask(photo, tmp_path):
     source = np.asarray(Image.open(photo / "photo.png"))
     assert all((frame[still] == source[still]).all() for frame in frames)
     assert np.mean([np.abs(frame[moving].astype(int) - source[moving]).mean() for frame in frames[1:]]) > 1
+
+
+def test_what_moves_alone_is_written_with_the_mask_as_its_alpha(photo, tmp_path):
+    mask = read_mask(photo / "mask.png")
+    flow = torch.tensor([0.6, 0.0])[:, None, None] * mask
+    np.savez(tmp_path / "flow.npz", flow.numpy())
+    own = "--image", photo / "photo.png", "--flow", tmp_path / "flow.npz", "video.feather=0.02"
+    plain = run(tmp_path, *own, "video.formats=[apng]", name="plain")
+    alone = run(tmp_path, *own, "video.formats=[apng]", "video.alpha=true", name="alone")
+    assert (plain / "video.mp4").read_bytes() == (alone / "video.mp4").read_bytes()
+    picture, inside = np.asarray(Image.open(photo / "photo.png"), np.float32), mask[0].numpy()
+    with Image.open(plain / "video.apng") as whole, Image.open(alone / "video.apng") as layer:
+        assert whole.n_frames == layer.n_frames == 6
+        for n in range(6):
+            whole.seek(n)
+            layer.seek(n)
+            wanted, found = np.asarray(whole.convert("RGB")), np.asarray(layer.convert("RGBA"), np.float32)
+            share = found[..., 3:] / 255
+            assert not share[~inside].any() and (share[75:125, 25:155] == 1).all() and len(np.unique(share)) > 3
+            assert np.abs(share * found[..., :3] + (1 - share) * picture - wanted).max() < 3
 
 
 @pytest.mark.parametrize(

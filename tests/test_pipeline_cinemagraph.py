@@ -12,7 +12,7 @@ from text2cinemagraph.demo import own_photo
 from text2cinemagraph.inference_t2c import main
 from text2cinemagraph.mini.scene import Scene
 from text2cinemagraph.models.loop import LoopRenderer
-from text2cinemagraph.models.video import VideoModel
+from text2cinemagraph.models.video import VideoModel, fade_in, lay_over
 
 RIVER = "a river flowing in left to right direction"
 
@@ -102,6 +102,19 @@ def test_what_moves_is_found_where_no_mask_is_given(model):
     assert torch.equal(frames[1][:, ~loop.mask[0]], image[:, ~loop.mask[0]])
 
 
+@pytest.mark.parametrize("motion", ["pixels", "splat"])
+def test_what_moves_alone_laid_over_the_picture_is_the_loop(photo, model, motion):
+    _, image, mask = photo
+    flow, loop = mask.float() * torch.tensor([0.6, 0.2])[:, None, None], model.video.set_image(image, mask)
+    whole, alone = (list(loop.render(flow, 4, motion=motion, feather=0.05, alpha=alpha)) for alpha in (False, True))
+    for frame, layer in zip(whole, alone):
+        assert layer.shape == (4, *image.shape[1:])
+        assert torch.equal(lay_over(layer[:3], image, layer[3:]), frame)
+        assert torch.equal(layer[3:], fade_in(mask, 3)) and not layer[3:][~mask].any()
+        assert torch.equal(layer[:3, ~mask[0]], image[:, ~mask[0]])
+    assert (alone[0][3] == 1).any() and ((alone[0][3] > 0) & (alone[0][3] < 1)).any()
+
+
 def test_what_does_not_fit_is_told(photo, model):
     _, image, mask = photo
     with pytest.raises(ValueError, match="set_image"):
@@ -113,6 +126,7 @@ def test_what_does_not_fit_is_told(photo, model):
         ({"motion": "sideways"}, "sideways"),
         ({"composite": False}, "composite"),
         ({"motion": "splat", "numbers": (0, 2)}, "numbers"),
+        ({"alpha": True, "motion": "splat", "composite": False}, "alpha"),
     ):
         with pytest.raises(ValueError, match=word):
             loop.render(flow, 4, **arguments)

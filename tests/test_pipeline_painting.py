@@ -154,6 +154,17 @@ def test_s3_says_how_sure_it_is_of_a_photograph(photo, tmp_path, capsys):
     assert "own edges agree with" in capsys.readouterr().out
 
 
+def test_stages_that_have_nothing_to_do_say_so_and_name_the_next(tmp_path, photo, capsys):
+    own = ("--image", photo / "photo.png", "--mask_strokes", photo / "strokes.png")
+    for stage, said in (
+        ("s4", "nothing to do: mask_self_attn_erosion.png is yours, no stage has to make it; go on with --stage s5"),
+        ("s1-s2", "nothing to do: image.png, twin.png are yours, no stage has to make them; go on with --stage s3"),
+    ):
+        run(tmp_path, *(own if stage == "s4" else own[:2]), "--stage", stage, name=stage)
+        told = capsys.readouterr().out
+        assert said in told and "time:" not in told and "peak memory" not in told
+
+
 @pytest.mark.parametrize(
     "words, said",
     [

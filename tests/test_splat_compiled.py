@@ -32,15 +32,20 @@ def test_the_place(tmp_path, monkeypatch):
     assert compiled.cache_folder() is None
 
 
+def run_program():
+    return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     "place, words", [("kept", "for the next run"), ("file/below", "no cache folder can be written")]
 )
 def test_the_first_run_says_that_it_compiles_and_the_second_does_not(tmp_path, monkeypatch, place, words):
     (tmp_path / "file").touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / place))
-    runs = [subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True) for _ in range(2)]
-    assert runs[0].stderr.count("compiling for this processor") == 1 and words in runs[0].stderr
-    assert "functions compiled in" in runs[0].stdout
+    first = run_program()
+    assert first.stderr.count("compiling for this processor") == 1 and words in first.stderr
+    assert "functions compiled in" in first.stdout
     if place == "kept":
-        assert runs[1].stderr == "" and runs[1].stdout == "nothing\n"
+        second = run_program()
+        assert second.stderr == "" and second.stdout == "nothing\n"
         assert list(Path(tmp_path, place).rglob("*.nbi"))

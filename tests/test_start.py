@@ -42,6 +42,8 @@ LIBRARIES = (
     "skimage",
     "transformers",
     "diffusers",
+    "jinja2",
+    "matplotlib",
 )
 ONE_STAGE = ("diffusers", "transformers", "sklearn", "skimage", "torch._dynamo", "torchvision", "accelerate")
 OF_SCIPY = ("scipy.sparse", "scipy.spatial")  # numba takes scipy.linalg where it compiles, a hint scipy.ndimage

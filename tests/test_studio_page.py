@@ -50,11 +50,15 @@ def browser():
 
 @pytest.fixture
 def new_hand(browser, address):
-    """Makes hands with a window each, and checks at the end that no script of the page stumbled."""
+    """Makes hands with a window each, and checks at the end that no script of the page stumbled.
+
+    The preview does not play by itself unless a test asks: drawn without a graphics card, it takes a core.
+    """
     hands = []
 
     def make(**context):
-        settings = {"viewport": {"width": 1280, "height": 720}, "accept_downloads": True} | context
+        quiet = {"viewport": {"width": 1280, "height": 720}, "accept_downloads": True, "reduced_motion": "reduce"}
+        settings = quiet | context
         hand = Hand(browser.new_context(**settings).new_page(), address)
         hands.append(hand)
         hand.open()
@@ -107,7 +111,8 @@ def grown(mask, by):
 
 
 # ---------------------------------------------------------------- a session
-def test_a_session_from_the_picture_to_a_loop_that_closes(hand, picture, tmp_path):
+def test_a_session_from_the_picture_to_a_loop_that_closes(new_hand, picture, tmp_path):
+    hand = new_hand(reduced_motion="no-preference")
     page = hand.page
     begin(hand, picture)
     assert len(arrows(hand)) == 3 and 0.03 < painted(hand).mean() < 0.3
@@ -341,7 +346,7 @@ def test_fingers_pinch_the_picture_and_paint_on_it(new_hand, picture):
 
 
 def test_without_webgl_a_plain_canvas_does_it(new_hand, picture, address):
-    hand = new_hand()
+    hand = new_hand(reduced_motion="no-preference")
     hand.page.goto(f"{address}?live=2d")
     hand.until("document.body.dataset.ready === 'true'")
     begin(hand, picture)
@@ -354,8 +359,7 @@ def test_without_webgl_a_plain_canvas_does_it(new_hand, picture, address):
     assert (moved > 12)[mask].mean() > 0.05 and moved[~grown(mask, 3)].max() <= 2
 
 
-def test_who_wants_no_motion_gets_none_by_itself(new_hand, picture):
-    hand = new_hand(reduced_motion="reduce")
+def test_who_wants_no_motion_gets_none_by_itself(hand, picture):
     begin(hand, picture)
     hand.until("studio.live.ready")
     assert hand.page.evaluate("[studio.state.show, studio.state.playing]") == ["still", False]
@@ -383,7 +387,8 @@ OVERLAPS = """() => {
 }"""
 
 
-def test_nothing_is_cut_or_covered_at_three_sizes(hand, picture):
+def test_nothing_is_cut_or_covered_at_three_sizes(new_hand, picture):
+    hand = new_hand(reduced_motion="no-preference")  # with the preview and what floats over it
     begin(hand, picture)
     hand.page.locator("#prompt").fill("a river of a long name " * 12)
     hand.until("studio.live.ready")
@@ -416,7 +421,7 @@ def axe():
 
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_axe_finds_nothing_serious(new_hand, picture, axe, scheme):
-    hand = new_hand(color_scheme=scheme, reduced_motion="reduce")
+    hand = new_hand(color_scheme=scheme)
     page = hand.page
 
     def serious():

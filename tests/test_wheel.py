@@ -28,7 +28,15 @@ def installed(tmp_path_factory):
     shutil.copytree(ROOT, folder / "source", ignore=apart)  # a build leaves its own folders behind
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "dist", folder / "source")
     venv.create(folder / "env", with_pip=False)
-    run(*pip, "--python", folder / "env" / "bin" / "python", "install", "--no-deps", *(folder / "dist").iterdir())
+    run(
+        *pip,
+        "--python",
+        folder / "env" / "bin" / "python",
+        "install",
+        "--no-deps",
+        "--no-compile",
+        *(folder / "dist").iterdir(),
+    )
     site = next((folder / "env" / "lib").glob("python*/site-packages"))
     (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")  # a plain path: its own .pth are not read
     return folder / "env" / "bin"
@@ -45,9 +53,12 @@ def test_the_wheel_makes_a_cinemagraph_anywhere(installed, tmp_path):
     assert next((tmp_path / "outputs").glob("*/video.mp4")).stat().st_size > 1000
     said = run(installed / "python", "-m", "text2cinemagraph.demo.studio", "--help", cwd=tmp_path, env=env)
     assert "--port" in said
-    site = next((installed.parent / "lib").glob("python*/site-packages")) / "text2cinemagraph" / "demo" / "studio"
-    static = ROOT / "demo" / "studio" / "static"
-    wanted = {path.relative_to(static.parent) for path in static.rglob("*") if path.is_file()}
-    assert wanted <= {path.relative_to(site) for path in site.rglob("*")}
+    site = next((installed.parent / "lib").glob("python*/site-packages")) / "text2cinemagraph"
+    wanted = [*(ROOT / "demo" / "studio" / "static").rglob("*"), *(ROOT / "pages").glob("*.html")]
+    assert {path.relative_to(ROOT) for path in wanted if path.is_file()} <= {
+        p.relative_to(site) for p in site.rglob("*")
+    }
+    write = "from text2cinemagraph.evaluate.index_page import write_index; print(write_index('.').read_text())"
+    assert "0 results" in run(installed / "python", "-c", write, cwd=tmp_path, env=env)
     where = [installed / "python", "-c", "import text2cinemagraph; print(text2cinemagraph.__file__)"]
     assert str(installed.parent) in run(*where, cwd=tmp_path, env=env)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -67,7 +68,7 @@ class Trainer:
         accelerator: Accelerator | None = None,
         groups: Sequence[ParameterGroup] | None = None,
         saved: dict[str, Any] | None = None,
-        source: object = "the saved training",
+        source: str | Path = "the saved training",
     ):
         """model: Trainable.   accelerator: of accelerator_of; None = a new one.
 
@@ -247,7 +248,7 @@ class Trainer:
             "rng": random_state(),
         }
 
-    def _load_networks(self, saved: dict[str, Any], source: object) -> None:
+    def _load_networks(self, saved: dict[str, Any], source: str | Path) -> None:
         networks: dict[str, nn.Module] = self.model.networks
         for name, weights in saved.get("networks", {}).items():
             load_weights(networks[name], weights, source)
