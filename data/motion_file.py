@@ -28,7 +28,9 @@ FASTEST_DEFAULT = (
 LARGEST_FILE = 256 * 2**20  # bytes; labelme keeps the whole picture in its file
 MOST_POINTS = 100_000
 SAME_SHAPE = 0.01  # a file made for another size counts if its shape differs by less than this share
-KEYS = ("version", "size", "arrows", "anchors", "mask", "speed", "seconds")
+POINT = 1 / 100  # of the geometric mean of the sides: the radius around a point of may_move or must_not_move
+POINTS = ("anchors", "may_move", "must_not_move")  # keys whose values are lists of points
+KEYS = ("version", "size", "arrows", "anchors", "mask", "may_move", "must_not_move", "speed", "seconds")
 _TEXT = re.compile(r"[\d\s.,;>@+-]*>[\d\s.,;>@+-]*")
 
 
@@ -58,6 +60,7 @@ class DrawnMotion:
     anchors: tuple of (x, y): these points stand still.  mask: Path of a picture (white may move), or a tuple of
     polygons (tuples of (x, y)), or None.  speed: factor on every speed (video.speed), seconds: length of the clip;
     None = not said.  notes: what was left out on reading, in words.
+    may_move, must_not_move: tuples of (x, y) in the place of a mask, which follows from them: both or neither.
     """
 
     arrows: tuple = ()
@@ -67,6 +70,8 @@ class DrawnMotion:
     speed: float | None = None
     seconds: float | None = None
     notes: tuple = field(default=(), compare=False)
+    may_move: tuple = ()
+    must_not_move: tuple = ()
 
     def at_size(self, size: Sequence[int]) -> DrawnMotion:
         """The same motion for a picture of `size` (H, W): places and speeds are scaled with it.
@@ -87,7 +92,8 @@ class DrawnMotion:
 
         arrows = tuple(Arrow(moved(a.path), None if a.speed is None else a.speed * (sx + sy) / 2) for a in self.arrows)
         mask = tuple(moved(p) for p in self.mask) if isinstance(self.mask, tuple) else self.mask
-        scaled = replace(self, arrows=arrows, anchors=moved(self.anchors), size=tuple(size), mask=mask)
+        points = {name: moved(getattr(self, name)) for name in POINTS}
+        scaled = replace(self, arrows=arrows, size=tuple(size), mask=mask, **points)
         for name, points in scaled.named_points():
             for x, y in points:
                 if not (0 <= x <= size[1] and 0 <= y <= size[0]):
@@ -98,9 +104,10 @@ class DrawnMotion:
         return scaled
 
     def named_points(self) -> Any:
-        """(name, points) of every arrow and of the anchors, as errors call them."""
+        """(name, points) of every arrow and of all single points, as errors call them."""
         yield from ((f"arrows[{i}]", arrow.path) for i, arrow in enumerate(self.arrows))
-        yield from ((f"anchors[{i}]", (point,)) for i, point in enumerate(self.anchors))
+        for name in POINTS:
+            yield from ((f"{name}[{i}]", (point,)) for i, point in enumerate(getattr(self, name)))
 
     def mask_at(self, size: Sequence[int]) -> torch.Tensor | None:
         """The mask for a picture of `size` (H, W): bool [1,H,W], True = may move; None where the file has none."""
@@ -120,6 +127,25 @@ class DrawnMotion:
             corners = np.array(polygon) * (size[1] / width, size[0] / height)
             cv2.fillPoly(filled, [np.round(corners - 0.5).astype(np.int32)], 1)
         return torch.from_numpy(filled > 0)[None]
+
+    def marks_at(self, size: Sequence[int]) -> tuple[torch.Tensor, ...] | None:
+        """(moves, still) for a picture of `size` (H, W), as strokes give them: two bool [1,H,W], a disc around every
+        point of may_move and of must_not_move; None where the file has none.
+        """
+        if not self.may_move:
+            return None
+        import cv2
+        import numpy as np
+        import torch
+
+        scaled, marks = self.at_size(size), []
+        radius = max(round(POINT * math.sqrt(size[0] * size[1])), 1)
+        for points in (scaled.may_move, scaled.must_not_move):
+            drawn = np.zeros(tuple(size), np.uint8)
+            for x, y in points:
+                cv2.circle(drawn, (min(int(x), size[1] - 1), min(int(y), size[0] - 1)), radius, 1, -1)
+            marks.append(torch.from_numpy(drawn > 0)[None])
+        return tuple(marks)
 
 
 # ---------------------------------------------------------------- reading
@@ -178,7 +204,7 @@ def motion_of(content: dict[str, Any], folder: str | Path) -> DrawnMotion:
     if content.get("version", VERSION) != VERSION:
         raise ValueError(f"version is {str(content['version'])[:20]}; this program reads version {VERSION}")
     arrows = tuple(_arrow(entry, f"arrows[{i}]") for i, entry in enumerate(_list(content, "arrows")))
-    anchors = tuple(_point(entry, f"anchors[{i}]") for i, entry in enumerate(_list(content, "anchors")))
+    points = {name: tuple(_point(p, f"{name}[{i}]") for i, p in enumerate(_list(content, name))) for name in POINTS}
     mask, speed, seconds = (
         _mask(content.get("mask"), folder),
         _number(content, "speed", -20, 20),
@@ -186,7 +212,8 @@ def motion_of(content: dict[str, Any], folder: str | Path) -> DrawnMotion:
     )
     if 0 in (speed, seconds):
         raise ValueError("speed and seconds: expected a number that is not 0; leave them out for the options' own")
-    return _checked(DrawnMotion(arrows, anchors, _size(content.get("size")), mask, speed, seconds))
+    size = _size(content.get("size"))
+    return _checked(DrawnMotion(arrows, size=size, mask=mask, speed=speed, seconds=seconds, **points))
 
 
 def _of_labelme(content):
@@ -227,7 +254,12 @@ def _of_labelme(content):
 
 
 def _checked(motion):
-    if not (motion.arrows or motion.anchors or motion.mask):
+    if bool(motion.may_move) != bool(motion.must_not_move):
+        there, missing = POINTS[1:] if motion.may_move else POINTS[:0:-1]
+        raise ValueError(f"it has points of {there} but none of {missing}; mark at least one of each, or give a mask")
+    if motion.may_move and motion.mask is not None:
+        raise ValueError("mask and may_move both say what may move; keep one of them")
+    if not (motion.arrows or motion.anchors or motion.mask or motion.may_move):
         raise ValueError("it holds no arrows, no anchors and no mask; draw at least one arrow")
     if sum(len(points) for _, points in motion.named_points()) > MOST_POINTS:
         raise ValueError(f"it holds more than {MOST_POINTS} points; draw fewer or coarser arrows")
@@ -326,6 +358,7 @@ def content_of(motion: DrawnMotion) -> dict[str, Any]:
         content["mask"] = (
             motion.mask.name if isinstance(motion.mask, Path) else [_rounded(polygon) for polygon in motion.mask]
         )
+    content |= {name: _rounded(getattr(motion, name)) for name in POINTS[1:] if getattr(motion, name)}
     content |= {key: getattr(motion, key) for key in ("speed", "seconds") if getattr(motion, key) is not None}
     return content
 

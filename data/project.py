@@ -170,7 +170,7 @@ def _motion(key, value):
     if isinstance(value.get("mask"), str):
         raise ValueError(f"{key}.mask: expected polygons; a picture of what may move goes to the key mask")
     value = {name: part for name, part in value.items() if part is not None}
-    if not any(value.get(name) for name in ("arrows", "anchors", "mask")):
+    if not any(value.get(name) for name in ("arrows", "anchors", "mask", "may_move", "must_not_move")):
         motion_of(value | {"anchors": [[0, 0]]}, Path())  # nothing is drawn yet; the rest is checked all the same
         return None
     try:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image, read_mask
+from text2cinemagraph.data.motion_file import DrawnMotion
 from text2cinemagraph.img2img.edges import from_strokes
 from text2cinemagraph.options.cli import Parser, run_main
 
@@ -32,10 +33,23 @@ VOCABULARY = "water, waterfall, river, ocean, lake, sea; sky, clouds"
 
 
 def strokes_of(region: np.ndarray, count: int = STROKES) -> np.ndarray:
-    """Strokes as a hand would draw them into a region: pieces of its skeleton, far from each other and from its border.
+    """Strokes as a hand would draw them into a region: pieces of its skeleton around `places_of`.
 
-    region: bool [H,W], not empty.   The first stroke lies where the region is widest; each next one where the way to
-    the others is longest, times how wide the region is there (up to a twentieth of the side).   Returns bool [H,W].
+    region: bool [H,W], not empty.   Returns bool [H,W].
+    """
+    side, drawn = np.sqrt(region.size), np.zeros(region.shape, np.uint8)
+    places, points = places_of(region, count)
+    for place in places:
+        for px, py in points[np.hypot(*(points - place).T) < side * REACH].astype(int):
+            cv2.circle(drawn, (int(px), int(py)), max(round(side * WIDTH / 2), 1), 1, -1)
+    return (drawn > 0) & region
+
+
+def places_of(region: np.ndarray, count: int = STROKES) -> tuple[np.ndarray, np.ndarray]:
+    """Where a hand would mark a region: (places [count,2], all points [n,2] of its skeleton), (x, y) in px.
+
+    region: bool [H,W], not empty.   The first place is where the region is widest; each next one where the way to
+    the others is longest, times how wide the region is there (up to a twentieth of the side).
     """
     from skimage.morphology import skeletonize
 
@@ -44,14 +58,11 @@ def strokes_of(region: np.ndarray, count: int = STROKES) -> np.ndarray:
     y, x = np.nonzero(skeletonize(region))
     points = np.stack([x, y], -1).astype(float)
     middle = np.minimum(depth[y, x], side * REACH)
-    away, drawn, spot = np.full(len(points), np.inf), np.zeros(region.shape, np.uint8), int(depth[y, x].argmax())
-    for _ in range(count):
-        distance = np.hypot(*(points - points[spot]).T)
-        for px, py in points[distance < side * REACH].astype(int):
-            cv2.circle(drawn, (int(px), int(py)), max(round(side * WIDTH / 2), 1), 1, -1)
-        away = np.minimum(away, distance)
-        spot = int((away * middle).argmax())
-    return (drawn > 0) & region
+    away, spots = np.full(len(points), np.inf), [int(depth[y, x].argmax())]
+    while len(spots) < count:
+        away = np.minimum(away, np.hypot(*(points - points[spots[-1]]).T))
+        spots.append(int((away * middle).argmax()))
+    return points[spots], points
 
 
 def agreement(found: np.ndarray, true: np.ndarray) -> float:
@@ -60,7 +71,7 @@ def agreement(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def measure(folder: Path, segmenter: Segmenter | None = None) -> dict:
-    """One sample: IoU of the mask from strokes with the true one, CPU seconds, and a segmenter's IoU."""
+    """One sample: IoU with the true mask of one from strokes, of one from points, of a segmenter; CPU seconds."""
     picture, mask = (next(folder / n for n in names if (folder / n).is_file()) for names in (PICTURES, MASKS))
     image = read_image(picture)
     true = read_mask(mask, tuple(image.shape[-2:]))[0].numpy()
@@ -69,6 +80,9 @@ def measure(folder: Path, segmenter: Segmenter | None = None) -> dict:
     found = from_strokes(image, moves, still)[0].numpy()
     seconds = time.process_time() - start
     row = {"iou": round(agreement(found, true), 4), "cpu_seconds": round(seconds, 2), "size": list(true.shape)}
+    may, must_not = (tuple(map(tuple, places_of(region)[0].tolist())) for region in (true, ~true))
+    points = DrawnMotion(may_move=may, must_not_move=must_not).marks_at(true.shape)
+    row["points_iou"] = round(agreement(from_strokes(image, *points)[0].numpy(), true), 4)
     if segmenter:
         row["segmenter_iou"] = round(agreement(_segmented(image, segmenter), true), 4)
     return row
@@ -103,7 +117,7 @@ def main() -> None:
 
         segmenter = load_segmenter("transformers", flags.segmenter, make_runtime("cpu", "fp32"))
     rows = {folder.name: measure(folder, segmenter) for folder in folders}
-    names = [name for name in ("iou", "segmenter_iou") if name in rows[folders[0].name]]
+    names = [name for name in ("iou", "points_iou", "segmenter_iou") if name in rows[folders[0].name]]
     result = {
         "strokes": f"{STROKES} on what moves and {STROKES} on what does not, by evaluate.scribbles.strokes_of",
         "samples": rows,

@@ -65,7 +65,7 @@ def from_strokes(image: torch.Tensor, moves: torch.Tensor, still: torch.Tensor) 
     A random walk over superpixels starts in the strokes (Grady, PAMI 2006), drawn to colours like theirs; GrabCut and
     a guided filter find the edge.
     image: [3,H,W] in [0,1].   moves, still: bool [1,H,W], pixels under the strokes.   Returns bool [1,H,W].
-    Raises ValueError where one kind of strokes is missing.
+    Raises ValueError where one kind of strokes is missing, or lies under the other.
     """
     for marked, what in ((moves, "may move"), (still, "must not move")):
         if not marked.any():
@@ -74,10 +74,13 @@ def from_strokes(image: torch.Tensor, moves: torch.Tensor, still: torch.Tensor) 
     inside, outside = (_resized(marked[0].numpy(), small.shape[:2]) > 0.25 for marked in (moves, still))
     if not inside.any() or not outside.any():  # strokes thinner than a pixel of the small copy
         inside, outside = (_resized(marked[0].numpy(), small.shape[:2]) > 0 for marked in (moves, still))
-    share = _walk(small, inside & ~outside, outside & ~inside)
+    inside, outside = inside & ~outside, outside & ~inside
+    if not inside.any() or not outside.any():
+        raise ValueError("what may move and what must not are marked at the same places; move the marks apart")
+    share = _walk(small, inside, outside)
     trimap = np.where(share > 0.5, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     trimap[share > 0.8], trimap[share < 0.2] = cv2.GC_FGD, cv2.GC_BGD
-    trimap[inside], trimap[outside & ~inside] = cv2.GC_FGD, cv2.GC_BGD
+    trimap[inside], trimap[outside] = cv2.GC_FGD, cv2.GC_BGD
     return _at_full(image, _grabcut(small, trimap))
 
 

@@ -28,15 +28,15 @@ def divided(color: np.ndarray, dice: np.ndarray) -> np.ndarray:
     """Colours [n,3] split into purer neighbours of their hue and some complements, the mean about kept."""
     gray = color.mean(-1, keepdims=True)
     chroma = color - gray
-    angle = 0.36 * dice[:, 4]
-    opposite = np.abs(dice[:, 5]) > 1.96  # one in twenty
+    angle = 0.26 * dice[:, 4]
+    opposite = np.abs(dice[:, 5]) > 2.2  # one in 36
     angle = np.where(opposite, np.pi, angle)
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
     axis = np.full(3, 1 / np.sqrt(3))
     turned = chroma * cos + np.cross(axis[None], chroma) * sin  # a turn about the gray axis turns the hue
-    spice = 0.035 * dice[:, :3]
+    spice = 0.024 * dice[:, :3]
     spice -= spice.mean(-1, keepdims=True)
-    light = 0.06 * dice[:, 3:4]
+    light = 0.045 * dice[:, 3:4]
     return np.clip(
-        gray * (1 + light) + np.where(opposite, 0.6, 1.3)[:, None] * turned + spice + 0.5 * light * gray, 0, 1
+        gray * (1 + light) + np.where(opposite, 0.45, 1.25)[:, None] * turned + spice + 0.5 * light * gray, 0, 1
     )

@@ -72,7 +72,8 @@ def pencil(easel: Easel) -> np.ndarray:
         depth = 0.35 + 0.65 * easel.at(soft, there[:, 0], there[:, 1])
         strokes.opacity = press * depth * _hand(strokes)
         lay(canvas, strokes, pencil_line(), **paper)
-    contours = easel.strokes(leads, Coat(4.6, 0.6, 0.65), lines=form, wanted=smoothstep(0.005, 0.022, edge))
+    drawn = smoothstep(0.005, 0.022, edge) * smoothstep(5, 14, easel.lengths(edge > 0.008))  # no specks
+    contours = easel.strokes(leads, Coat(4.6, 0.6, 0.65), lines=form, wanted=drawn)
     contours.opacity = 0.85 * _hand(contours)
     lay(canvas, contours, pencil_line(), **paper)
     return canvas

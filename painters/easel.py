@@ -11,6 +11,10 @@ GRAY = np.float32([0.3, 0.55, 0.15])  # brightness of red, green and blue
 STUDY = 2  # px per unit of the small copy in which lines and details are found: 512 px for a whole picture
 
 
+CROWD, OUTSTANDING = 6.0, 0.9  # units around a line, and by how many of its neighbours' strengths it is lowered
+FLOWING = 0.5  # of a stroke's half length: how far a flow has drawn out the colours that strokes along it are dipped in
+
+
 class Easel:
     """A picture to be painted. A unit is `brush` / 256 of the geometric mean of its sides, at every size and aspect.
 
@@ -139,13 +143,19 @@ class Easel:
         else:
             total = total + 0.12 * flat
         if self.flow is not None:
-            flow = self.shrunk(self.flow)
-            speed = np.sqrt((flow**2).sum(-1))
-            angle = 2 * np.arctan2(flow[..., 1], flow[..., 0])
-            known = np.clip(speed / (0.25 * np.percentile(speed, 98) + 1e-6), 0, 1)[..., None] * 2
-            total = total + known * np.stack([np.cos(angle), np.sin(angle)], -1)
+            known, along = self._current
+            total = total + known * (along - total)
         total = self.study_blur(total, 0.5 * smooth)
         return np.float32(total / (np.sqrt((total**2).sum(-1, keepdims=True)) + 1e-6))
+
+    @functools.cached_property
+    def _current(self):
+        """How far the flow decides on the lines, [h,w,1] of the study, 0 (at rest) to 1, and its doubled angles."""
+        flow = self.shrunk(self.flow)
+        speed = np.sqrt((flow**2).sum(-1))
+        known = np.clip(speed / (0.6 * np.percentile(speed[speed > 0], 98)), 0, 1) if speed.any() else speed
+        angle = 2 * np.arctan2(flow[..., 1], flow[..., 0])
+        return known[..., None], np.stack([np.cos(angle), np.sin(angle)], -1)
 
     def wide(self, field: np.ndarray, units: float) -> np.ndarray:
         """A wide blur of a map of the study, made on a quarter of its size."""
@@ -196,11 +206,21 @@ class Easel:
     def contours(self, width: float = 0.7, reach: float = 4.0) -> np.ndarray:
         """[h,w] of the study: how much darker than both sides a line is, along every edge; about 0 in flat areas.
 
-        width: units of the line.   reach: units along which a line holds together.
+        Among many lines (leaves, ripples, gravel) only those that stand out count: what a draughtsman would leave out,
+        is left out.   width: units of the line.   reach: units along which a line holds together.
         """
         gray = cv2.GaussianBlur(self.study @ GRAY, (0, 0), max(width * self.study_scale * 0.6, 0.5))
         near, far = self.study_blur(gray, width), self.study_blur(gray, 1.6 * width)
-        return self.along(far - near, self.lines(1.2), reach)
+        edge = self.study_blur(self.along(far - near, self.lines(1.2), reach), 0.4)
+        crowd = np.sqrt(self.wide(np.square(np.clip(edge, 0, None)), CROWD))
+        return edge - OUTSTANDING * crowd
+
+    def lengths(self, marked: np.ndarray) -> np.ndarray:
+        """[h,w]: length in units of the connected piece of `marked`, bool [h,w] of the study, lying here, else 0."""
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(np.uint8(marked), connectivity=8)
+        sides = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].max(1) / self.study_scale
+        sides[0] = 0
+        return np.float32(sides)[pieces]
 
     @functools.cached_property
     def textured(self) -> np.ndarray:
@@ -232,6 +252,9 @@ class Easel:
         hatch: radians; strokes lie in even rows of this direction, `coat.spacing` apart.
         """
         colors = self.study_blur(colors, coat.blur) if coat.blur else colors
+        if self.flow is not None:
+            known = self._current[0]
+            colors = colors + known * (self.along(colors, lines, FLOWING * coat.length) - colors)
         length, width, spacing = coat.length, coat.width, coat.spacing
         center = self._places(spacing, hatch, 1.4 * length)
         # All places draw, taken or not, so that one stroke more at another size of picture does not change the others.

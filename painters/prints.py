@@ -27,8 +27,9 @@ def ukiyo(easel: Easel) -> np.ndarray:
     printed = printed * (1 + 0.7 * np.clip(tone, -0.25, 0.25))[..., None]  # bokashi: ink wiped off towards the light
     grain = easel.noise(1.3, 0.9, (6.0, 0.8))
     printed = printed * (1 + 0.02 * grain)[..., None]
-    edge = easel.full(easel.contours(0.75, 6.0))
-    line = smoothstep(0.008, 0.02, edge)
+    edge = easel.contours(0.75, 6.0)
+    cut = smoothstep(4, 10, easel.lengths(edge > 0.002))  # no block is cut with specks
+    line = smoothstep(0.006, 0.016, easel.full(edge * cut))
     printed = mix(printed, np.float32([0.10, 0.13, 0.24]), 0.88 * line)
     return printed * np.float32([1.0, 0.985, 0.94]) + 0.012 * easel.noise(0.8, 0.6)[..., None]
 

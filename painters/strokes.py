@@ -247,18 +247,3 @@ def pencil_line() -> tuple[np.ndarray, np.ndarray]:
         return alpha, alpha
 
     return _stamps(draw, 3)
-
-
-@functools.cache
-def ink_brush() -> tuple[np.ndarray, np.ndarray]:
-    """A pointed brush: thick where it is pressed, running out into a tip."""
-
-    def draw(rng, u, v):
-        thick = (0.35 + 0.65 * _soft(u, -1.0, -0.3)) * (1 - _soft(u, 0.1, 1.0) * 0.92)
-        thick = thick * (1 + 0.07 * _smooth_noise(rng, (1, STAMP[1]), 0, 9))
-        ends = _soft(u, -1, -0.9) * (1 - _soft(u, 0.93, 1))
-        alpha = (1 - _soft(np.abs(v) / (thick + 1e-3), 0.8, 1.05)) * ends
-        dry = 1 - 0.5 * _soft(u, 0.1, 0.8) * (_smooth_noise(rng, STAMP, 0.9, 14) > 0.4)
-        return alpha * dry, alpha
-
-    return _stamps(draw, 4)

@@ -2,13 +2,12 @@
 
 import numpy as np
 from text2cinemagraph.painters.easel import GRAY, Easel, saturate
-from text2cinemagraph.painters.noise import smoothstep
-from text2cinemagraph.painters.strokes import Coat, ink_brush, lay
+from text2cinemagraph.painters.noise import mix, smoothstep
 
 # A wash each: brightness below which it lies, half the width of its edge, how much darker it makes.
 WASHES = ((0.88, 0.06, 0.14), (0.72, 0.02, 0.15), (0.58, 0.015, 0.15), (0.44, 0.015, 0.14), (0.30, 0.015, 0.15))
 INK_WASHES = ((0.80, 0.16, 0.13), (0.55, 0.12, 0.17), (0.33, 0.06, 0.24), (0.16, 0.04, 0.30))
-INK_LINES = (Coat(7.0, 0.95, 1.8, keep=0.5), Coat(3.5, 0.55, 1.0, keep=0.45))
+LONG = (14.0, 32.0)  # units, a contour: shorter ones get no line, from longer ones on it is black
 
 
 def paper(easel: Easel, grain: float = 0.7) -> np.ndarray:
@@ -44,7 +43,7 @@ def watercolor(easel: Easel) -> np.ndarray:
 
 
 def ink(easel: Easel) -> np.ndarray:
-    """Ink wash: gray washes from wet to dry on rice paper and the strokes of a pointed brush along what has an edge."""
+    """Ink wash: gray washes from wet to dry on rice paper, and long contours drawn with a pointed brush."""
     flat = easel.flattened(rounds=2, reach=5.0, tolerance=0.15) @ GRAY
     low, high = np.percentile(flat, (2, 97))
     flat = np.clip((flat - low) / (high - low + 1e-6), 0, 1)
@@ -61,12 +60,11 @@ def ink(easel: Easel) -> np.ndarray:
     dark *= 1 + 0.13 * easel.noise(2.6, 1.6) + 0.07 * grain
     sheet = np.float32([0.955, 0.935, 0.875]) * (1 + 0.02 * easel.noise(1.6, 0.8))[..., None]
     black = np.float32([0.10, 0.105, 0.12])
-    canvas = np.ascontiguousarray(sheet * (1 - np.clip(dark, 0, 1)[..., None] * (1 - black)), np.float32)
-    edge = easel.contours(0.9, 5.0)
-    wanted = smoothstep(0.016, 0.05, edge)
-    colors = np.zeros((*flat.shape, 3), np.float32) + black
-    for coat in INK_LINES:
-        strokes = easel.strokes(colors, coat, lines=easel.lines(1.2), wanted=wanted)
-        strokes.opacity = np.clip(0.65 + 0.13 * strokes.dice[:, 4], 0.3, 1)
-        lay(canvas, strokes, ink_brush(), relief=np.zeros_like(tone), side=easel.mask, glaze=True)
-    return canvas
+    painted = sheet * (1 - np.clip(dark, 0, 1)[..., None] * (1 - black))
+    edge = easel.contours(0.8, 7.0)
+    long = smoothstep(*LONG, easel.lengths(edge > 0.003))  # short ones are left to the washes
+    line = smoothstep(0.006, 0.018, easel.full(edge * long))
+    dry = smoothstep(
+        -2.2, 0.3, easel.noise(1.4, 0.7, (1.5, 1.0)) + 1.5 * easel.noise(2.6, 1.2)
+    )  # a brush runs out of ink
+    return mix(painted, black, 0.92 * line * (0.7 + 0.3 * dry))

@@ -118,7 +118,8 @@ def drawn_motion(options: InferenceOptions, chosen: tuple[str, ...], experiment:
         from text2cinemagraph.data.motion_file import read_motion_file
 
         return read_motion_file(options.inputs.arrows)
-    kept = "s1" not in chosen and not options.inputs.image and experiment.given("motion")
+    same = "s1" not in chosen or bool(options.painting.style)  # the photograph that lies there, in another look
+    kept = same and not options.inputs.image and experiment.given("motion")
     return experiment.read("motion") if kept and experiment.has("motion") else None
 
 

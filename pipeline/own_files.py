@@ -10,6 +10,7 @@ from text2cinemagraph.data.arrows import sample_arrows
 from text2cinemagraph.data.flow import read_own_flow
 from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.data.motion_file import DrawnMotion, read_motion_file
+from text2cinemagraph.data.strokes import read_strokes
 
 if TYPE_CHECKING:
     import torch
@@ -53,14 +54,16 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
     size = picture_size(image, options.twin_extraction, chosen, experiment)
     flow = read_own_flow(o.flow, size, **limit) if o.flow else None
     motion = read_own_motion(o.arrows, size) if o.arrows else None
-    if motion is None and ("s1" in chosen or o.image):
-        experiment.forget("motion")  # arrows of an earlier run
+    if motion is None and (o.image or ("s1" in chosen and not painting)):
+        experiment.forget("motion")  # arrows of an earlier run, on another picture
     if options.optical_flow.suggest and "s5" in chosen and (motion or experiment.given("motion")):
         raise ValueError("--suggest_arrows would write over the motion.json that was given; leave one of them out")
     labels = tuple(label.strip() for label in o.mask_labels.split(",") if label.strip())
     mask = read_mask(o.mask, size, o.invert_mask, labels=labels, **limit) if o.mask else None
     if o.mask_strokes:
-        mask = _mask_of_strokes(o.mask_strokes, image, size, experiment, limit)
+        mask = _mask_of_marks("--mask_strokes", image, experiment, lambda: read_strokes(o.mask_strokes, size, **limit))
+    elif mask is None and motion is not None and motion.may_move:
+        mask = _mask_of_marks(f"may_move in {o.arrows}", image, experiment, lambda: motion.marks_at(size))
     mask = motion.mask_at(size) if mask is None and motion is not None else mask
     if mask is None and flow is not None and ("s1" in chosen or not experiment.has("mask")):
         mask = (flow != 0).any(0, keepdim=True)  # s6 needs to know what may move: whatever your flow moves
@@ -85,10 +88,13 @@ def place_inputs(options: InferenceOptions, chosen: tuple[str, ...], experiment:
         )
         if value is not None
     }
-    if motion is not None:
-        if mask is not None:
-            sample_arrows(motion, mask)  # tells which arrow lies outside
-        given["motion"] = replace(motion, mask=None)  # the mask is an artifact of its own
+    if motion is not None and mask is not None:
+        sample_arrows(motion, mask)  # tells which arrow lies outside
+    if motion is not None and (motion.arrows or motion.anchors):
+        # the mask is an artifact of its own
+        given["motion"] = replace(motion, mask=None, may_move=(), must_not_move=())
+    elif motion is not None:
+        experiment.forget("motion")  # arrows of an earlier run
     if image is not None or mask is not None:
         for name in ("classes_odise", "classes"):  # those of another picture
             experiment.path(name).unlink(missing_ok=True)
@@ -104,17 +110,19 @@ def _edited(options, chosen, experiment, image):
     return "s2" in chosen or (there and experiment.has("twin") and not experiment.given("twin"))
 
 
-def _mask_of_strokes(path, image, size, experiment, limit):
-    """The mask [1,H,W] that strokes stand for, on the picture given now or in the folder."""
-    from text2cinemagraph.data.strokes import read_strokes
+def _mask_of_marks(name, image, experiment, read):
+    """The mask [1,H,W] that strokes or points stand for, on the picture given now or in the folder.
+
+    read(): (moves, still), bool [1,H,W].   name: of what was given, for the mistake.
+    """
     from text2cinemagraph.img2img.edges import from_strokes
 
     if image is None:
-        name = next((name for name in ("photograph", "image") if experiment.given(name)), None)
-        if name is None:
-            raise ValueError("--mask_strokes belongs to a picture of yours; give --image too")
-        image = experiment.read(name)
-    return from_strokes(image, *read_strokes(path, size, **limit))
+        own = next((name for name in ("photograph", "image") if experiment.given(name)), None)
+        if own is None:
+            raise ValueError(f"{name} belongs to a picture of yours; give --image too")
+        image = experiment.read(own)
+    return from_strokes(image, *read())
 
 
 def read_own_motion(source: str, size: tuple[int, int] | None) -> DrawnMotion:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from text2cinemagraph.data.notes import tell
+
 if TYPE_CHECKING:
     import torch
     from text2cinemagraph.data.experiment import Experiment
@@ -71,24 +73,44 @@ def style_prompt(prompt: str, style: str) -> str:
 def painted(
     photograph: torch.Tensor, options: InferenceOptions, experiment: Experiment, state: RunState
 ) -> torch.Tensor:
-    """The photograph [3,H,W] in the chosen look, in [0,1]; strokes keep to a given mask and follow a given flow."""
+    """The photograph [3,H,W] in the chosen look, in [0,1]; strokes keep to a given mask and follow the known motion."""
     import torch
     from text2cinemagraph.painters.looks import paint
 
     o = options.painting
-    known = {name: experiment.read(name).numpy() for name in ("mask", "flow") if experiment.given(name)}
-    if "mask" in known:
-        known["mask"] = known["mask"][0]
+    mask = experiment.read("mask") if experiment.given("mask") else None
+    flow = known_motion(experiment, mask)
     sky = find_sky(photograph, options, state) if o.style in WITH_STARS else None
     picture = paint(
         photograph.permute(1, 2, 0).numpy(),
         o.style,
         seed=state.runtime.seed,
         strength=o.strength,
+        mask=None if mask is None else mask[0].numpy(),
+        flow=None if flow is None else flow.numpy(),
         labels={} if sky is None else {"sky": sky[0].numpy()},
-        **known,
     )
     return torch.from_numpy(picture).permute(2, 0, 1)
+
+
+def known_motion(experiment: Experiment, mask: torch.Tensor | None) -> torch.Tensor | None:
+    """The flow [2,H,W] in px/frame that is known before s5: a given one, else what given arrows say; or None.
+
+    mask: bool [1,H,W] if it was given.  Arrows say how the inside of a mask moves: where that comes from s3, which runs
+    later, they are not followed, and the user is told.
+    """
+    if experiment.given("flow"):
+        return experiment.read("flow")
+    motion = experiment.read("motion") if experiment.given("motion") else None
+    if motion is None or not motion.arrows:
+        return None
+    if mask is None:
+        tell("strokes", "the strokes do not follow the arrows, as the mask is not known yet: give --mask, or strokes")
+        return None
+    from text2cinemagraph.data.arrows import sample_arrows
+    from text2cinemagraph.data.harmonic import harmonic_flow
+
+    return harmonic_flow(mask, sample_arrows(motion.at_size(mask.shape[-2:]), mask))
 
 
 def find_sky(photograph: torch.Tensor, options: InferenceOptions, state: RunState) -> torch.Tensor | None:

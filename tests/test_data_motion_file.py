@@ -83,6 +83,10 @@ def test_five_hundred_points_and_a_resting_hand_are_read(tmp_path):
         ({"anchors": [[1, 2]], "mask": "../secret.png"}, "mask: expected a picture beside the motion file"),
         ({"anchors": [[1, 2]], "mask": "/etc/secret.png"}, "mask: expected a picture beside the motion file"),
         ({"anchors": [[1, 2]], "mask": [[[1, 2], [3, 4]]]}, r"mask\[0\]: a polygon needs at least 3 points"),
+        ({"may_move": [[1, 2]]}, "it has points of may_move but none of must_not_move; mark at least one of each"),
+        ({"must_not_move": [[1, 2]], "arrows": []}, "points of must_not_move but none of may_move"),
+        ({"may_move": [[1, 2]], "must_not_move": [[3]]}, r"must_not_move\[0\]: expected points \[x, y\]"),
+        ({"may_move": [[1, 2]], "must_not_move": [[3, 4]], "mask": "m.png"}, "mask and may_move both say what may"),
         ({"anchors": [[1, 2]], "speed": 0}, "speed and seconds: expected a number that is not 0"),
         ({"anchors": [[1, 2]], "seconds": "4"}, "seconds: expected a number"),
         ("[1, 2]", "expected an object with the key arrows, found a list"),
@@ -119,6 +123,21 @@ def test_the_mask_is_a_picture_beside_the_file_or_polygons(tmp_path):
     ).sum() <= 20  # a rim of a pixel; the second polygon lies in the first: no hole
     assert torch.equal(drawn.mask_at((40, 60))[:, 10, :], drawn.mask_at((40, 60))[:, 30, :])
     assert drawn.mask_at((40, 60)).float().mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_points_stand_in_the_place_of_a_mask(tmp_path):
+    entry = {"size": [100, 50], "may_move": [[10, 10], [90, 40]], "must_not_move": [[100, 0]]}
+    motion = read_motion_file(written(tmp_path, entry))
+    moves, still = motion.marks_at((500, 1000))  # drawn on a tenth of the size
+    assert moves.shape == still.shape == (1, 500, 1000) and not (moves & still).any()
+    assert moves[0, 100, 100] and moves[0, 400, 900] and still[0, 0, 999]
+    radius = np.sqrt(500 * 1000) / 100
+    assert moves.sum() == pytest.approx(2 * np.pi * radius**2, rel=0.1)
+    write_motion_file(tmp_path / "again.json", motion)
+    assert read_motion_file(tmp_path / "again.json") == motion
+    assert motion.mask_at((50, 100)) is None and DrawnMotion(anchors=((1, 1),)).marks_at((9, 9)) is None
+    with pytest.raises(ValueError, match=r"must_not_move\[0\]: the point \(100, 0\) lies beyond the picture of 90x50"):
+        read_motion_file(written(tmp_path, entry | {"size": [90, 50]})).at_size((50, 90))
 
 
 # ---------------------------------------------------------------- the short form

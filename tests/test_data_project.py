@@ -83,6 +83,8 @@ def test_it_comes_back_as_it_was_written(lake):
 def test_what_is_left_out_has_its_default():
     assert project_of({}) == Project()
     assert project_of({"motion": {"arrows": []}, "strokes": None, "picture": ""}) == Project()
+    points = {"may_move": [[1, 2]], "must_not_move": [[3, 4]]}  # a mask without an arrow
+    assert project_of({"motion": points}).motion.items() >= points.items()
 
 
 WRONG = [

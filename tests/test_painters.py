@@ -86,12 +86,64 @@ def test_strokes_follow_a_known_flow():
         assert np.allclose(np.arctan2(lines[..., 1], lines[..., 0]), 2 * angle, atol=0.15)
 
 
+def test_strokes_leave_the_ripples_for_a_known_flow():
+    """Ripples run from left to right, the water falls: strokes inside the mask go down, those outside stay."""
+    y = np.mgrid[:256, :256][0]
+    picture = np.repeat(np.float32(0.5 + 0.08 * np.sin(y / 3))[..., None], 3, 2)
+    mask = np.zeros((256, 256), bool)
+    mask[:, 128:] = True
+    flow = np.float32([np.zeros((256, 256)), np.where(mask, 1.5, 0)])
+    deviation = {}
+    for name, known in (("without", None), ("with", flow)):
+        easel = Easel(picture, 0, mask, known)
+        strokes = easel.strokes(easel.study, Coat(9, 3, 3, tolerance=0.1), lines=easel.lines(2.0))
+        x = strokes.center[:, 0]
+        for side, there in (("water", x > 140), ("shore", x < 116)):
+            deviation[name, side] = np.degrees(np.arccos(np.abs(np.sin(strokes.angle[there])))).mean()
+    assert deviation["without", "water"] > 80 and deviation["with", "water"] < 10
+    assert deviation["with", "shore"] == pytest.approx(deviation["without", "shore"], abs=1)
+    slow = Easel(picture, 0, mask, np.float32([0 * y, np.where(mask, np.where(y < 128, 2, 0.1), 0)])).lines(2.0)
+    assert slow[64, 192, 0] < -0.9 and slow[192, 192, 0] > 0.9  # where it hardly moves, the ripples decide
+
+
+@pytest.mark.parametrize("look", ("oil", "starry", "pastel"))
+def test_paint_shows_where_the_water_goes(look):
+    """The direction in which a painted picture changes least, inside what moves: nearer to the flow than without."""
+    rng = np.random.default_rng(0)
+    picture = np.repeat(cv2.GaussianBlur(rng.random((300, 300), np.float32), (0, 0), 9)[..., None], 3, 2)
+    picture = np.float32(np.clip(0.5 + 4 * (picture - 0.5), 0, 1))
+    mask = np.ones((300, 300), bool)
+    flow = np.zeros((2, 300, 300), np.float32) + np.float32([0.6, 0.8])[:, None, None]
+    away = []
+    for known in (None, flow):
+        gray = paint(picture, look, mask=mask, flow=known).mean(-1)
+        gx, gy = cv2.Sobel(gray, cv2.CV_32F, 1, 0), cv2.Sobel(gray, cv2.CV_32F, 0, 1)
+        along = np.arctan2(-2 * gx * gy, gy * gy - gx * gx)  # twice the angle
+        weight = np.hypot(gx, gy)
+        turned = np.cos(along - 2 * np.arctan2(0.8, 0.6))
+        away.append((weight * turned).sum() / weight.sum())
+    assert away[1] > away[0] + 0.3 and away[1] > 0.3, away
+
+
 def test_lines_run_along_edges():
     y, x = np.mgrid[:256, :256]
     edge = np.repeat(np.float32(y > 0.5 * x + 60)[..., None], 3, 2)
     lines = Easel(edge, 0).lines(2.0)
     angle = np.arctan2(lines[..., 1], lines[..., 0])[180, 240] / 2
     assert angle == pytest.approx(np.arctan(0.5), abs=0.1)
+
+
+def test_contours_are_drawn_of_what_stands_out():
+    """An edge alone is a line; the same step among its like (ripples) is hardly one. Pieces know how long they are."""
+    y, x = np.mgrid[:256, :256]
+    alone, among = (np.repeat(np.float32(0.35 + 0.3 * step)[..., None], 3, 2) for step in (y > 128, y // 4 % 2))
+    edge, ripples = (Easel(p, 0).contours().max() for p in (alone, among))
+    assert edge > 0.012 and edge > 1.25 * ripples  # of a step alone, less is lost than of many
+    easel = Easel(np.zeros((512, 512, 3), np.float32), 0)  # two px a unit
+    marked = np.zeros((512, 512), bool)
+    marked[100, 100:180] = marked[300:310, 50] = True
+    lengths = easel.lengths(marked)
+    assert lengths[100, 140] == 40 and lengths[305, 50] == 5 and not lengths[~marked].any()
 
 
 def test_stars_only_in_a_sky():

@@ -1,5 +1,6 @@
 """--style and --mask_strokes as a user runs them, on the weights in checkpoints/mini: small and short."""
 
+import json
 import os
 import weakref
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 from text2cinemagraph import inference_t2c
 from text2cinemagraph.data.media import read_image, read_mask, write_image, write_mask
 from text2cinemagraph.data.videos import read_video
@@ -42,15 +43,15 @@ def photo(tmp_path_factory):
     return folder
 
 
-def run(folder, *words, name="e"):
-    settings = ["video.n_frames=4", "video.formats=[mp4]", f"twin_extraction.exp_path_root={folder}"]
+def run(folder, *words, name="e", formats="[mp4]"):
+    settings = ["video.n_frames=4", f"video.formats={formats}", f"twin_extraction.exp_path_root={folder}"]
     inference_t2c.main(["--config", "configs/inference_mini.yaml", "--name", name, *map(str, words), *settings])
     return folder / name
 
 
 def test_a_painted_loop_of_a_photograph(photo, tmp_path, capsys):
     words = ("--image", photo / "photo.png", "--mask", photo / "mask.png")
-    folder = run(tmp_path, *words, "--style", "oil", "--prompt", "a river")
+    folder = run(tmp_path, *words, "--style", "oil", "--prompt", "a river", formats="[mp4,apng]")
     said = capsys.readouterr().out
     assert "s1: Paint your photograph" in said and "s2 skipped: twin.png is yours" in said
     assert not (folder / "noise.safetensors").exists()  # no diffusion model was asked
@@ -59,7 +60,10 @@ def test_a_painted_loop_of_a_photograph(photo, tmp_path, capsys):
     assert image.shape == photograph.shape and (image - photograph).abs().mean() > 0.02
     frames = list(read_video(folder / "video.mp4"))
     assert len(frames) == 4 and frames[0].shape == (130, 160, 3)
-    still = ~read_mask(photo / "mask.png")[0].numpy()
+    still, painting = ~read_mask(photo / "mask.png")[0].numpy(), np.asarray(Image.open(folder / "image.png"))
+    exact = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(Image.open(folder / "video.apng"))]
+    assert len(exact) == 4 and all(np.array_equal(frame[still], painting[still]) for frame in exact)
+    assert not np.array_equal(exact[2], painting)
     change = np.abs(np.int16(frames[2]) - np.int16(frames[0])).max(-1)
     assert change[~still].mean() > 4 * change[still].mean()  # a codec lies between, and neighbours share its blocks
     # Another look of the photograph in the folder, without giving it again; then the loop of it.
@@ -91,6 +95,52 @@ def test_the_painted_picture_stays_when_later_stages_run_again(photo, tmp_path):
     write_image(tmp_path / "third.png", torch.rand(3, 90, 120, generator=torch.Generator().manual_seed(0)))
     run(tmp_path, "--image", tmp_path / "third.png", "--style", "oil", "--stage", "s1")
     assert read_image(folder / "image.png").shape == (3, 90, 120)
+
+
+def test_brushstrokes_follow_arrows(photo, tmp_path, capsys):
+    """What arrows say is the flow of s5: painting by it, found in a first run, gives the same picture to the byte."""
+    words = ("--image", photo / "photo.png", "--mask", photo / "mask.png", "--style", "starry")
+    mask = read_mask(photo / "mask.png")[0].numpy()
+    y, x = np.nonzero(mask)
+    row = int(np.median(y))
+    left, right = x[y == row].min() + 2, x[y == row].max() - 2
+    arrows = ("--arrows", f"{left},{row}>{right},{row}@0.5")
+    folder = run(tmp_path, *words, *arrows, "--stage", "s1-s5")
+    told = read_image(folder / "image.png")
+    plain = read_image(run(tmp_path, *words, "--stage", "s1", name="plain") / "image.png")
+    assert (told - plain)[:, torch.from_numpy(mask)].abs().mean() > 0.02
+    by_flow = run(tmp_path, *words, "--flow", folder / "flow.npz", "--stage", "s1", name="flow")
+    assert (by_flow / "image.png").read_bytes() == (folder / "image.png").read_bytes()
+    # Another look of the same photograph: its arrows count still.
+    run(tmp_path, "--stage", "s1", "--style", "ink")
+    again = run(tmp_path, *words[:-1], "ink", *arrows, "--stage", "s1", name="again")
+    assert (again / "image.png").read_bytes() == (folder / "image.png").read_bytes()
+    assert "do not follow the arrows" not in capsys.readouterr().out
+    run(tmp_path, *words[:2], "--style", "ink", *arrows, "--stage", "s1", name="maskless")
+    assert "do not follow the arrows, as the mask is not known yet" in capsys.readouterr().out
+
+
+def test_points_in_the_place_of_a_mask(photo, tmp_path):
+    """Five points on the river and some on the land, in the motion file that also has the arrow."""
+    true = read_mask(photo / "mask.png")
+    (y, x), (down, across) = (np.nonzero(m) for m in (true[0].numpy(), ~true[0].numpy()))
+    water = [[int(x[i]), int(y[i])] for i in np.linspace(len(y) * 0.3, len(y) - 1, 5).astype(int)]
+    land = [[int(across[i]), int(down[i])] for i in range(0, len(down), len(down) // 9)]
+    content = {"size": [160, 130], "may_move": water, "must_not_move": land}
+    (tmp_path / "m.json").write_text(json.dumps(content))
+    words = ("--image", photo / "photo.png", "--arrows", tmp_path / "m.json")
+    folder = run(tmp_path, *words, "--stage", "s1-s5")  # no arrow: the network says how
+    found = read_mask(folder / "mask_self_attn_erosion.png")
+    assert (found & true).sum() / (found | true).sum() > 0.6
+    assert not (folder / "motion.json").exists()
+    own = run(tmp_path, *words, "--mask", photo / "mask.png", "--stage", "s1-s4", name="own")
+    assert torch.equal(read_mask(own / "mask_self_attn_erosion.png"), true)  # a given mask counts before points
+    (tmp_path / "m.json").write_text(json.dumps(content | {"must_not_move": water}))
+    with pytest.raises(ValueError, match="at the same places"):
+        run(tmp_path, *words)
+    (tmp_path / "m.json").write_text(json.dumps(content | {"may_move": [[170, 3]]}))
+    with pytest.raises(ValueError, match=r"may_move\[0\]: the point .170, 3. lies beyond the picture of 160x130"):
+        run(tmp_path, *words)
 
 
 def test_strokes_in_the_place_of_a_mask(photo, tmp_path):
