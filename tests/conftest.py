@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-
 # Files that take half a minute or more, the longest first: none of them shall begin when the others are done.
 LONGEST = (
     "test_studio_page",
