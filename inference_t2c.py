@@ -2,10 +2,12 @@
 
     python inference_t2c.py --config configs/inference_mini.yaml
     python inference_t2c.py --config configs/inference_mini.yaml --stage s4 attn_mask.threshold=0.5
-    python inference_t2c.py --config configs/inference_mini_directional.yaml --use_hint --image photo.jpg --mask mask.png \\
+    python inference_t2c.py --config configs/inference_mini_directional.yaml --use_hint --image photo.jpg --mask
+    mask.png \\
         --prompt "a river flowing in left to right direction"
 
-A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in memory.
+A stage reads artifacts of the experiment folder and writes others; `state` holds the networks and what passes in
+memory.
 """
 
 from __future__ import annotations

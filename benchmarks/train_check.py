@@ -1,10 +1,12 @@
-"""Every training command of the original's README, with small networks on a small procedural set: does what comes out beat doing nothing?
+"""Every training command of the original's README, with small networks on a small procedural set: does what comes out
+beat doing nothing?
 
     make train-mini-check                      # or: python -m benchmarks.train_check --work /tmp/train_check
 
-Renders the set, makes hints, trains flow (with captions; with directions), predicts flow for stage 2, trains frames in two stages, and
-compares on scenes never seen: endpoint error against the mean flow of the training set, PSNR inside the masks against the first frame,
-copied. Two processes at a time, within 15 minutes on 2 cores. Exit code 1 if a comparison is lost.
+Renders the set, makes hints, trains flow (with captions; with directions), predicts flow for stage 2, trains frames in
+two stages, and compares on scenes never seen: endpoint error against the mean flow of the training set, PSNR inside the
+masks against the first frame, copied. Two processes at a time, within 15 minutes on 2 cores. Exit code 1 if a
+comparison is lost.
 """
 
 import json
@@ -31,50 +33,72 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMON = "--gpu_ids 0,1,2,3 --no_instance --label_nc 0 "
 # As printed, with the placeholders for names and our short paths filled in.
 README = {
-    "motion": "train_motion.py --name motion "
-    + COMMON
-    + "--input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 --norm instance "
-    "--dataset_name motion --motion_norm 64.0 --netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss "
-    "--use_prompts --use_mask --mask_path data/train_masks --captions_file ./data/train_captions.txt",
-    "direction": "train_motion.py --name direction "
-    + COMMON
-    + "--input_nc 6 --output_nc 2 --fineSize 512 --batchSize 16 "
-    "--norm sync:spectral_instance --dataset_name motion --motion_norm 64.0 --netG spadeunet --dataroot data/train "
-    "--no_vgg_loss --use_epe_loss --use_mask --mask_path data/train_masks --use_hint --hints_path data/train_hints",
-    "stage1": "train_video.py --name video " + COMMON + "--input_nc 8 --output_nc 3 --fineSize 512 --batchSize 16 "
-    "--norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating --dataroot data/train --use_l1_loss "
-    "--tr_stage stage1 --frames_basepath data/train",
-    "predict": "test_motion.py --name motion --phase train --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 "
-    "--batchSize 1 --which_epoch 200 --netG spadexattnunetsd --dataroot data/train --use_mask --use_prompts "
-    "--captions_file ./data/train_captions.txt",
-    "stage2": "train_video.py --name video --continue_train --niter 150 "
-    + COMMON
-    + "--input_nc 8 --output_nc 3 --fineSize 512 "
-    "--batchSize 16 --norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating --dataroot data/train "
-    "--use_l1_loss --tr_stage stage2 --frames_basepath data/train --motion_basepath results/motion/train_200/images "
-    "--motion_norm 64.0",
+    "motion": (
+        "train_motion.py --name motion "
+        + COMMON
+        + "--input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 --norm instance --dataset_name motion --motion_norm"
+        " 64.0 --netG spadexattnunetsd --dataroot data/train --no_vgg_loss --use_epe_loss --use_prompts --use_mask"
+        " --mask_path data/train_masks --captions_file ./data/train_captions.txt"
+    ),
+    "direction": (
+        "train_motion.py --name direction " + COMMON + "--input_nc 6 --output_nc 2 --fineSize 512 --batchSize 16 "
+        "--norm sync:spectral_instance --dataset_name motion --motion_norm 64.0 --netG spadeunet --dataroot data/train "
+        "--no_vgg_loss --use_epe_loss --use_mask --mask_path data/train_masks --use_hint --hints_path data/train_hints"
+    ),
+    "stage1": (
+        "train_video.py --name video "
+        + COMMON
+        + "--input_nc 8 --output_nc 3 --fineSize 512 --batchSize 16 --norm_G sync:spectral_instance --dataset_name"
+        " frame --netG spadeunet4softmaxsplating --dataroot data/train --use_l1_loss --tr_stage stage1"
+        " --frames_basepath data/train"
+    ),
+    "predict": (
+        "test_motion.py --name motion --phase train --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize"
+        " 512 --batchSize 1 --which_epoch 200 --netG spadexattnunetsd --dataroot data/train --use_mask --use_prompts"
+        " --captions_file ./data/train_captions.txt"
+    ),
+    "stage2": (
+        "train_video.py --name video --continue_train --niter 150 "
+        + COMMON
+        + "--input_nc 8 --output_nc 3 --fineSize 512 --batchSize 16 --norm_G sync:spectral_instance --dataset_name"
+        " frame --netG spadeunet4softmaxsplating --dataroot data/train --use_l1_loss --tr_stage stage2"
+        " --frames_basepath data/train --motion_basepath results/motion/train_200/images --motion_norm 64.0"
+    ),
     "hints": "dataset/generate_flow_hint.py --dataroot data/train --save_path data/train_hints --n_clusters 5",
 }
 WORDS = ROOT / "checkpoints" / "mini" / "motion"  # a small tokenizer and text encoder
 NORM = "--motion_norm 1"  # these scenes move by 0.05 ... 0.4 px/frame at 64 px
 # Said after the printed flags, which they override: sizes and lengths, nothing else.
 SMALL = {
-    "motion": f"{NORM} --fineSize 64 --batchSize 8 --nf 32 --heads 4 --context_dim 96 --text_encoder_path {WORDS} --spade_hidden 16 --ndf 8 "
-    "--init default --lr 0.0005 --niter 8 --niter_decay 8 --save_epoch_freq 8 --print_freq 80 --display_freq 800",
-    "direction": f"{NORM} --fineSize 256 --batchSize 8 --nf 8 --spade_hidden 16 --ndf 8 --lr 0.001 --niter 2 --niter_decay 2 "
-    "--save_epoch_freq 2 --print_freq 80 --display_freq 800",
-    "stage1": '--fineSize 64 --batchSize 4 --encoder_channels "[16, 16, 17]" --decoder_channels "[16, 16, 3]" '
-    '--decoder_resample "[none, none, none]" --init identity --ndf 8 --lr 0.002 --beta1 0.9 --niter 20 --niter_decay 20 '
-    "--save_epoch_freq 20 --print_freq 80 --display_freq 400",
+    "motion": (
+        f"{NORM} --fineSize 64 --batchSize 8 --nf 32 --heads 4 --context_dim 96 --text_encoder_path {WORDS}"
+        " --spade_hidden 16 --ndf 8 --init default --lr 0.0005 --niter 8 --niter_decay 8 --save_epoch_freq 8"
+        " --print_freq 80 --display_freq 800"
+    ),
+    "direction": (
+        f"{NORM} --fineSize 256 --batchSize 8 --nf 8 --spade_hidden 16 --ndf 8 --lr 0.001 --niter 2 --niter_decay 2 "
+        "--save_epoch_freq 2 --print_freq 80 --display_freq 800"
+    ),
+    "stage1": (
+        '--fineSize 64 --batchSize 4 --encoder_channels "[16, 16, 17]" --decoder_channels "[16, 16, 3]"'
+        ' --decoder_resample "[none, none, none]" --init identity --ndf 8 --lr 0.002 --beta1 0.9 --niter 20'
+        " --niter_decay 20 --save_epoch_freq 20 --print_freq 80 --display_freq 400"
+    ),
     "predict": f"{NORM} --fineSize 64 --which_epoch 16 --text_encoder_path {WORDS}",
 }
 SMALL["stage2"] = f"{SMALL['stage1']} --niter 30 --motion_basepath results/motion/train_16/images {NORM}"
 VALIDATE = {  # the same networks on scenes they never saw
-    "motion": f"test_motion.py --name motion --dataroot data/validation --use_seg_mask --mask_path data/validation_masks "
-    f"--captions_file data/validation_captions.txt --text_encoder_path {WORDS}",
-    "direction": "test_motion.py --name direction --dataroot data/validation --use_seg_mask --mask_path data/validation_masks "
-    "--hints_path data/validation_hints",
-    "hints": "dataset/generate_flow_hint.py --dataroot data/validation --save_path data/validation_hints --n_clusters 5",
+    "motion": (
+        "test_motion.py --name motion --dataroot data/validation --use_seg_mask --mask_path data/validation_masks "
+        f"--captions_file data/validation_captions.txt --text_encoder_path {WORDS}"
+    ),
+    "direction": (
+        "test_motion.py --name direction --dataroot data/validation --use_seg_mask --mask_path data/validation_masks "
+        "--hints_path data/validation_hints"
+    ),
+    "hints": (
+        "dataset/generate_flow_hint.py --dataroot data/validation --save_path data/validation_hints --n_clusters 5"
+    ),
 }
 FRAMES = (5, 15, 30, 45, 55)  # compared with the true ones
 
@@ -158,7 +182,9 @@ def mean(values):
 
 
 def flow_errors(work):
-    """Endpoint errors inside the masks on the validation set, px/frame: both networks, the mean flow of the training set, rest."""
+    """Endpoint errors inside the masks on the validation set, px/frame: both networks, the mean flow of the training
+    set, rest.
+    """
     train, validation = work / "data" / "train", work / "data" / "validation"
     flows = [read_motion(train / f"{item}_motion.pth") for item in ids(train)]
     typical = torch.stack([flow[:, motion_mask(flow)[0]].mean(1) for flow in flows if motion_mask(flow).any()]).mean(0)
@@ -182,7 +208,9 @@ def psnr(image, target, where):
 
 
 def frame_quality(work):
-    """Mean PSNR in dB inside the masks of a clip made from the first frame and the true flow: after each stage, and of that frame, copied."""
+    """Mean PSNR in dB inside the masks of a clip made from the first frame and the true flow: after each stage, and of
+    that frame, copied.
+    """
     validation, found = work / "data" / "validation", {"stage1": [], "stage2": [], "first frame": []}
     last = json.loads((work / "checkpoints" / "video" / "latest_net_G.json").read_text())
     for name, which in (("stage1", "40"), ("stage2", "latest")):

@@ -1,7 +1,8 @@
 """Network weights with a card: saved together, checked when read, loaded strictly. No file is ever unpickled as code.
 
-A checkpoint is `<which>_net_G.safetensors` and beside it `<which>_net_G.json`, its card: the options that build the network,
-how it was trained, and the sha256 of the weights. The authors' bare `<which>_net_G.pth` is read too, and can be converted:
+A checkpoint is `<which>_net_G.safetensors` and beside it `<which>_net_G.json`, its card: the options that build the
+network, how it was trained, and the sha256 of the weights. The authors' bare `<which>_net_G.pth` is read too, and can
+be converted:
 
     python -m data.checkpoint convert checkpoints/motion-pretrained/latest_net_G.pth checkpoints/motion-pretrained
 """
@@ -31,7 +32,10 @@ SIGNS = {
     "a discriminator": "scale0_layer0.",
     "a diffusion U-Net": "down_blocks.",
 }
-FETCH = "fetch the authors' networks (python -m data.fetch authors), so that checkpoints/<name>/latest_net_G.pth exists, or train one"
+FETCH = (
+    "fetch the authors' networks (python -m data.fetch authors), so that checkpoints/<name>/latest_net_G.pth exists, or"
+    " train one"
+)
 SHRINK, LEAST = 20, 10**9  # a file may claim so many times its bytes, and so many bytes more
 FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric")
 # What a pickle names for a NumPy scalar or array, before and since NumPy 2: a training's best score, never a weight.
@@ -76,7 +80,9 @@ def save_checkpoint(
 
 
 def dataset_note(root: str | Path) -> dict[str, Any]:
-    """What a card says about the training data: its folder, and for procedural landscapes which ones: their number, seeds and list's sha256."""
+    """What a card says about the training data: its folder, and for procedural landscapes which ones: their number,
+    seeds and list's sha256.
+    """
     root, listed = Path(root), Path(f"{root}_metadata.jsonl")
     if not listed.is_file():
         return {"root": str(root)}
@@ -153,8 +159,9 @@ class Ignored:
 
 
 def _load_torch(path):
-    """torch.load of data alone. Nothing that the file names beside tensors is imported or called: a training framework's own objects
-    and NumPy's scalars become Ignored (or a plain mapping), whichever NumPy wrote or reads them; any other name is refused.
+    """torch.load of data alone. Nothing that the file names beside tensors is imported or called: a training
+    framework's own objects and NumPy's scalars become Ignored (or a plain mapping), whichever NumPy wrote or reads
+    them; any other name is refused.
     """
     import torch
 
@@ -176,8 +183,8 @@ def is_lfs_pointer(path: str | Path) -> bool:
 
 
 def is_whole(path: str | Path) -> bool:
-    """Whether a file is there with all its bytes, as far as its form tells: no git-lfs pointer, no .safetensors shorter than its header
-    says, no torch file or tar without its end.
+    """Whether a file is there with all its bytes, as far as its form tells: no git-lfs pointer, no .safetensors shorter
+    than its header says, no torch file or tar without its end.
     """
     path = Path(path)
     if not path.is_file() or not path.stat().st_size or is_lfs_pointer(path):
@@ -198,8 +205,8 @@ def is_whole(path: str | Path) -> bool:
 
 
 def weights_of(folder: str | Path) -> tuple[Path, str]:
-    """(the file with a part's weights, its variant: "" or "fp16"), as both libraries name them; ValueError for a git-lfs pointer, a file
-    that was cut off, or none.  A file of several shards is (its index, variant).
+    """(the file with a part's weights, its variant: "" or "fp16"), as both libraries name them; ValueError for a
+    git-lfs pointer, a file that was cut off, or none.  A file of several shards is (its index, variant).
     """
     folder = Path(folder)
     for variant in ("", "fp16"):
@@ -217,8 +224,9 @@ def weights_of(folder: str | Path) -> tuple[Path, str]:
 
 
 def convert_pickled(sources: Sequence[Path], target: Path) -> None:
-    """Write the first of the pickled `sources` that is there as `target` (.safetensors, as transformers and diffusers read it) and
-    remove it; nothing where `target` is whole or there is none.  The file is opened as data; raises as read_tensors does.
+    """Write the first of the pickled `sources` that is there as `target` (.safetensors, as transformers and diffusers
+    read it) and remove it; nothing where `target` is whole or there is none.  The file is opened as data; raises as
+    read_tensors does.
     """
     from safetensors.torch import save_file
 
@@ -232,7 +240,9 @@ def convert_pickled(sources: Sequence[Path], target: Path) -> None:
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """{name: tensor} of a .safetensors or torch file; every way in which a file can be wrong becomes one line (ValueError)."""
+    """{name: tensor} of a .safetensors or torch file; every way in which a file can be wrong becomes one line
+    (ValueError).
+    """
     import torch
     from safetensors.torch import load_file
 
@@ -266,7 +276,8 @@ def _check_unpacked(size, path):
     """ValueError for a file that claims far more bytes than it has: weights do not shrink in an archive."""
     if size > SHRINK * path.stat().st_size + LEAST:
         raise ValueError(
-            f"{path} has {path.stat().st_size / 1e6:.1f} MB and claims {size / 1e9:.0f} GB of weights; it was not loaded"
+            f"{path} has {path.stat().st_size / 1e6:.1f} MB and claims {size / 1e9:.0f} GB of weights; it was not"
+            " loaded"
         )
 
 
@@ -286,7 +297,8 @@ def unwrapped(state_dict: dict) -> dict:
 def load_weights(module: torch.nn.Module, state_dict: dict[str, torch.Tensor], source: str | Path) -> None:
     """Load a state dict into a module, all of it or nothing: names and shapes must agree exactly.
 
-    source: where the weights came from, for the message.  Raises ValueError with counts, a few names and the likely cause.
+    source: where the weights came from, for the message.  Raises ValueError with counts, a few names and the likely
+    cause.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in state_dict]
@@ -336,7 +348,8 @@ def _likely_cause(own, state_dict):
 
 # ---------------------------------------------------------------- python -m data.checkpoint
 def convert(source: str | Path, target: str | Path, netG: str | None = None, half: bool = False) -> Path:
-    """Turn a .pth (or .safetensors) into safetensors + card; `target` is a folder or a .safetensors name. Returns its path.
+    """Turn a .pth (or .safetensors) into safetensors + card; `target` is a folder or a .safetensors name. Returns its
+    path.
 
     The card's options (netG, input_nc, norm) are read off the tensors; netG given: it must agree.
     """
@@ -348,7 +361,8 @@ def convert(source: str | Path, target: str | Path, netG: str | None = None, hal
         raise ValueError(f"--netG {netG} was asked for, but {path} holds {found}; leave --netG out or fix it")
     if not (netG or found):
         raise ValueError(
-            f"{path} holds no network of this project (its first name: {next(iter(state_dict))}); give --netG if it does"
+            f"{path} holds no network of this project (its first name: {next(iter(state_dict))}); give --netG if it"
+            " does"
         )
     options = {"netG": netG or found, **_shape_options(netG or found, state_dict)}
     card = card or {"options": options, "converted_from": path.name, "source_sha256": sha256(path)}

@@ -4,8 +4,9 @@
     python -m data.fetch stable-diffusion authors
     python -m data.fetch all                   # = make checkpoints; the ODISE weights (non-commercial) only by name
 
-An interrupted download goes on where it stopped. What was laid there by hand and is complete is used, and the network is not asked.
-Files are checked by sha256 where it is known; hub repositories come at a pinned revision where one is known.
+An interrupted download goes on where it stopped. What was laid there by hand and is complete is used, and the network
+is not asked. Files are checked by sha256 where it is known; hub repositories come at a pinned revision where one is
+known.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ ON_THE_HUB = "https://huggingface.co"
 class Source:
     """One thing to fetch.
 
-    kind: "file" (url), "drive" (url = Google Drive id of a tar), "hub" (url = Hugging Face repository).   path: below checkpoints/.
-    needed: all that the loaders read, below `path` (below checkpoints/ for a tar). Of a hub repository a name may also come in another
-    form of the same weights, see alternatives().   wanted: hub files that come too where the repository has them.
-    sha256: hex digest, or its beginning, of the one file.   revision: the commit of a hub repository; "" = the newest.
-    companions: sources that are of use only together with this one, and come with it.
+    kind: "file" (url), "drive" (url = Google Drive id of a tar), "hub" (url = Hugging Face repository).   path: below
+    checkpoints/.   needed: all that the loaders read, below `path` (below checkpoints/ for a tar). Of a hub repository
+    a name may also come in another form of the same weights, see alternatives().   wanted: hub files that come too
+    where the repository has them.   sha256: hex digest, or its beginning, of the one file.   revision: the commit of a hub
+    repository; "" = the newest.   companions: sources that are of use only together with this one, and come with it.
     """
 
     kind: str
@@ -222,7 +223,9 @@ def alternatives(name: str) -> tuple[str, ...]:
 
 
 def lacking(source: Source, root: Path) -> list[str]:
-    """What a source brings and is not there, or not whole (a git-lfs pointer, a file that was cut off), or still a pickle."""
+    """What a source brings and is not there, or not whole (a git-lfs pointer, a file that was cut off), or still a
+    pickle.
+    """
     if source.kind == "file":
         return [] if is_whole(root / source.path) else [source.path]
     folder = root if source.kind == "drive" else root / source.path
@@ -308,8 +311,8 @@ def download(url: str, path: str | Path, digest: str = "") -> None:
             )
             raise OSError(f"{url} answers {status}: {advice}; or {by_hand}") from error
         raise OSError(
-            f"cannot fetch {url} ({_words(error)}); check the connection and run this again, it goes on where it stopped; "
-            f"or {by_hand}"
+            f"cannot fetch {url} ({_words(error)}); check the connection and run this again, it goes on where it"
+            f" stopped; or {by_hand}"
         ) from error
     with open(arrived, "rb") as file:
         is_page = file.read(64).lstrip().lower().startswith((b"<!doctype", b"<html"))
@@ -379,8 +382,8 @@ def _fetch_drive(source, root):
                 return unpack(place, root)
             print(f"  {place} lies there, but is not whole: the file is fetched", flush=True)
     by_hand = (
-        f"download it in a browser (https://drive.google.com/uc?id={source.url}), put it at {archive} and run this again: "
-        "it is unpacked from there"
+        f"download it in a browser (https://drive.google.com/uc?id={source.url}), put it at {archive} and run this"
+        " again: it is unpacked from there"
     )
     gdown, arrived = _gdown(), archive.with_name(f"{archive.name}.arrived")
     try:
@@ -424,7 +427,9 @@ def _words(error: BaseException) -> str:
 
 
 def unpack(archive: Path, root: Path) -> None:
-    """A tar of <name>/... or checkpoints/<name>/... into `root`, then the archive is removed; only plain files inside root come out."""
+    """A tar of <name>/... or checkpoints/<name>/... into `root`, then the archive is removed; only plain files inside
+    root come out.
+    """
     try:
         with tarfile.open(archive) as tar:
             for member in tqdm(tar.getmembers(), f"unpacking {archive.name}"):
@@ -471,17 +476,18 @@ def _fetch_hub(source, folder, revision):
         )
     except errors.GatedRepoError as error:
         raise OSError(
-            f"{source.url} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN) and run this "
-            f"again; {by_hand}"
+            f"{source.url} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN) and"
+            f" run this again; {by_hand}"
         ) from error
     except errors.RevisionNotFoundError as error:
         raise OSError(
-            f"{source.url} no longer has the revision {revision[:12]}; take what is there today with --newest, {by_hand}"
+            f"{source.url} no longer has the revision {revision[:12]}; take what is there today with --newest,"
+            f" {by_hand}"
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise OSError(
-            f"the hub does not show {source.url}: it was removed or renamed, or wants a login (accept its licence at {page}, "
-            f"`hf auth login` or HF_TOKEN); find a copy on the hub, {by_hand}"
+            f"the hub does not show {source.url}: it was removed or renamed, or wants a login (accept its licence at"
+            f" {page}, `hf auth login` or HF_TOKEN); find a copy on the hub, {by_hand}"
         ) from error
     except ValueError:
         raise
@@ -489,8 +495,8 @@ def _fetch_hub(source, folder, revision):
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status in (401, 403):
             raise OSError(
-                f"the hub refuses {source.url} ({status}): accept its licence at {page}, log in with `hf auth login` (or set "
-                f"HF_TOKEN) and run this again; {by_hand}"
+                f"the hub refuses {source.url} ({status}): accept its licence at {page}, log in with `hf auth login`"
+                f" (or set HF_TOKEN) and run this again; {by_hand}"
             ) from error
         reason = f"it answers {status}" if status else _words(error.__cause__ or error)
         raise OSError(

@@ -3,14 +3,16 @@
     python dataset/build_from_videos.py --videos FOLDER --output dataset/my_data
 
     OUTPUT/train/<id>_input.jpg         the clip's first frame; <id> = <video>_<number of the clip>
-    OUTPUT/train/<id>_motion.pth        mean flow between its neighbouring frames: lz4 frame, pickle, float32 (1,2,H,W) px/frame
-    OUTPUT/train/<id>_gt.mp4            the clip, at --fps frames/s, to which every video is brought by its time stamps ...
-    OUTPUT/train/<id>_gt/images/N.png   ... and its frames without loss
+    OUTPUT/train/<id>_motion.pth        mean flow between its neighbouring frames: lz4 frame, pickle, float32
+                                        (1,2,H,W) px/frame
+    OUTPUT/train/<id>_gt.mp4            the clip, at --fps frames/s, to which every video is brought by its time stamps
+    OUTPUT/train/<id>_gt/images/N.png   its frames without loss
     OUTPUT/validation/                  the same, of other videos: all clips of a video lie on one side
     OUTPUT/report.html                  every clip with its flow and the camera's motion, and what was refused and why
     OUTPUT/build.json, OUTPUT/report/   settings, sides, what is known of each video and clip; small pictures
 
-Clips that are finished are kept, so an interrupted run goes on, and videos can be added later; nobody changes sides then.
+Clips that are finished are kept, so an interrupted run goes on, and videos can be added later; nobody changes sides
+then.
 """
 
 from __future__ import annotations
@@ -45,9 +47,11 @@ from tqdm import tqdm
 
 SIDES = ("train", "validation")
 FRAMES = 60  # the loaders draw from frames 0 ... 59 (data/datasets.py)
-STILL = 0.05  # px/frame: a clip whose fastest hundredth of the pixels is slower shows only the codec's noise (0.015 measured)
+# px/frame: a clip whose fastest hundredth of the pixels is slower shows only the codec's noise (0.015 measured)
+STILL = 0.05
 CHUNK = 8  # clips per job: several processes share a long video, each decodes what lies before its part again
-CHECK_SIDE = 256  # px: the camera is judged at this short side; a motion of 0.5 % of it is 1.3 px, well above the tracker's noise
+# px: the camera is judged at this short side; a motion of 0.5 % of it is 1.3 px, well above the tracker's noise
+CHECK_SIDE = 256
 JPEG_QUALITY = 95  # as mini/procedural.py
 
 
@@ -117,7 +121,8 @@ def build_video(job: Any, settings: Settings, output: Path) -> list[tuple[str, d
 def write_clip(
     output: Path, side: str, name: str, frames: Sequence[np.ndarray], *, settings: Settings
 ) -> dict[str, Any]:
-    """Write one clip. Returns {"speed": mean px/frame where it moves, "still": text or "", ...}, also kept in report/<id>.json.
+    """Write one clip. Returns {"speed": mean px/frame where it moves, "still": text or "", ...}, also kept in
+    report/<id>.json.
 
     The picture comes last of what the loaders look for, so that half a clip never counts as an item.
     """
@@ -132,9 +137,9 @@ def write_clip(
         "fastest": round(fastest, 3),
         "moving": round(float(moving.float().mean()), 3),
         "size": list(frames[0].shape[:2]),
-        "refused": f"nothing moves: 99 % of the pixels are slower than {fastest:.3f} px/frame"
-        if fastest < STILL
-        else "",
+        "refused": (
+            f"nothing moves: 99 % of the pixels are slower than {fastest:.3f} px/frame" if fastest < STILL else ""
+        ),
     }
     small = cv2.resize(frames[0], _small(frames[0]), interpolation=cv2.INTER_AREA)
     _write_picture(report / f"{name}.jpg", small)
@@ -191,7 +196,8 @@ def remove_clip(output: Path, name: str) -> None:
 def open_build(output: Path, settings: Settings, overwrite: bool) -> dict[str, Any]:
     """The content of OUTPUT/build.json: {"settings", "sides": {video: side}, "videos": {video: see check_video}}.
 
-    Another kind of clips in the same folder is refused, and with overwrite everything that was built there is removed first.
+    Another kind of clips in the same folder is refused, and with overwrite everything that was built there is removed
+    first.
     """
     asked = {**asdict(settings), "raft_weights": Path(settings.raft_weights).name}
     if overwrite:
@@ -231,7 +237,8 @@ def _is_build(build, output):
 
 
 def choose_sides(sides: Mapping[str, str], names: Iterable[str], share: float, seed: int) -> dict[str, str]:
-    """{video: side} for all `names`; who has a side keeps it, of the others the validation side gets what it lacks of its share.
+    """{video: side} for all `names`; who has a side keeps it, of the others the validation side gets what it lacks of
+    its share.
 
     Two videos or more and a share above 0: at least one video validates, at least one trains.
     """
@@ -247,7 +254,9 @@ def choose_sides(sides: Mapping[str, str], names: Iterable[str], share: float, s
 def build_from_videos(
     videos: str | Path, output: str | Path, settings: Settings, *, workers: int = 1, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Build the set of a folder of videos. Returns OUTPUT/build.json's content, each written clip with its facts (see write_clip)."""
+    """Build the set of a folder of videos. Returns OUTPUT/build.json's content, each written clip with its facts (see
+    write_clip).
+    """
     output, named = Path(output), find_videos(videos, output)
     if settings.flow_method == "raft":
         settings = replace(settings, raft_weights=raft_file(settings.raft_weights))
@@ -289,7 +298,9 @@ def _missing(build, named, output):
 
 
 def _over(todo, job, workers, settings, title, unit, count):
-    """Results of job(...) for everything in todo, with a progress bar; from several processes if there are several workers."""
+    """Results of job(...) for everything in todo, with a progress bar; from several processes if there are several
+    workers.
+    """
     with tqdm(total=count(todo), desc=title, unit=unit, disable=not todo) as bar:
         if workers == 1 or len(todo) < 2:
             for item in todo:
@@ -404,7 +415,10 @@ def main() -> None:
         "--fps",
         type=number(float, least=0, most=240),
         default=30,
-        help="frames/s of every clip; 0 = as the video has them, whose motion per frame then differs (default: %(default)s)",
+        help=(
+            "frames/s of every clip; 0 = as the video has them, whose motion per frame then differs (default:"
+            " %(default)s)"
+        ),
     )
     parser.add_argument("--overwrite", action="store_true", help="remove what was built in OUTPUT and begin anew")
     args = parser.parse_args()

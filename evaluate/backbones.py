@@ -1,4 +1,6 @@
-"""Networks that turn a clip into a feature vector. Nothing is ever downloaded here, and no untrained network is ever used."""
+"""Networks that turn a clip into a feature vector. Nothing is ever downloaded here, and no untrained network is ever
+used.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ class Backbone:
             .sub_(1)
         )
         try:
-            # No optimiser of TorchScript (its second call differs from its first) and no TF32: the same clip, the same numbers.
+            # No optimiser of TorchScript (its second call differs from its first) and no TF32: the same clip, the same
+            # numbers.
             with torch.jit.optimized_execution(False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 found = self._call(self._network, batch)
         except (RuntimeError, TypeError) as error:
@@ -70,7 +73,9 @@ class Backbone:
 
 
 def load_backbone(features: str, i3d: str | Path, weights: str | Path, device: torch.device) -> Backbone:
-    """The Backbone of --features: "i3d" (the file `i3d`), "torchvision:<name>" (`weights`, or torchvision's own cache), or a path."""
+    """The Backbone of --features: "i3d" (the file `i3d`), "torchvision:<name>" (`weights`, or torchvision's own cache),
+    or a path.
+    """
     if features == "i3d":
         if not Path(i3d).is_file():
             raise FileNotFoundError(f"no I3D network at {i3d}; {GET_I3D}")
@@ -115,7 +120,8 @@ def _takes(network, names):
 def _torchvision(name, weights, device):
     if name not in TORCHVISION:
         raise ValueError(
-            f"--features torchvision:{name} is unknown; use {', '.join(f'torchvision:{known}' for known in TORCHVISION)}"
+            f"--features torchvision:{name} is unknown; use"
+            f" {', '.join(f'torchvision:{known}' for known in TORCHVISION)}"
         )
     from torchvision.models import get_model, get_model_weights  # slow to import, needed for these backbones only
 

@@ -3,8 +3,8 @@
     python evaluate/compute_fvd.py --pred_path results/video-pretrained/test_latest/images \\
         --gt_path dataset/eulerian_data/validation --type fvd_16
 
-Clips are read one after the other; features are kept in --cache by what is in the files, so that a run that was killed goes on where
-it stopped and a second one takes seconds. The result is printed as JSON and written to --output.
+Clips are read one after the other; features are kept in --cache by what is in the files, so that a run that was killed
+goes on where it stopped and a second one takes seconds. The result is printed as JSON and written to --output.
 """
 
 from __future__ import annotations
@@ -47,12 +47,14 @@ def compute_fvd(
     """The result as a dict: value, interval_95, n, feature_dim, floor (of evaluate.fvd), how it was made, and warnings.
 
     pairing: of evaluate.clips.   backbone: of evaluate.backbones.   kind: fvd_16 | fvd_60.   mode: published | clean.
-    cache: folder for features, "" = none.   batch: clips in one call of the network.   strict: stop at an unreadable clip, at one that
-    is too short, or at a missing prediction, instead of going on without it.   draws: of the bootstrap.
+    cache: folder for features, "" = none.   batch: clips in one call of the network.   strict: stop at an unreadable
+    clip, at one that is too short, or at a missing prediction, instead of going on without it.   draws: of the
+    bootstrap.
     """
     if strict and pairing.missing:
         raise ValueError(
-            f"{len(pairing.missing)} true clips have no prediction: {_some(pairing.missing)}; make them, or leave out --strict"
+            f"{len(pairing.missing)} true clips have no prediction: {_some(pairing.missing)}; make them, or leave out"
+            " --strict"
         )
     store = FeatureStore(cache, f"{kind} {mode} {DECODERS[mode]} {backbone.key}")
     skipped, features = {}, {}
@@ -102,17 +104,20 @@ def features_of(
 ) -> dict[str, np.ndarray]:
     """{id: [D]} of the clips that can be read; the others go to `skipped` {path: reason}.
 
-    A batch is computed whole unless the store has all of it, so that a continued run gives the same bits as one that was left alone.
+    A batch is computed whole unless the store has all of it, so that a continued run gives the same bits as one that
+    was left alone.
     """
     items, found, rows = list(paths.items()), {}, None
     for start in tqdm(range(0, len(items), batch), f"{side} clips", unit="batch"):
         made = _batch(dict(items[start : start + batch]), backbone, frames, mode, store, strict, skipped)
         for item, feature in made.items():
-            # Rows of one array: small arrays that stay, laid down between large ones that go, would keep the heap from shrinking.
+            # Rows of one array: small arrays that stay, laid down between large ones that go, would keep the heap from
+            # shrinking.
             rows = np.empty((len(items), len(feature)), np.float32) if rows is None else rows
             if len(feature) != rows.shape[1]:
                 raise ValueError(
-                    f"features of {len(feature)} numbers beside others of {rows.shape[1]}: --cache is damaged; remove that folder"
+                    f"features of {len(feature)} numbers beside others of {rows.shape[1]}: --cache is damaged; remove"
+                    " that folder"
                 )
             rows[len(found)] = feature
             found[item] = rows[len(found)]
@@ -181,13 +186,13 @@ def _warnings(value, real, floor, pairing, skipped):
     found, (n, dimension) = [], real.shape
     if n < dimension:
         found.append(
-            f"{n} clips for {dimension} features: the covariances are not of full rank and the distance is mostly sample size; "
-            f"compare only with values of the same n, and with the floor"
+            f"{n} clips for {dimension} features: the covariances are not of full rank and the distance is mostly"
+            " sample size; compare only with values of the same n, and with the floor"
         )
     if floor and floor["value_at_n"] <= floor["high"]:
         found.append(
-            f"at {floor['n']} clips the predictions are no further from the true clips ({floor['value_at_n']:.1f}) than those from "
-            f"each other (up to {floor['high']:.1f})"
+            f"at {floor['n']} clips the predictions are no further from the true clips ({floor['value_at_n']:.1f}) than"
+            f" those from each other (up to {floor['high']:.1f})"
         )
     if pairing.missing:
         found.append(f"{len(pairing.missing)} true clips without a prediction: {_some(pairing.missing)}")

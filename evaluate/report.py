@@ -3,9 +3,10 @@
     python -m evaluate.report results/video-pretrained/test_latest --gt_path dataset/eulerian_data/validation \\
         --mask_path dataset/eulerian_data/validation_masks_odise
 
-The folder holds <id>_video.mp4 (of test_video.py), <id>_flow.npz or <id>_Motion.pt (of test_motion.py), or both, itself or in images/.
---gt_path holds <id>_gt.mp4 or folders <id>_gt, and <id>_motion.pth; what is not there is not measured. Results of compute_fvd.py in the
-folder are shown, too.  Writes report.json and report.html, which needs no other file.
+The folder holds <id>_video.mp4 (of test_video.py), <id>_flow.npz or <id>_Motion.pt (of test_motion.py), or both, itself
+or in images/.
+--gt_path holds <id>_gt.mp4 or folders <id>_gt, and <id>_motion.pth; what is not there is not measured. Results of
+compute_fvd.py in the folder are shown, too.  Writes report.json and report.html, which needs no other file.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def _flows(folder):
 def measure_all(
     items: Sequence[Item], workers: int = 1, strict: bool = False
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """{id: row} of the items that can be read and {id: reason} of the others; with `strict` the first of those stops the run."""
+    """{id: row} of the items that can be read and {id: reason} of the others; with `strict` the first of those stops
+    the run.
+    """
     rows, skipped = {}, {}
     with ProcessPoolExecutor(workers) as pool:
         results = map(_attempt, items) if workers == 1 else pool.map(_attempt, items)
@@ -141,7 +144,8 @@ def notes_of(items: Sequence[Item], skipped: Mapping[str, str]) -> list[str]:
         if without:
             meant = "; where the true flow moves is taken instead" if what == "mask" else ""
             found.append(
-                f"no {label} for {len(without)} of {len(items)} ({', '.join(without[:3])}{', ...' if len(without) > 3 else ''}){meant}"
+                f"no {label} for {len(without)} of {len(items)}"
+                f" ({', '.join(without[:3])}{', ...' if len(without) > 3 else ''}){meant}"
             )
     return found + (
         [lpips_missing()] if lpips_missing() and any(item.clip and item.true_clip for item in items) else []
@@ -222,7 +226,8 @@ def main() -> None:
     write_report(output / "report.html", report, {item.name: item for item in items})
     for measured, found in report["summary"].items():
         print(
-            f"{measured:25} {found['mean']:9.3f}  median {found['median']:9.3f}  worst {found['worst']:9.3f} ({found['worst_id']})"
+            f"{measured:25} {found['mean']:9.3f}  median {found['median']:9.3f}  worst {found['worst']:9.3f}"
+            f" ({found['worst_id']})"
         )
     for note in report["notes"]:
         print(f"note: {note}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """s4: from the artistic image's self-attention to the mask of what may move.
 
-Average the self-attention maps, cluster the image's cells by them, keep the clusters that lie inside the s3 mask, erode.
+Average the self-attention maps, cluster the image's cells by them, keep the clusters that lie inside the s3 mask,
+erode.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class AttentionMean:
             self.maps = torch.zeros_like(maps)
         elif self.maps.shape != maps.shape:
             raise ValueError(
-                f"attn_mask layers differ in resolution ({self.maps.shape[0]} and {maps.shape[0]} tokens); choose equal ones"
+                f"attn_mask layers differ in resolution ({self.maps.shape[0]} and {maps.shape[0]} tokens); choose equal"
+                " ones"
             )
         self.maps += maps
         self.count += 1
@@ -57,7 +59,9 @@ class AttentionMean:
 
 
 def attention_maps(tensors: dict[str, torch.Tensor]) -> tuple[torch.Tensor, tuple[int, int]]:
-    """The stored tensors -> (maps float32 [tokens,heads,tokens], grid (h, w)); ValueError for tensors of another shape."""
+    """The stored tensors -> (maps float32 [tokens,heads,tokens], grid (h, w)); ValueError for tensors of another
+    shape.
+    """
     maps, grid = (tensors.get(name) if isinstance(tensors, dict) else None for name in ("maps", "grid"))
     if maps is None or grid is None or maps.ndim != 3 or grid.numel() != 2 or int(grid.prod()) != len(maps):
         raise ValueError("attention.safetensors holds no self-attention as s1 writes it; run --stage s1 again")
@@ -71,7 +75,8 @@ def cluster(
 ) -> np.ndarray:
     """Group the cells whose self-attention is alike.  maps: [tokens,heads,tokens].  Returns int labels [h,w].
 
-    kmeans: on the rows of all heads (n_init 5).  spectral: on the mean over heads as an affinity, made symmetric (n_init 100).
+    kmeans: on the rows of all heads (n_init 5).  spectral: on the mean over heads as an affinity, made symmetric
+    (n_init 100).
     """
     if n_clusters >= len(maps):
         raise ValueError(
@@ -94,8 +99,8 @@ def cluster(
 def components(labels: np.ndarray, background: int | None = None) -> np.ndarray:
     """Split every cluster into its 8-connected components.  int [h,w] -> int [h,w] numbered from 0.
 
-    background: a cluster id that stays one segment although it is in pieces. The original does that to id 0, which is an
-    arbitrary cluster; we do it to none.
+    background: a cluster id that stays one segment although it is in pieces. The original does that to id 0, which is
+    an arbitrary cluster; we do it to none.
     """
     from skimage.measure import label
 
@@ -145,7 +150,9 @@ def vote_classes(
 
 
 def erode(mask: torch.Tensor, ksize: int = 5, iterations: int = 0) -> torch.Tensor:
-    """Retract a bool mask [1,H,W] with a square of ksize px, `iterations` times; the picture's border does not eat into it."""
+    """Retract a bool mask [1,H,W] with a square of ksize px, `iterations` times; the picture's border does not eat into
+    it.
+    """
     import cv2
 
     if iterations == 0:

@@ -1,4 +1,5 @@
-"""ODISE, an open-vocabulary panoptic segmenter on the features of Stable Diffusion and CLIP, for users who hold its released weights.
+"""ODISE, an open-vocabulary panoptic segmenter on the features of Stable Diffusion and CLIP, for users who hold its
+released weights.
 
 Written from a description of its behaviour, not from its code. The weights are CC BY-NC-SA 4.0 and never fetched
 unasked; s3 tells the licence where it takes this backend.
@@ -41,28 +42,31 @@ SEEN_WEIGHT, UNSEEN_WEIGHT = 0.35, 0.65  # CLIP's share of the label; the demo's
 MAX_SCALE = 100  # of cosines, as in CLIP
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-# A class with one of these words counts as seen in training. COCO's own 133 names, and the further ones for scenes that move;
+# A class with one of these words counts as seen in training. COCO's own 133 names, and the further ones for scenes that
+# move;
 # the authors' list has more synonyms, so that a few classes of other vocabularies count as unseen here.
 SEEN = frozenset(
     word.strip()
     for word in """
-person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, parking meter, bench,
-bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie, suitcase, frisbee, skis,
-snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, wine glass, cup, fork,
-knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed,
-dining table, toilet, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock,
-vase, scissors, teddy bear, hair drier, toothbrush, banner, blanket, bridge, cardboard, counter, curtain, door, floor, flower, fruit,
-gravel, house, light, mirror, net, pillow, platform, playingfield, railroad, river, road, roof, sand, sea, shelf, snow, stairs, tent,
-towel, wall, water, window, tree, fence, ceiling, sky, cabinet, table, pavement, mountain, grass, dirt, paper, food, building, rock,
-rug, sea wave, wave, waves, clouds""".split(",")
+person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, parking
+meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, handbag, tie,
+suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis
+racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog,
+pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop, mouse, remote, keyboard, cell
+phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy bear, hair drier, toothbrush,
+banner, blanket, bridge, cardboard, counter, curtain, door, floor, flower, fruit, gravel, house, light, mirror, net,
+pillow, platform, playingfield, railroad, river, road, roof, sand, sea, shelf, snow, stairs, tent, towel, wall, water,
+window, tree, fence, ceiling, sky, cabinet, table, pavement, mountain, grass, dirt, paper, food, building, rock, rug,
+sea wave, wave, waves, clouds""".split(",")
 )
 
 
 class Odise:
     """The trained parts with the frozen models that they read.
 
-    diffusion: img2img.diffusion.Diffusion of the SD 1.x shape.   clip, tokenizer: transformers' CLIPModel and its tokenizer.
-    The frozen models may be in half precision; the trained parts, and all that comes between, are in float32.
+    diffusion: img2img.diffusion.Diffusion of the SD 1.x shape.   clip, tokenizer: transformers' CLIPModel and its
+    tokenizer. The frozen models may be in half precision; the trained parts, and all that comes between, are in
+    float32.
     """
 
     def __init__(
@@ -121,7 +125,9 @@ class Odise:
         return maps
 
     def features(self, crop: torch.Tensor) -> list[torch.Tensor]:
-        """The eight tapped features of [1,3,sizes.crop,sizes.crop]: what goes into blocks of the autoencoder and the U-Net."""
+        """The eight tapped features of [1,3,sizes.crop,sizes.crop]: what goes into blocks of the autoencoder and the
+        U-Net.
+        """
         context, time_embedding = self.caption(crop)
         with _inputs_of(self.diffusion.vae.encoder, ENCODER_TAPS) as encoder_features:
             latent = self.diffusion.encode(crop).float()
@@ -140,7 +146,9 @@ class Odise:
         return [feature.float() for feature in found]
 
     def _decoder_features(self, latent):
-        """Inputs of up_blocks.0.resnets.2 and up_blocks.1.resnets.2, for the clean latent; the rest, and dearest, is left out."""
+        """Inputs of up_blocks.0.resnets.2 and up_blocks.1.resnets.2, for the clean latent; the rest, and dearest, is
+        left out.
+        """
         vae = self.diffusion.vae
         scaled = (latent / vae.config.scaling_factor).to(vae.dtype)
         x = vae.decoder.mid_block(vae.decoder.conv_in(vae.post_quant_conv(scaled)))
@@ -154,7 +162,9 @@ class Odise:
         return tapped
 
     def caption(self, crop: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The implicit caption of a crop: (context [1,tokens,context], what is added to the time embedding [1,4*unet])."""
+        """The implicit caption of a crop: (context [1,tokens,context], what is added to the time embedding
+        [1,4*unet]).
+        """
         embedding = self.clip.get_image_features(self._clip_pixels(crop, "bicubic")).pooler_output.float()
         context, time_embedding = self.trained.backbone["feature_extractor"](embedding)
         return self.empty_context + context, time_embedding
@@ -166,7 +176,8 @@ class Odise:
     def classify(
         self, pixels: torch.Tensor, masks: torch.Tensor, embeddings: torch.Tensor, classes: list[list[str]]
     ) -> torch.Tensor:
-        """[Q,K+1]: probabilities from the queries' embeddings [Q,hidden] and, where there are several classes, from CLIP.
+        """[Q,K+1]: probabilities from the queries' embeddings [Q,hidden] and, where there are several classes, from
+        CLIP.
 
         With one class CLIP has nothing to choose between, so it is not asked.
         """
@@ -195,7 +206,8 @@ class Odise:
     def look_at_masks(self, pixels: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """CLIP's embedding of each mask alone: [1,3,H,W] and logits [1,Q,h,w] -> [Q,clip].
 
-        Copies of the class token, one per mask, look at the class token and the patches that their mask touches; nothing looks at them.
+        Copies of the class token, one per mask, look at the class token and the patches that their mask touches;
+        nothing looks at them.
         """
         vision = self.clip.vision_model
         hidden = vision.pre_layrnorm(vision.embeddings(self._clip_pixels(pixels, "bilinear")))
@@ -213,7 +225,9 @@ class Odise:
 
 @contextmanager
 def _inputs_of(root, names):
-    """Within the block, the first input of each named module is put on the list given, in the order in which they run."""
+    """Within the block, the first input of each named module is put on the list given, in the order in which they
+    run.
+    """
     seen = []
     handles = [
         root.get_submodule(name).register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -227,12 +241,16 @@ def _inputs_of(root, names):
 
 
 def resize(x: torch.Tensor, size: Sequence[int], mode: str = "bilinear") -> torch.Tensor:
-    """F.interpolate without antialiasing, also downwards: the released weights were trained under torchvision 0.14, which had none."""
+    """F.interpolate without antialiasing, also downwards: the released weights were trained under torchvision 0.14,
+    which had none.
+    """
     return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, tuple(size), mode=mode, align_corners=False)
 
 
 def crop_origins(length: int, side: int) -> list[int]:
-    """Where crops of `side` px begin on a side of `length` px: one after the other, the last one shifted back inside."""
+    """Where crops of `side` px begin on a side of `length` px: one after the other, the last one shifted back
+    inside.
+    """
     return [min(start, length - side) for start in range(0, length, side)]
 
 
@@ -243,7 +261,8 @@ def word_logits(embeddings: torch.Tensor, texts: torch.Tensor, counts: list[int]
 
 
 def combine(named: torch.Tensor, none: torch.Tensor, by_clip: torch.Tensor | None, seen: list[bool]) -> torch.Tensor:
-    """Probabilities [Q,K+1] from logits: of the classes [Q,K], of none [Q], and CLIP's of the classes [Q,K] (None: not asked).
+    """Probabilities [Q,K+1] from logits: of the classes [Q,K], of none [Q], and CLIP's of the classes [Q,K] (None: not
+    asked).
 
     seen: bool per class. CLIP counts for more where a class is new to the trained parts.
     """
@@ -278,7 +297,8 @@ def odise(image: torch.Tensor, classes: list[list[str]], model: Odise) -> Found:
     """Segment by words of one's own.
 
     image: [3,H,W] in [0,1], any size.   classes: lists of synonyms.   model: of load_odise.
-    -> ({class's first word: bool [1,H,W]}, {class's first word: mean score of its pixels in [0,1]}, []: no word is unknown)
+    -> ({class's first word: bool [1,H,W]}, {class's first word: mean score of its pixels in [0,1]}, []: no word is
+    unknown)
     """
     height, width = image.shape[-2:]
     rows, columns = reading_size(height, width)
@@ -302,9 +322,9 @@ def load_odise(
 ) -> Odise:
     """The model from disk; its frozen models in the runtime's dtype, the trained parts in float32.
 
-    checkpoint: the released file (.pth or .safetensors), or the folder that holds it.   diffusion, clip: folders in diffusers' and
-    in transformers' form; None: `stable-diffusion-v1-3` and `clip-vit-large-patch14-336` beside the file.
-    Raises FileNotFoundError that says what to fetch; ValueError for files that are damaged or do not fit.
+    checkpoint: the released file (.pth or .safetensors), or the folder that holds it.   diffusion, clip: folders in
+    diffusers' and in transformers' form; None: `stable-diffusion-v1-3` and `clip-vit-large-patch14-336` beside the
+    file. Raises FileNotFoundError that says what to fetch; ValueError for files that are damaged or do not fit.
     """
     file = _weights_file(Path(checkpoint))
     folders = Path(diffusion or file.parent / DIFFUSION), Path(clip or file.parent / CLIP)
@@ -321,8 +341,9 @@ def _weights_file(path):
     found = [path] if path.is_file() else sorted(f for f in path.glob("odise*") if f.suffix in (".pth", ".safetensors"))
     if not found:
         raise FileNotFoundError(
-            f"no ODISE weights at {path}; fetch {WEIGHTS} (112 MB, CC BY-NC-SA 4.0: not for commercial use) from the "
-            f"releases of https://github.com/NVlabs/ODISE (`python -m data.fetch odise`) and name it, or its folder, in odise.checkpoint"
+            f"no ODISE weights at {path}; fetch {WEIGHTS} (112 MB, CC BY-NC-SA 4.0: not for commercial use) from the"
+            " releases of https://github.com/NVlabs/ODISE (`python -m data.fetch odise`) and name it, or its folder,"
+            " in odise.checkpoint"
         )
     if len(found) > 1:
         raise ValueError(
@@ -332,8 +353,8 @@ def _weights_file(path):
 
 
 def lacking_parts(checkpoint: str, diffusion: str | None = None, clip: str | None = None) -> list[str]:
-    """What is not there, or not whole, of the three models that ODISE is; [] = it can run.  Arguments as load_odise's; nothing is read
-    but the ends of files.
+    """What is not there, or not whole, of the three models that ODISE is; [] = it can run.  Arguments as load_odise's;
+    nothing is read but the ends of files.
     """
     try:
         file = _weights_file(Path(checkpoint))
@@ -412,12 +433,15 @@ def _check_fit(diffusion, clip, sizes, diffusion_folder, clip_folder):
     ):
         if found != expected:
             raise ValueError(
-                f"{what}: {found} in {folder}, but ODISE expects {expected}; it reads Stable Diffusion 1.3 and openai/{CLIP}"
+                f"{what}: {found} in {folder}, but ODISE expects {expected}; it reads Stable Diffusion 1.3 and"
+                f" openai/{CLIP}"
             )
 
 
 def load_trained_parts(file: Path, sizes: OdiseSizes = RELEASED) -> TrainedParts:
-    """The network with the weights of one file; ValueError that names the keys unless they are all there, of the right shape, and no others."""
+    """The network with the weights of one file; ValueError that names the keys unless they are all there, of the right
+    shape, and no others.
+    """
     with torch.device("meta"):
         trained = TrainedParts(sizes)
     expected = {key: tuple(value.shape) for key, value in trained.state_dict().items()}
@@ -446,7 +470,9 @@ def load_trained_parts(file: Path, sizes: OdiseSizes = RELEASED) -> TrainedParts
 
 
 def _read_state(file):
-    """{key: tensor} of a .safetensors file or of a .pth file, there perhaps under "model", with or without "module." before the keys."""
+    """{key: tensor} of a .safetensors file or of a .pth file, there perhaps under "model", with or without "module."
+    before the keys.
+    """
     try:
         state = read_tensors(file)
     except ValueError as error:

@@ -1,7 +1,8 @@
 """The backends of s3 that transformers has: models with a fixed list of labels, and two that understand any words.
 
-Each takes (image [3,H,W] in [0,1], classes, model) and returns ({class: bool [1,H,W]}, {class: score}, unmatched words);
-classes are lists of synonyms, a class is called by its first word. The model comes from the backend's own loader.
+Each takes (image [3,H,W] in [0,1], classes, model) and returns ({class: bool [1,H,W]}, {class: score}, unmatched
+words); classes are lists of synonyms, a class is called by its first word. The model comes from the backend's own
+loader.
 """
 
 import inspect
@@ -31,7 +32,8 @@ from transformers import (
 SUGGESTED = "tue-mps/ade20k_semantic_eomt_large_512"  # MIT licence, 58.4 mIoU on ADE20K
 LIKELY = 0.5  # probability from which an open-vocabulary model's pixel or object counts
 
-# Words people use -> labels that models have (ADE20K, COCO panoptic, our landscapes). A word also matches a label that is
+# Words people use -> labels that models have (ADE20K, COCO panoptic, our landscapes). A word also matches a label that
+# is
 # the word itself, or holds it as a whole word ("water-other", "sky, heaven").
 ALIASES = {
     "water": ("water", "river", "lake", "sea", "waterfall", "falls", "water-other", "swimming pool"),
@@ -85,7 +87,9 @@ def _names(text, name):
 
 
 def model_folder(checkpoint: str | Path, suggested: str) -> str:
-    """The checkpoint as text; FileNotFoundError that names what to fetch if it is neither a folder nor looks like a hub id."""
+    """The checkpoint as text; FileNotFoundError that names what to fetch if it is neither a folder nor looks like a hub
+    id.
+    """
     parts = Path(checkpoint).parts
     if not Path(checkpoint).is_dir() and (
         len(parts) != 2 or parts[0] in ("checkpoints", "/", "..", ".")
@@ -176,7 +180,9 @@ def _bytes(image):
 
 
 def transformers_labels(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
-    """A semantic or universal segmentation model with a fixed list of labels (SegFormer, Mask2Former, EoMT, OneFormer, ...)."""
+    """A semantic or universal segmentation model with a fixed list of labels (SegFormer, Mask2Former, EoMT, OneFormer,
+    ...).
+    """
     model = loaded.model
     scores = label_scores(model, loaded.processor, image, loaded.device)
     winner, class_masks, confidences, unmatched = scores.argmax(0).cpu(), {}, {}, []
@@ -207,7 +213,8 @@ def label_scores(model: Any, processor: Any, image: torch.Tensor, device: torch.
         return F.interpolate(outputs.logits, size, mode="bilinear", align_corners=False)[0].softmax(0)
     if not hasattr(outputs, "class_queries_logits"):
         raise ValueError(
-            f"the model {model.config.model_type} gives no map of labels; use a semantic segmentation model, such as {SUGGESTED}"
+            f"the model {model.config.model_type} gives no map of labels; use a semantic segmentation model, such as"
+            f" {SUGGESTED}"
         )
     if wanted.get("patch_offsets"):
         return _scores_of_patches(processor, outputs, size)
@@ -231,7 +238,9 @@ def _scores_of_patches(processor, outputs, size):
 
 
 def clipseg(image: torch.Tensor, classes: list[list[str]], loaded: Loaded) -> Found:
-    """CLIPSeg: a probability map for every word (352 px inside, so its edges are soft); a class is where one of its words is likely."""
+    """CLIPSeg: a probability map for every word (352 px inside, so its edges are soft); a class is where one of its
+    words is likely.
+    """
     words = [word for synonyms in classes for word in synonyms]
     pictures = [_bytes(image)] * len(words)
     inputs = loaded.processor(text=words, images=pictures, padding=True, return_tensors="pt").to(loaded.device)

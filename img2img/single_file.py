@@ -1,4 +1,5 @@
-"""Stable Diffusion 1.x, 2.x and XL in one file, as they are released (.ckpt, .safetensors), taken apart into diffusers' classes.
+"""Stable Diffusion 1.x, 2.x and XL in one file, as they are released (.ckpt, .safetensors), taken apart into diffusers'
+classes.
 
 The sizes are read off the tensors, so that any model of these shapes loads. The words' list is in no such file: the
 tokenizer comes from a folder. Names: those of the LDM code base, converted by diffusers' own tables.
@@ -263,7 +264,9 @@ def _fill(model, tensors, part):
 
 
 def tokenizer_folder(path: str | Path, wanted: str = "") -> Path:
-    """The tokenizer of a single file: the folder asked for, or one of the places beside it; FileNotFoundError naming them."""
+    """The tokenizer of a single file: the folder asked for, or one of the places beside it; FileNotFoundError naming
+    them.
+    """
     places = [Path(wanted)] if wanted else [Path(path).parent / place for place in TOKENIZERS]
     for place in places:
         if (place / "vocab.json").is_file() or (place / "tokenizer.json").is_file():

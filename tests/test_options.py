@@ -11,20 +11,22 @@ from text2cinemagraph.options.runtime import make_runtime
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(ROOT.joinpath("configs").glob("inference*.yaml"))
 
-# The keys of the original's two configuration files (facts: names and values), so that a user's old file loads unchanged.
+# The keys of the original's two configuration files (facts: names and values), so that a user's old file loads
+# unchanged.
 ORIGINAL = """
-twin_extraction: {experiment_name: "example", init_img: "", prompt: "a large waterfall", scale: 5.0, ddim_steps: 50, seed: 23,
-  ddim_eta: 0.0, save_all_features: True, H: 512, W: 512, C: 4, f: 8, model_config: x.yaml, ckpt: sd.ckpt, precision: autocast,
-  exp_path_root: outputs, save_feature_timesteps: 50}
+twin_extraction: {experiment_name: "example", init_img: "", prompt: "a large waterfall", scale: 5.0, ddim_steps: 50,
+  seed: 23, ddim_eta: 0.0, save_all_features: True, H: 512, W: 512, C: 4, f: 8, model_config: x.yaml, ckpt: sd.ckpt,
+  precision: autocast, exp_path_root: outputs, save_feature_timesteps: 50}
 twin_generation: {prompt: "waterfall, nature", scale: 7.5, num_ddim_sampling_steps: 50, feature_injection_threshold: 40,
   negative_prompt: , negative_prompt_alpha: 0.75, negative_prompt_schedule: "linear"}
 odise: {config_file: a.py, init_from: b, input: , output: , vocab: "water, sea", labels: []}
 attn_mask: {input_blocks: [4,5], output_blocks: [6,7,8], res: 32, n_clusters: 10, threshold: 0.7, erosion_ksize: 5,
   erosion_iter: 2, cluster_type: kmeans}
-optical_flow: {tokenizer_path: t, use_prompts: False, no_instance: True, label_nc: 0, input_nc: 6, output_nc: 2, fineSize: 512,
-  batchSize: 1, netG: spadeunet, model_name: "motion-direction-pretrained", norm: "sync:spectral_instance"}
-video: {no_instance: True, label_nc: 0, input_nc: 8, output_nc: 3, fineSize: 512, batchSize: 1, netG: spadeunet4softmaxsplating,
-  model_name: "video-pretrained", n_frames: 120, speed: 0.3}
+optical_flow: {tokenizer_path: t, use_prompts: False, no_instance: True, label_nc: 0, input_nc: 6, output_nc: 2,
+  fineSize: 512, batchSize: 1, netG: spadeunet, model_name: "motion-direction-pretrained",
+  norm: "sync:spectral_instance"}
+video: {no_instance: True, label_nc: 0, input_nc: 8, output_nc: 3, fineSize: 512, batchSize: 1,
+  netG: spadeunet4softmaxsplating, model_name: "video-pretrained", n_frames: 120, speed: 0.3}
 """
 
 

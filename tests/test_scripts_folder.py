@@ -1,4 +1,6 @@
-"""test_motion.py, test_video.py and the training scripts: published command lines, and one small run of each over a folder."""
+"""test_motion.py, test_video.py and the training scripts: published command lines, and one small run of each over a
+folder.
+"""
 
 import importlib.util
 import json
@@ -23,32 +25,47 @@ VIDEO = dict(encoder_channels=[8, 8, 13], decoder_channels=[12, 3], decoder_resa
 # The original README's commands, with our folders' names left as they are.
 PUBLISHED = {
     MotionTrain: [
-        "--name a --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 --batchSize 16 "
-        "--norm instance --dataset_name motion --motion_norm 64.0 --netG spadexattnunetsd --dataroot d/train --no_vgg_loss "
-        "--use_epe_loss --use_prompts --use_mask --mask_path d/masks --captions_file c.txt",
-        "--name b --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 6 --output_nc 2 --fineSize 512 --batchSize 16 "
-        "--norm sync:spectral_instance --dataset_name motion --motion_norm 64.0 --netG spadeunet --dataroot d/train "
-        "--no_vgg_loss --use_epe_loss --use_mask --mask_path d/masks --use_hint --hints_path d/hints",
+        (
+            "--name a --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512"
+            " --batchSize 16 --norm instance --dataset_name motion --motion_norm 64.0 --netG spadexattnunetsd"
+            " --dataroot d/train --no_vgg_loss --use_epe_loss --use_prompts --use_mask --mask_path d/masks"
+            " --captions_file c.txt"
+        ),
+        (
+            "--name b --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 6 --output_nc 2 --fineSize 512"
+            " --batchSize 16 --norm sync:spectral_instance --dataset_name motion --motion_norm 64.0 --netG spadeunet"
+            " --dataroot d/train --no_vgg_loss --use_epe_loss --use_mask --mask_path d/masks --use_hint --hints_path"
+            " d/hints"
+        ),
     ],
     VideoTrain: [
-        "--name c --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 8 --output_nc 3 --fineSize 512 --batchSize 16 "
-        "--norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating --dataroot d/train "
-        "--use_l1_loss --tr_stage stage1 --frames_basepath d/train",
-        "--name c --continue_train --niter 150 --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 8 --output_nc 3 "
-        "--fineSize 512 --batchSize 16 --norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating "
-        "--dataroot d/train --use_l1_loss --tr_stage stage2 --frames_basepath d/train --motion_basepath r/images "
-        "--motion_norm 64.0",
+        (
+            "--name c --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 8 --output_nc 3 --fineSize 512"
+            " --batchSize 16 --norm_G sync:spectral_instance --dataset_name frame --netG spadeunet4softmaxsplating"
+            " --dataroot d/train --use_l1_loss --tr_stage stage1 --frames_basepath d/train"
+        ),
+        (
+            "--name c --continue_train --niter 150 --gpu_ids 0,1,2,3 --no_instance --label_nc 0 --input_nc 8"
+            " --output_nc 3 --fineSize 512 --batchSize 16 --norm_G sync:spectral_instance --dataset_name frame --netG"
+            " spadeunet4softmaxsplating --dataroot d/train --use_l1_loss --tr_stage stage2 --frames_basepath d/train"
+            " --motion_basepath r/images --motion_norm 64.0"
+        ),
     ],
     MotionApply: [
-        "--name a --phase train --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 --batchSize 1 "
-        "--which_epoch 200 --netG spadexattnunetsd --dataroot d/train --use_mask --use_prompts --captions_file c.txt",
-        "--name a --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 --batchSize 1 "
-        "--netG spadexattnunetsd --dataset_name motion --dataroot d/validation --use_mask --use_seg_mask --use_prompts "
-        "--mask_path d/masks --captions_file c.txt",
+        (
+            "--name a --phase train --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 --batchSize 1"
+            " --which_epoch 200 --netG spadexattnunetsd --dataroot d/train --use_mask --use_prompts --captions_file"
+            " c.txt"
+        ),
+        (
+            "--name a --no_instance --label_nc 0 --input_nc 4 --output_nc 2 --fineSize 512 --batchSize 1 --netG"
+            " spadexattnunetsd --dataset_name motion --dataroot d/validation --use_mask --use_seg_mask --use_prompts"
+            " --mask_path d/masks --captions_file c.txt"
+        ),
     ],
     VideoApply: [
-        "--name c --no_instance --label_nc 0 --input_nc 8 --output_nc 3 --fineSize 512 --batchSize 1 --dataset_name frame "
-        "--netG spadeunet4softmaxsplating --dataroot d/validation --motion_basepath r/images --speed 1.0"
+        "--name c --no_instance --label_nc 0 --input_nc 8 --output_nc 3 --fineSize 512 --batchSize 1 --dataset_name"
+        " frame --netG spadeunet4softmaxsplating --dataroot d/validation --motion_basepath r/images --speed 1.0"
     ],
 }
 
