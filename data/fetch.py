@@ -37,8 +37,9 @@ class Source:
     kind: "file" (url), "drive" (url = Google Drive id of a tar), "hub" (url = Hugging Face repository).   path: below
     checkpoints/.   needed: all that the loaders read, below `path` (below checkpoints/ for a tar). Of a hub repository
     a name may also come in another form of the same weights, see alternatives().   wanted: hub files that come too
-    where the repository has them.   sha256: hex digest, or its beginning, of the one file.   revision: the commit of a hub
-    repository; "" = the newest.   companions: sources that are of use only together with this one, and come with it.
+    where the repository has them.   sha256: hex digest, or its beginning, of the one file.   revision: the commit of a
+    hub repository; "" = the newest.   companions: sources that are of use only together with this one, and come with
+    it.
     """
 
     kind: str

@@ -8,6 +8,7 @@ from text2cinemagraph.data.hint import find_direction
 
 if TYPE_CHECKING:
     import numpy as np
+
     pass
 
 NOUNS = {
