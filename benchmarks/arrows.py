@@ -27,7 +27,8 @@ from text2cinemagraph.data.motion_file import Arrow, DrawnMotion
 from text2cinemagraph.data.suggest import given_again, suggest_arrows
 from text2cinemagraph.evaluate.flow_error import angle_error, endpoint_error
 from text2cinemagraph.models.motion import load_motion_model
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import MotionOptions
 
@@ -143,7 +144,9 @@ def main():
     parser = Parser(prog="python -m benchmarks.arrows", description=__doc__)
     parser.add_argument("--samples", required=True, help="folder of folders with a picture, a mask and a true flow")
     parser.add_argument("--model", default="checkpoints/mini/motion-direction", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the phrases' angles (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=number(least=0, most=SEEDS - 1), default=0, help="of the phrases' angles (default: %(default)s)"
+    )
     parser.add_argument("--output", default=str(FOLDER), help='folder of arrows.json, "" = none (default: %(default)s)')
     flags = parser.parse_args()
     folders = sorted(path for path in Path(flags.samples).iterdir() if path.is_dir())

@@ -24,7 +24,7 @@ from pathlib import Path
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.data.files import read_json
 from text2cinemagraph.jobs.records import read_rows
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = [sys.executable, str(ROOT / "demo" / "batch.py")]
@@ -43,11 +43,11 @@ def tiny_jobs(folder: Path, count: int) -> Path:
     """A list of small jobs beside their picture and mask; one is broken."""
     picture_and_mask(folder, 64, 80)
     lines = []
-    for number in range(count):
-        arrows = f"10,{40 + number % 20}>{20 + number // 20},{40 + number % 20}"
-        line = {"id": f"job-{number:03}", "image": "p.png", "mask": "m.png", "arrows": arrows}
+    for n in range(count):
+        arrows = f"10,{40 + n % 20}>{20 + n // 20},{40 + n % 20}"
+        line = {"id": f"job-{n:03}", "image": "p.png", "mask": "m.png", "arrows": arrows}
         line["options"] = {"video.n_frames": 8, "video.formats": ["mp4"]}
-        lines.append(line | ({"mask": "missing.png"} if number == min(BROKEN, count // 2) else {}))
+        lines.append(line | ({"mask": "missing.png"} if n == min(BROKEN, count // 2) else {}))
     path = folder / "jobs.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path
@@ -217,7 +217,9 @@ def costs(folder: Path) -> dict:
 def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.batch", description=__doc__)
-    parser.add_argument("--count", type=int, default=200, help="jobs each way (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=number(least=1, most=1_000_000), default=200, help="jobs each way (default: %(default)s)"
+    )
     parser.add_argument("--costs", action="store_true", help="measure jobs of real size instead")
     parser.add_argument("--keep", help="folder for the result; empty: nowhere (default: docs/results)")
     flags = parser.parse_args()

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from text2cinemagraph import inference_t2c
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.models.networks import build_motion, build_video
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.places import located
 from text2cinemagraph.options.train import MotionOptions, VideoOptions
 
@@ -93,8 +93,10 @@ def save_tier(root: Path) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Make the tier in a temporary folder, run the pipeline there, keep its closing lines' numbers."""
     parser = Parser(prog="python -m benchmarks.full_tier_memory", description=__doc__)
-    parser.add_argument("--size", type=int, default=256, help="px (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=2, help="DDIM steps (default: %(default)s)")
+    parser.add_argument("--size", type=number(least=32, most=8192), default=256, help="px (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=number(least=1, most=1_000_000), default=2, help="DDIM steps (default: %(default)s)"
+    )
     parser.add_argument("--out", default=str(RESULT), help="where the numbers go (default: %(default)s)")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value")
     flags = parser.parse_args(arguments)

@@ -21,7 +21,7 @@ from text2cinemagraph.data.datasets import FrameDataset, MotionDataset, Window, 
 from text2cinemagraph.data.flow import read_motion
 from text2cinemagraph.data.media import read_image
 from text2cinemagraph.mini.procedural import Job, generate
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 
 
 def rate(call, items, least=3.0):
@@ -55,8 +55,10 @@ def loader_rate(dataset, workers, least=6.0):
 def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.loader", description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=512, help="px: of the pictures and of the crops")
-    parser.add_argument("--items", type=int, default=8)
+    parser.add_argument(
+        "--size", type=number(least=32, most=8192), default=512, help="px: of the pictures and of the crops"
+    )
+    parser.add_argument("--items", type=number(least=1, most=100_000), default=8)
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/loader.json")
     flags = parser.parse_args()
     torch.set_num_threads(1)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from text2cinemagraph.data.files import atomic
 from text2cinemagraph.data.media import read_image
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.painters.looks import LOOKS, paint
 from tqdm import tqdm
 
@@ -92,10 +92,18 @@ def main():
     parser.add_argument("folder", nargs="?", type=Path, help="your pictures; left out: those of installed packages")
     parser.add_argument("--output", type=Path, default=Path(SHEET), help="JPEG file (default: %(default)s)")
     parser.add_argument(
-        "--side", type=int, default=0, help="px of the longer side when painted (default: the picture's)"
+        "--side",
+        type=number(least=0, most=16_384),
+        default=0,
+        help="px of the longer side when painted (default: the picture's)",
     )
     parser.add_argument("--costs", action="store_true", help="no sheet: time every look, into docs/results/looks.json")
-    parser.add_argument("--cell", type=int, default=216, help="px of one picture on the sheet (default: %(default)s)")
+    parser.add_argument(
+        "--cell",
+        type=number(least=16, most=4096),
+        default=216,
+        help="px of one picture on the sheet (default: %(default)s)",
+    )
     flags = parser.parse_args()
     if flags.costs:
         from text2cinemagraph.benchmarks.record import keep

@@ -20,7 +20,7 @@ from text2cinemagraph.data.flow import read_flow
 from text2cinemagraph.data.media import read_image, read_mask
 from text2cinemagraph.evaluate.steadiness import SteadinessMeter
 from text2cinemagraph.models.loop import LoopRenderer
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 
 WAYS = ("smooth", "variance")
 SHOWN = (15, 30, 45)
@@ -65,8 +65,8 @@ def main():
     parser = Parser(prog="python -m benchmarks.loops", description=__doc__)
     parser.add_argument("--samples", required=True, help="folder of samples")
     parser.add_argument("--names", nargs="+", default=[], help="which of them; default: all that have a flow")
-    parser.add_argument("--speeds", nargs="+", type=float, default=[0.5, 1.0, 2.0])
-    parser.add_argument("--frames", type=int, default=60)
+    parser.add_argument("--speeds", nargs="+", type=number(float, above=0, most=100), default=[0.5, 1.0, 2.0])
+    parser.add_argument("--frames", type=number(least=2, most=10_000), default=60)
     parser.add_argument("--quick", action="store_true", help="every fourth frame and its successor")
     parser.add_argument("--sheets", default="", help="folder for pictures")
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/loops.json")

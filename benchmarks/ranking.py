@@ -16,7 +16,8 @@ from text2cinemagraph.evaluate.loop_error import LoopMeter
 from text2cinemagraph.mini.held_out import examples
 from text2cinemagraph.models.loop import LoopRenderer
 from text2cinemagraph.models.video import load_video_model
-from text2cinemagraph.options.cli import Parser, load_options, run_main
+from text2cinemagraph.options.cli import Parser, load_options, number, run_main
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.pipeline.animating import rendering_of
@@ -69,8 +70,8 @@ def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.ranking", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/inference_mini.yaml")
-    parser.add_argument("--clips", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--clips", type=number(least=1, most=100_000), default=10)
+    parser.add_argument("--seed", type=number(least=0, most=SEEDS - 1), default=1)
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/ranking.json")
     flags = parser.parse_args()
     o, rng = load_options(InferenceOptions, flags.config).video, np.random.default_rng(flags.seed)

@@ -14,7 +14,7 @@ from text2cinemagraph.benchmarks.published_video import splat_sum
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.benchmarks.video import clip_of
 from text2cinemagraph.models.euler import displacement_maps
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.softmax_splatting import reference, splat_blend
 from tqdm import tqdm
 
@@ -59,11 +59,18 @@ def copy_bandwidth(device):
 def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.splat", description=__doc__)
-    parser.add_argument("--size", type=int, default=512, help="px")
-    parser.add_argument("--channels", type=int, default=64, help="of the features; the weight is one more")
-    parser.add_argument("--moving", type=float, default=0.4, help="share of the picture that moves, a central square")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--size", type=number(least=32, most=8192), default=512, help="px")
+    parser.add_argument(
+        "--channels", type=number(least=1, most=4096), default=64, help="of the features; the weight is one more"
+    )
+    parser.add_argument(
+        "--moving",
+        type=number(float, least=0, most=1),
+        default=0.4,
+        help="share of the picture that moves, a central square",
+    )
+    parser.add_argument("--repeats", type=number(least=1, most=10_000), default=7)
+    parser.add_argument("--threads", type=number(least=0, most=512), default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/splat_<size>_<device>.json")
     options = parser.parse_args()

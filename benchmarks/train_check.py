@@ -25,7 +25,7 @@ from text2cinemagraph.data.flow import motion_mask, read_flow, read_motion
 from text2cinemagraph.data.media import read_image
 from text2cinemagraph.evaluate.flow_error import endpoint_error
 from text2cinemagraph.models.video import load_video_model
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import VideoOptions
 
@@ -232,8 +232,8 @@ def main():
     parser.add_argument(
         "--work", default="/tmp/train_check", help="folder for data and results; what is there is used again"
     )
-    parser.add_argument("--scenes", type=int, default=200, help="scenes to train with")
-    parser.add_argument("--clips", type=int, default=32, help="of these, scenes with frames")
+    parser.add_argument("--scenes", type=number(least=1, most=1_000_000), default=200, help="scenes to train with")
+    parser.add_argument("--clips", type=number(least=1, most=100_000), default=32, help="of these, scenes with frames")
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/train_check.json")
     flags = parser.parse_args()
     torch.set_num_threads(1)

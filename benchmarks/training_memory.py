@@ -13,7 +13,7 @@ import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.models.networks import build_motion
 from text2cinemagraph.models.training.memory import checkpoint_layers
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.train import MotionOptions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -90,8 +90,8 @@ def _peak():
 def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.training_memory", description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=512, help="px")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--size", type=number(least=32, most=8192), default=512, help="px")
+    parser.add_argument("--batch", type=number(least=0, most=65_536), default=1)
     parser.add_argument(
         "--measure",
         choices=("no", "plain", "checkpointing"),

@@ -21,7 +21,7 @@ from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.data.experiment import Experiment
 from text2cinemagraph.img2img.diffusion import Diffusion
 from text2cinemagraph.img2img.twin import artistic, twin
-from text2cinemagraph.options.cli import Parser, load_options, run_main
+from text2cinemagraph.options.cli import Parser, load_options, number, run_main
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.pipeline.drawing import feature_plan, load_drawing_model
@@ -143,8 +143,10 @@ def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.unet_calls", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/inference_mini.yaml")
-    parser.add_argument("--size", type=int, default=512, help="px of the published shape's picture")
-    parser.add_argument("--steps", type=int, default=2, help="steps of the published shape")
+    parser.add_argument(
+        "--size", type=number(least=32, most=8192), default=512, help="px of the published shape's picture"
+    )
+    parser.add_argument("--steps", type=number(least=1, most=1_000_000), default=2, help="steps of the published shape")
     parser.add_argument("--skip_published", action="store_true")
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/unet_calls.json")
     options = parser.parse_args()

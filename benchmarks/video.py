@@ -26,7 +26,7 @@ from text2cinemagraph.models.engines import ENGINES
 from text2cinemagraph.models.layers import remove_spectral
 from text2cinemagraph.models.networks import build_video
 from text2cinemagraph.models.video import VideoModel
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.train import VideoOptions
 from tqdm import tqdm
 
@@ -149,12 +149,17 @@ def peak_of_clip(weights, size, n_frames, *, threads, engine):
 def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.video", description=__doc__)
-    parser.add_argument("--size", type=int, default=256, help="px")
-    parser.add_argument("--frames", type=int, default=60)
-    parser.add_argument("--sampled", type=int, default=5, help="frames of the published form that are really timed")
+    parser.add_argument("--size", type=number(least=32, most=8192), default=256, help="px")
+    parser.add_argument("--frames", type=number(least=2, most=10_000), default=60)
+    parser.add_argument(
+        "--sampled",
+        type=number(least=1, most=10_000),
+        default=5,
+        help="frames of the published form that are really timed",
+    )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=number(least=0, most=512),
         nargs="+",
         default=[1],
         help="numbers of CPU threads; the first one's ratios are the result",
@@ -162,7 +167,7 @@ def main():
     parser.add_argument("--engine", default="torch", choices=ENGINES)
     parser.add_argument(
         "--memory_frames",
-        type=int,
+        type=number(least=2, most=10_000),
         nargs="+",
         default=[],
         help="also the peak memory of clips of so many frames, ours alone",

@@ -13,7 +13,7 @@ import tempfile
 import time
 
 from text2cinemagraph.benchmarks.record import FOLDER, keep
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 
 POLICIES = ("PASSIVE", "ACTIVE")
 
@@ -41,8 +41,10 @@ def run(policy, folder, frames):
 def main():
     """The command line."""
     parser = Parser(prog="python -m benchmarks.waiting", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each kind; the quickest counts")
-    parser.add_argument("--frames", type=int, default=60, help="of the clip")
+    parser.add_argument(
+        "--rounds", type=number(least=1, most=1000), default=2, help="runs of each kind; the quickest counts"
+    )
+    parser.add_argument("--frames", type=number(least=2, most=10_000), default=60, help="of the clip")
     parser.add_argument("--no_keep", action="store_true", help="do not write docs/results/waiting.json")
     o = parser.parse_args()
     cores, times = os.cpu_count(), {}

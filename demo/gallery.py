@@ -21,7 +21,8 @@ from text2cinemagraph import inference_t2c
 from text2cinemagraph.demo.joblist import Job, jobs_of, lines_of_pictures, lines_of_prompts, pictures_of, prompts_of
 from text2cinemagraph.demo.making import Plan, Task, forget_failures, record_of, work
 from text2cinemagraph.inference_t2c import FILES
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.pages.page import address, write_page
 from tqdm import tqdm
 
@@ -78,7 +79,7 @@ def main() -> None:
         'for dataset/prompts.txt, else "")',
     )
     parser.add_argument("--images", default="", help="folder of your own pictures, beside or instead of prompts")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--seeds", type=number(least=0, most=SEEDS - 1), nargs="+", default=[1])
     parser.add_argument("--output", default="outputs/gallery")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="as for inference_t2c.py")
     flags = parser.parse_intermixed_args()

@@ -5,10 +5,8 @@
 The arrows say where the water goes, in px of the photograph; what moves is found by its name, or given by --mask.
 """
 
-from __future__ import annotations
-
 from text2cinemagraph import Cinemagraph, read_image, read_mask, write_clip
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from tqdm import tqdm
 
 
@@ -20,8 +18,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("arrows", help='where it goes: "x,y>x,y; x,y>x,y" in px, or motion.json')
     parser.add_argument("--mask", help="a picture, white may move; default: what --words name, found by s3")
     parser.add_argument("--words", default="water, river, sea, lake, waterfall", help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of the loop (default: %(default)s)")
-    parser.add_argument("--speed", type=float, default=1.0, help="factor on the arrows' speed (default: %(default)s)")
+    parser.add_argument("--seconds", type=number(float, above=0, most=600), default=2.0, help="length of the loop")
+    parser.add_argument("--speed", type=number(float, above=0, most=100), default=1.0, help="factor on the arrows'")
     o = parser.parse_args(argv)
 
     photo = read_image(o.photo)  # [3,H,W] in [0,1]

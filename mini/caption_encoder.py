@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.models.motion import load_text_encoder, tokens_of
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.runtime import make_runtime
 from torch import nn
 
@@ -86,8 +86,8 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="folder with tokenizer/ and text_encoder/ to start from")
     parser.add_argument("--metadata", required=True, help="metadata.jsonl of mini/procedural.py")
     parser.add_argument("--output", required=True, help="folder that receives tokenizer/ and the taught text_encoder/")
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--steps", type=number(least=1, most=1_000_000), default=600)
+    parser.add_argument("--threads", type=number(least=0, most=512), default=0)
     arguments = parser.parse_args()
     if arguments.steps < 1:
         raise ValueError(f"--steps {arguments.steps}: expected 1 or more")

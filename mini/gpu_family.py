@@ -74,7 +74,8 @@ from text2cinemagraph.mini.train_unet import (
 from text2cinemagraph.mini.training import config_of, learn, notes, read_json, write_json
 from text2cinemagraph.models.training.config import TrainingConfig
 from text2cinemagraph.models.training.trainer import Trainer
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.runtime import hardware, make_runtime
 from transformers import CLIPTokenizer
 
@@ -475,17 +476,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = Parser(prog="python -m mini.gpu_family", description=__doc__)
     parser.add_argument("--output", default="outputs/gpu_family", help="folder for what is trained (%(default)s)")
-    parser.add_argument("--minutes", type=float, default=7.5, help="for everything (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=15, help="processes that render (default: %(default)s)")
-    parser.add_argument("--scenes", type=int, default=24000, help="at most (default: %(default)s)")
-    parser.add_argument("--sizes", type=int, nargs=2, default=SIZES, help="of the pictures, in px (default: 256 384)")
-    parser.add_argument("--held", type=int, default=HELD, help="scenes held back for scores (default: %(default)s)")
+    parser.add_argument(
+        "--minutes",
+        type=number(float, least=0, most=100_000),
+        default=7.5,
+        help="for everything (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=number(least=1, most=512), default=15, help="processes that render (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--scenes", type=number(least=1, most=1_000_000), default=24000, help="at most (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=number(least=32, most=8192),
+        nargs=2,
+        default=SIZES,
+        help="of the pictures, in px (default: 256 384)",
+    )
+    parser.add_argument(
+        "--held",
+        type=number(least=1, most=100_000),
+        default=HELD,
+        help="scenes held back for scores (default: %(default)s)",
+    )
     parser.add_argument("--source", default="checkpoints/mini", help="tokenizer and first weights (%(default)s)")
     parser.add_argument("--fresh", action="store_true", help="take the tokenizer alone from --source")
-    parser.add_argument("--batch", type=int, default=0, help="of every part (default: each its own)")
-    parser.add_argument("--sampler_steps", type=int, default=SAMPLER["steps"], help="of samples.jpg (%(default)s)")
+    parser.add_argument(
+        "--batch", type=number(least=0, most=65_536), default=0, help="of every part (default: each its own)"
+    )
+    parser.add_argument(
+        "--sampler_steps",
+        type=number(least=1, most=1000),
+        default=SAMPLER["steps"],
+        help="of samples.jpg (%(default)s)",
+    )
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one) | cpu | cuda")
-    parser.add_argument("--seed", type=int, default=0, help="of landscapes and weights (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=number(least=0, most=SEEDS - 1),
+        default=0,
+        help="of landscapes and weights (default: %(default)s)",
+    )
     parser.add_argument("--install", help="folder of a finished run to unpack instead")
     parser.add_argument("--into", default="checkpoints/mini", help="where to unpack it (default: %(default)s)")
     options = parser.parse_args(arguments)

@@ -20,7 +20,8 @@ from text2cinemagraph.data.files import atomic
 from text2cinemagraph.mini import drawings, motions
 from text2cinemagraph.mini.held_out import examples
 from text2cinemagraph.mini.photographs import photographs
-from text2cinemagraph.options.cli import Parser, load_options, run_main
+from text2cinemagraph.options.cli import Parser, load_options, number, run_main
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.inference import InferenceOptions
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.pipeline.networks import Networks
@@ -111,10 +112,24 @@ def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m mini.measure", description=__doc__)
     parser.add_argument("--config", default="configs/inference_mini.yaml")
-    parser.add_argument("--seed", type=int, default=1, help="of the held-out landscapes; 0 is what the networks saw")
-    parser.add_argument("--n", type=int, default=100, help="scenes, samples and pairs per part (default: %(default)s)")
     parser.add_argument(
-        "--edition", type=int, default=1, choices=(1, 2), help="of the landscapes and looks (default: %(default)s)"
+        "--seed",
+        type=number(least=0, most=SEEDS - 1),
+        default=1,
+        help="of the held-out landscapes; 0 is what the networks saw",
+    )
+    parser.add_argument(
+        "--n",
+        type=number(least=1, most=100_000),
+        default=100,
+        help="scenes, samples and pairs per part (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--edition",
+        type=number(least=1, most=2),
+        default=1,
+        choices=(1, 2),
+        help="of the landscapes and looks (default: %(default)s)",
     )
     parser.add_argument("--quick", action="store_true", help="n = 10")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))

@@ -37,7 +37,8 @@ from text2cinemagraph.jobs.share import Share, add_share, share_of
 from text2cinemagraph.jobs.turns import shared_leases, turns
 from text2cinemagraph.mini.scene import KINDS, LABELS, LIGHTS, Scene
 from text2cinemagraph.mini.styles import EDITIONS, STYLE_NAMES, STYLES, stylize
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
+from text2cinemagraph.options.fields import SEEDS
 from tqdm import tqdm
 
 if TYPE_CHECKING:
@@ -309,14 +310,36 @@ def main() -> None:
     """The command line."""
     parser = Parser(prog="mini/procedural.py", description=__doc__)
     parser.add_argument("--output", required=True, type=Path, help="folder for pictures and motions; made if missing")
-    parser.add_argument("--count", type=int, default=100, help="scenes (default: %(default)s)")
-    parser.add_argument("--size", type=int, default=256, help="side of the pictures in px (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives another dataset (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
-    parser.add_argument("--styles", type=int, default=2, help="styled versions of each scene (default: %(default)s)")
+    parser.add_argument(
+        "--count", type=number(least=1, most=1_000_000), default=100, help="scenes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size",
+        type=number(least=32, most=8192),
+        default=256,
+        help="side of the pictures in px (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=number(least=0, most=SEEDS - 1),
+        default=0,
+        help="another seed gives another dataset (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=number(least=1, most=512),
+        default=os.cpu_count() or 1,
+        help="processes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--styles",
+        type=number(least=0, most=len(STYLES)),
+        default=2,
+        help="styled versions of each scene (default: %(default)s)",
+    )
     parser.add_argument(
         "--edition",
-        type=int,
+        type=number(least=1, most=2),
         choices=EDITIONS,
         default=1,
         help="of the painters: 1 as the shipped family saw them, 2 as photographs get (default: %(default)s)",
@@ -325,11 +348,6 @@ def main() -> None:
     parser.add_argument("--video", action="store_true", help="also 60 frames and an mp4 of each scene")
     add_share(parser)
     args = parser.parse_args()
-    for flag, least in (("count", 1), ("size", 32), ("seed", 0), ("workers", 1)):
-        if getattr(args, flag) < least:
-            raise ValueError(f"--{flag} {getattr(args, flag)}: expected {least} or more")
-    if not 0 <= args.styles <= len(STYLES):
-        raise ValueError(f"--styles {args.styles}: expected 0 to {len(STYLES)}")
     set_of = (args.output, args.size, args.seed, args.split, args.styles, args.video, args.edition)
     jobs = [Job(i, *set_of) for i in range(args.count)]
     with shared_leases(args.share, args.output.with_name(f".{args.output.name}.leases")) as leases:

@@ -32,7 +32,8 @@ from text2cinemagraph.mini.train_autoencoder import (
 from text2cinemagraph.mini.train_segmenter import SEGMENTER_TRAINING, train_segmenter
 from text2cinemagraph.mini.train_unet import UNET_TRAINING, train_unet
 from text2cinemagraph.mini.training import config_of, read_json, write_json
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
+from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.runtime import hardware, make_runtime
 
 TRAINERS: dict[str, Callable[..., None]] = {
@@ -56,25 +57,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", default="dataset/procedural_data/train", help="folder of mini.procedural")
     parser.add_argument("--validation", help="folder to score on (default: validation beside --data, if it is there)")
     parser.add_argument("--output", default="checkpoints/mini")
-    parser.add_argument("--minutes", type=float, default=10, help="time for training, resumed runs counted in")
+    parser.add_argument(
+        "--minutes",
+        type=number(float, least=0, most=100_000),
+        default=10,
+        help="time for training, resumed runs counted in",
+    )
     parser.add_argument(
         "--tokenizer",
         default="checkpoints/mini/diffusion/tokenizer",
         help="folder of the tokenizer to use, so that the "
         "numbers of words never change; made from the captions where it is missing (default: %(default)s)",
     )
-    parser.add_argument("--samples", type=int, default=0, help="stop after so many pictures, too (default: no limit)")
-    parser.add_argument("--batch", type=int, default=0, help="pictures per step (default: the part's own)")
-    parser.add_argument("--rate", type=float, default=0.0, help="learning rate (default: the part's own)")
+    parser.add_argument(
+        "--samples",
+        type=number(least=0, most=10**9),
+        default=0,
+        help="stop after so many pictures, too (default: no limit)",
+    )
+    parser.add_argument(
+        "--batch", type=number(least=0, most=65_536), default=0, help="pictures per step (default: the part's own)"
+    )
+    parser.add_argument(
+        "--rate", type=number(float, least=0, most=1), default=0.0, help="learning rate (default: the part's own)"
+    )
     parser.add_argument(
         "--average",
-        type=float,
+        type=number(float, least=0, below=1),
         default=0.0,
         help="highest decay of the running average of the weights, as 0.9995 for ten thousand steps and more",
     )
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one) | cpu | cuda | cuda:1")
-    parser.add_argument("--threads", type=int, default=1, help="of a CPU (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=number(least=0, most=512), default=1, help="of a CPU (default: %(default)s)")
+    parser.add_argument("--seed", type=number(least=0, most=SEEDS - 1), default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in <output>-work")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)

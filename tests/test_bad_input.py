@@ -474,11 +474,11 @@ def test_memory_is_one_line(refused, scripts, monkeypatch):
         assert "not enough memory" in refused("test_video.py")
 
 
-@pytest.mark.parametrize("room", ["dataset", "evaluate"])
+@pytest.mark.parametrize("room", ["dataset", "evaluate", "mini", "demo", "benchmarks"])
 def test_every_number_on_a_command_line_has_limits(room):
     """A flag's type is options.cli.number with limits, never int or float alone."""
     found = 0
-    for path in (ROOT / room).glob("*.py"):
+    for path in (ROOT / room).rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text())):
             if isinstance(call, ast.Call) and getattr(call.func, "attr", "") == "add_argument":
                 kinds = [word.value for word in call.keywords if word.arg == "type"]

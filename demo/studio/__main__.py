@@ -11,7 +11,7 @@ import secrets
 import socket
 
 from text2cinemagraph.data.project import CONFIG
-from text2cinemagraph.options.cli import Parser, run_main
+from text2cinemagraph.options.cli import Parser, number, run_main
 from text2cinemagraph.options.places import located_config
 
 NEEDS = "the studio needs starlette and uvicorn: pip install -r requirements-studio.txt (or: make studio)"
@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> None:
         usage="python -m demo.studio [--config YAML] [--port N] [--host ADDRESS] [--folder FOLDER]", description=__doc__
     )
     parser.add_argument("--config", default=CONFIG, help="YAML of new projects (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=7860, help="0: any that is free (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=number(least=0, most=65_535), default=7860, help="0: any that is free (default: %(default)s)"
+    )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to bind (default: %(default)s: this machine alone)"
     )
