@@ -117,6 +117,13 @@ def test_every_training_command_as_printed(folder, monkeypatch, capsys):
     look_around(Path("checkpoints"))
 
 
+def test_wandb_where_it_is_missing_is_told_before_anything_is_trained(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ImportError, match="--wandb needs the package: pip install wandb"):
+        call(monkeypatch, "train_video", f"--name video {VIDEO} --tr_stage stage1 {SMALL_VIDEO} --wandb")
+    assert not list(Path("checkpoints").rglob("*.safetensors"))
+
+
 def look_around(root):
     """The files of a training, as the original's users know them, and TensorBoard's."""
     names = {path.name for path in (root / "video").iterdir()}
