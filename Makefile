@@ -1,5 +1,5 @@
 # make cinemagraph   a looping video from a sentence, with the mini weights in this repository
-# make test          the test suite, in JOBS processes (2);   make test-slow: with the tests that take minutes each (T2C_SLOW=1)
+# make test          the test suite, in JOBS processes (3: some of the tests wait);   make test-slow: with the tests that take minutes each (T2C_SLOW=1)
 # make test-cpus     the tests whose numbers another CPU may round otherwise, as on other CPUs and with other thread counts
 # make checkpoints   fetches what the full tier needs (6 GB); interrupted, it goes on where it stopped
 # make train-mini-check   every training command of the README, small, against its baselines; 15 minutes
@@ -24,7 +24,7 @@ studio: $(VENV)/.installed
 	$(RUN) -m demo.studio
 
 # Each process computes in one thread; whole files go to one process, which makes their fixtures once.
-JOBS   ?= 2
+JOBS   ?= 3
 PYTEST := $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed
