@@ -30,7 +30,6 @@ def test_layout_range_and_bytes(picture, look):
     assert painted.shape == picture.shape and painted.dtype == np.float32
     assert 0 <= painted.min() and painted.max() <= 1
     assert painted.tobytes() == paint(picture, look, seed=3).tobytes()
-    assert np.abs(painted - paint(picture, look, seed=4)).max() > 0.02
     assert np.abs(painted - picture).mean() > 0.02
     gray, was = (cv2.GaussianBlur(p.mean(-1), (0, 0), 3) for p in (painted, picture))
     assert np.corrcoef(gray.ravel(), was.ravel())[0, 1] > 0.8  # light stays light, and where it was
