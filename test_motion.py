@@ -32,6 +32,7 @@ def main() -> int | None:
     options = read_command(MotionApply, __doc__)
 
     from text2cinemagraph.data.datasets import ids, read_captions
+    from text2cinemagraph.data.files import remove_leftovers
     from text2cinemagraph.evaluate.index_page import write_index
     from text2cinemagraph.jobs.finished import Finished
     from text2cinemagraph.jobs.share import run_on_all, share_of
@@ -52,6 +53,7 @@ def main() -> int | None:
     captions = read_captions(captions_file) if captions_file else {}
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
+    remove_leftovers(images)
 
     def caption_of(item: str) -> str:
         return options.prompt or (captions.get(item) or [""])[0]

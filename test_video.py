@@ -29,6 +29,7 @@ def main() -> int | None:
     options = read_command(VideoApply, __doc__)
 
     from text2cinemagraph.data.datasets import ids, picture_of
+    from text2cinemagraph.data.files import remove_leftovers
     from text2cinemagraph.evaluate.index_page import write_index
     from text2cinemagraph.jobs.finished import Finished
     from text2cinemagraph.jobs.share import run_on_all, share_of
@@ -44,6 +45,7 @@ def main() -> int | None:
     model = load_video_model(options.folder, options.architecture, runtime, options.which_epoch)
     images, items = Path(options.images), ids(options.dataroot)[: options.how_many or None]
     finished = Finished(images.parent, options)
+    remove_leftovers(images)
 
     def key_of(item: str) -> str:
         return finished.key(picture_of(options.dataroot, item), flow_path(options, item))

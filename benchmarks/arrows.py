@@ -10,8 +10,12 @@ to the mean true direction, as the direction network and the constant method fol
 one factor that fits best, because the true flows were clamped and scaled. Written to docs/results/arrows.json.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,13 +36,16 @@ from text2cinemagraph.options.fields import SEEDS
 from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.options.train import MotionOptions
 
+if TYPE_CHECKING:
+    from text2cinemagraph.models.motion import MotionModel
+
 QUANTILES = (1 / 6, 1 / 2, 5 / 6)
 AROUND = 4  # px on each side over which an arrow's velocity is read
 LENGTH = 40  # px, at most, of an arrow
 FACTORS = torch.logspace(-2, 0.5, 120)
 
 
-def read_sample(folder):
+def read_sample(folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(image [3,H,W], mask bool [1,H,W], true flow [2,H,W]) of a folder."""
     if (folder / "motion.npz").is_file():
         return read_image(folder / "image.jpg"), read_mask(folder / "mask.png"), read_flow(folder / "motion.npz")
@@ -46,7 +53,7 @@ def read_sample(folder):
     return read_image(folder / "sample_0.png"), mask, flow_of_colors(read_image(folder / "synthesized_flow.jpg")) * mask
 
 
-def flow_of_colors(picture):
+def flow_of_colors(picture: torch.Tensor) -> torch.Tensor:
     """The flow [2,H,W] whose colours (data.flow.flow_to_color) are nearest to a picture [3,H,W]; the fastest is 1."""
     angles, radii = np.meshgrid(np.linspace(-np.pi, np.pi, 180, endpoint=False), np.linspace(0, 1, 41))
     table = torch.from_numpy(np.stack([radii * np.cos(angles), radii * np.sin(angles)])).float()
@@ -55,7 +62,7 @@ def flow_of_colors(picture):
     return table.reshape(2, -1)[:, torch.from_numpy(nearest)].reshape(2, *picture.shape[-2:])
 
 
-def arrows_of(flow, mask):
+def arrows_of(flow: torch.Tensor, mask: torch.Tensor) -> DrawnMotion:
     """A DrawnMotion of one arrow per quantile of the mask."""
     rows, arrows = mask[0].nonzero()[:, 0].float(), []
     for quantile in QUANTILES:
@@ -72,7 +79,7 @@ def arrows_of(flow, mask):
     return DrawnMotion(tuple(arrows))
 
 
-def nearest_phrase(flow, mask):
+def nearest_phrase(flow: torch.Tensor, mask: torch.Tensor) -> str:
     """The phrase of DIRECTIONS whose middle is nearest to the direction of the mean flow."""
     dx, dy = flow[:, mask[0]].mean(1).tolist()
     angle = math.degrees(math.atan2(-dy, dx))
@@ -80,12 +87,12 @@ def nearest_phrase(flow, mask):
     return min(middles, key=lambda phrase: abs((middles[phrase] - angle + 180) % 360 - 180))
 
 
-def best_scaled(flow, target, mask):
+def best_scaled(flow: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The flow times the factor that gives the least endpoint error."""
     return flow * min(FACTORS, key=lambda factor: endpoint_error(flow * factor, target, mask))
 
 
-def measure(folder, model, seed):
+def measure(folder: Path, model: MotionModel, seed: int) -> dict[str, Any]:
     """One row of the table: errors inside the mask, {method: {"epe": px/frame, "angle": degrees}}, and more."""
     image, mask, truth = read_sample(folder)
     samples = sample_arrows(arrows_of(truth, mask), mask)
@@ -126,7 +133,7 @@ def measure(folder, model, seed):
     }
 
 
-def table(rows):
+def table(rows: Mapping[str, dict[str, Any]]) -> str:
     """The errors as Markdown: endpoint error in px/frame, and the angle in degrees."""
     names = list(next(iter(rows.values()))["errors"])
     lines = [
@@ -139,7 +146,7 @@ def table(rows):
     return "\n".join(lines)
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.arrows", description=__doc__)
     parser.add_argument("--samples", required=True, help="folder of folders with a picture, a mask and a true flow")

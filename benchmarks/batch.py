@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from text2cinemagraph.benchmarks.record import FOLDER, keep
@@ -73,7 +73,7 @@ def picture_and_mask(folder: Path, height: int, width: int) -> None:
 class Watch:
     """Processes and all they have started: their seconds and their memory."""
 
-    def __init__(self, commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]] = ({},)):
+    def __init__(self, commands: Sequence[Sequence[str]], environments: Sequence[dict[str, str]] = ({},)) -> None:
         own = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
         self.began, self._cpu, self.memory = time.perf_counter(), {}, 0
         self.processes = [
@@ -102,7 +102,7 @@ class Watch:
             number = parents[number]
         return number in roots
 
-    def wait(self, until=lambda: False) -> dict[str, float]:
+    def wait(self, until: Callable[[], bool] = lambda: False) -> dict[str, float]:
         """Until the processes have ended, or until() is true."""
         while any(process.poll() is None for process in self.processes) and not until():
             self.look()

@@ -83,7 +83,7 @@ def race(model: VideoModel, size: int, engines: list[str], rounds: int) -> dict:
     return results
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.engines", description=__doc__)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)

@@ -8,14 +8,18 @@ Every part is written to docs/results/gpu.json when it is done; what is there of
 an interrupted check goes on (--again makes everything anew). Networks have the published shapes and random weights.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import json
 import statistics
 import sys
 import time
 import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, machine
@@ -35,7 +39,7 @@ class Card:
     no_compile: bool = False
     scenes: str = ""  # a folder of mini.procedural --video, where a machine cannot write videos
 
-    def seconds(self, function, repeats=5, warm=2):
+    def seconds(self, function: Callable[[], Any], repeats: int = 5, warm: int = 2) -> float:
         """Median seconds of function() between synchronisations."""
         times = []
         for _ in range(warm + repeats):
@@ -46,11 +50,11 @@ class Card:
             times.append(time.perf_counter() - start)
         return statistics.median(times[warm:])
 
-    def wait(self):
+    def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def peak(self, function):
+    def peak(self, function: Callable[[], Any]) -> tuple[Any, float | None]:
         """(result, peak GiB allocated while it ran); None GiB without a card."""
         if self.device.type != "cuda":
             return function(), None
@@ -61,12 +65,12 @@ class Card:
         return result, round(torch.cuda.max_memory_allocated(self.device) / 2**30, 2)
 
 
-def relative(found, wanted):
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """Largest difference as a share of the largest value."""
     return float((found.double() - wanted.double()).abs().max() / wanted.double().abs().max().clamp(min=1e-12))
 
 
-def kernels_part(card):
+def kernels_part(card: Card) -> dict[str, Any]:
     """Values and gradients of the kernels against the reference in double precision; the same bits every time."""
     from text2cinemagraph.softmax_splatting import kernels
 
@@ -96,7 +100,7 @@ def kernels_part(card):
     return found
 
 
-def splat_part(card):
+def splat_part(card: Card) -> dict[str, Any]:
     """What s6 asks of the splat per frame, by every path, as a share of what copying memory reaches."""
     from text2cinemagraph.benchmarks.splat import copy_bandwidth, definition
 
@@ -129,14 +133,18 @@ def splat_part(card):
     return found
 
 
-def torch_blend(features, displacements, weights):
+def torch_blend(
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The lists in plain torch operations, which need no cupy."""
     from text2cinemagraph.softmax_splatting import gather
 
     return gather.splat_blend(features, displacements, weights)
 
 
-def atomic_blend(features, displacements, weights):
+def atomic_blend(
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The kernel without lists: both directions added up by atomicAdd, then the division."""
     from text2cinemagraph.softmax_splatting import kernels
 
@@ -147,7 +155,7 @@ def atomic_blend(features, displacements, weights):
     return total[:-1] / total[-1:].clamp(min=1e-8), total[-1:]
 
 
-def video_part(card):
+def video_part(card: Card) -> dict[str, Any]:
     """Sixty frames by the published video network: seconds of a whole clip, by size, precision and engine."""
     from text2cinemagraph.benchmarks.video import calibrated_weights
     from text2cinemagraph.models.networks import build_video
@@ -193,7 +201,7 @@ def video_part(card):
     return found
 
 
-def drawing_part(card):
+def drawing_part(card: Card) -> dict[str, Any]:
     """s1 and s2 by a U-Net of Stable Diffusion 1.4's shape, and its autoencoder: seconds and memory at 512 px."""
     from diffusers import AutoencoderKL
     from text2cinemagraph.benchmarks.unet_calls import untrained_diffusion
@@ -249,7 +257,7 @@ def drawing_part(card):
     return found
 
 
-def motion_part(card):
+def motion_part(card: Card) -> dict[str, Any]:
     """s5 by both published networks at 512 px, float32."""
     from text2cinemagraph.models.networks import build_motion
     from text2cinemagraph.options.train import MotionOptions
@@ -268,7 +276,7 @@ def motion_part(card):
     return found
 
 
-def training_part(card):
+def training_part(card: Card) -> dict[str, Any]:
     """A few steps of every training script on rendered landscapes, as a user starts them; losses must be finite."""
     import subprocess
     import tempfile
@@ -301,7 +309,7 @@ def training_part(card):
     return found
 
 
-def pipeline_part(card):
+def pipeline_part(card: Card) -> dict[str, Any]:
     """All six stages with the weights of this repository, as a user runs them."""
     import subprocess
     import tempfile
@@ -329,7 +337,7 @@ PARTS = {
 }
 
 
-def main():
+def main() -> int | None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--device", default="cuda")

@@ -9,10 +9,14 @@ the second epoch on where memory holds the set; there is no other cache. The nee
 step, 16 items a second, per GPU.
 """
 
+from __future__ import annotations
+
 import random
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import torch
@@ -24,7 +28,7 @@ from text2cinemagraph.mini.procedural import Job, generate
 from text2cinemagraph.options.cli import Parser, number, run_main
 
 
-def rate(call, items, least=3.0):
+def rate(call: Callable[[Any], Any], items: Sequence[Any], least: float = 3.0) -> float:
     """Calls per second, over all items again and again for `least` seconds, after one warm-up."""
     call(items[0])
     done, started = 0, time.perf_counter()
@@ -34,7 +38,7 @@ def rate(call, items, least=3.0):
     return round(done / (time.perf_counter() - started), 1)
 
 
-def loader_rate(dataset, workers, least=6.0):
+def loader_rate(dataset: torch.utils.data.Dataset, workers: int, least: float = 6.0) -> float:
     """Items per second of a DataLoader with several processes, in which an epoch is long enough for its start not to
     count.
     """
@@ -52,7 +56,7 @@ def loader_rate(dataset, workers, least=6.0):
     return round(done / (time.perf_counter() - started), 1)
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.loader", description=__doc__.splitlines()[0])
     parser.add_argument(

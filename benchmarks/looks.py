@@ -86,7 +86,7 @@ def sheet(pictures: list[tuple[np.ndarray, dict]], cell: int) -> Image.Image:
     return made
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.looks", description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="your pictures; left out: those of installed packages")

@@ -7,9 +7,13 @@ A folder of samples holds one folder per picture with image.jpg, mask.png and mo
 size). --quick looks at every fourth frame and its successor; sheets show the picture and frames 15, 30, 45.
 """
 
+from __future__ import annotations
+
 import resource
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +31,9 @@ SHOWN = (15, 30, 45)
 FEATHER = 0.01  # of the short side, as in the mini tier
 
 
-def measured(image, flow, mask, *, n_frames, blend, numbers):
+def measured(
+    image: torch.Tensor, flow: torch.Tensor, mask: torch.Tensor, *, n_frames: int, blend: str, numbers: Collection[int]
+) -> tuple[dict[str, Any], dict[int, np.ndarray]]:
     """(numbers of one clip, {n: uint8 frame} of those shown)."""
     meter, shown, cpu, still = SteadinessMeter(mask, flow, n_frames), {}, 0.0, 0
     loop = LoopRenderer().set_image(image, mask)
@@ -46,13 +52,13 @@ def measured(image, flow, mask, *, n_frames, blend, numbers):
     return {**meter.result(), "still_max": still, "cpu_s_per_frame": cpu / len(numbers)}, shown
 
 
-def cpu_seconds():
+def cpu_seconds() -> float:
     """User and system seconds of this process."""
     use = resource.getrusage(resource.RUSAGE_SELF)
     return use.ru_utime + use.ru_stime
 
 
-def write_sheet(path, rows):
+def write_sheet(path: str | Path, rows: Sequence[Sequence[np.ndarray]]) -> None:
     """Rows of uint8 pictures of one size, as a JPEG."""
     sheet = Image.fromarray(np.concatenate([np.concatenate(row, 1) for row in rows]))
     sheet.thumbnail((1600, 1600))
@@ -60,7 +66,7 @@ def write_sheet(path, rows):
         sheet.save(temporary, "JPEG", quality=82)
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.loops", description=__doc__)
     parser.add_argument("--samples", required=True, help="folder of samples")

@@ -6,13 +6,15 @@ convolutions convolve a mask of as many channels as the features with ones. No g
 them), nothing is folded, nothing is shared between frames.
 """
 
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from text2cinemagraph.models.euler import integrate
 from text2cinemagraph.models.networks import up
 
 
-def splat_sum(image, displacement):
+def splat_sum(image: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
     """image: [1,C,H,W].   displacement: [1,2,H,W], px.  Returns [1,C,H,W]."""
     _, channels, height, width = image.shape
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -29,7 +31,9 @@ def splat_sum(image, displacement):
     return out.view(1, channels, height, width)
 
 
-def partial_convolution(conv, x, mask):
+def partial_convolution(
+    conv: torch.nn.Module, x: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A partial convolution with one mask channel per feature channel.  Returns (out, mask of the output's
     channels).
     """
@@ -39,7 +43,7 @@ def partial_convolution(conv, x, mask):
     return (F.conv2d(x * mask, conv.weight, padding=1) * ratio + conv.bias[:, None, None]) * valid, valid
 
 
-def decode(projector, x, mask):
+def decode(projector: torch.nn.Module, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """x, mask: [1,C,H,W].  Returns [1,3,H,W] in [-1,1]."""
     for block in projector.eblocks:
         a, m = partial_convolution(block.conv_aa, F.relu(block.bn_noise1(x, mask[:, :1])), mask)
@@ -54,7 +58,9 @@ def decode(projector, x, mask):
 
 
 @torch.no_grad()
-def published_frame(net, image, flow, *, n, n_frames):
+def published_frame(
+    net: torch.nn.Module, image: torch.Tensor, flow: torch.Tensor, *, n: int, n_frames: int
+) -> torch.Tensor:
     """Frame n of a clip.  net: build_video(...), plain weights (remove_spectral), not folded, NCHW.   image: [1,3,H,W]
     in [-1,1].   flow: [1,2,H,W], px/frame.
     """

@@ -7,7 +7,11 @@ px/frame): 0 for the truth, small for ours, the whole speed for a frozen clip, m
 plain PSNR is printed beside it: by that alone a frozen clip may win. Exit code 1 if a clip of the set ranks otherwise.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,10 +27,15 @@ from text2cinemagraph.options.runtime import make_runtime
 from text2cinemagraph.pipeline.animating import rendering_of
 from tqdm import tqdm
 
+if TYPE_CHECKING:
+    from text2cinemagraph.mini.held_out import Example
+    from text2cinemagraph.models.video import VideoModel
+    from text2cinemagraph.options.inference import Video
+
 ORDER = ("truth", "ours", "frozen", "shuffled")
 
 
-def clips_of(example, model, o, rng):
+def clips_of(example: Example, model: VideoModel, o: Video, rng: np.random.Generator) -> dict[str, list[np.ndarray]]:
     """{name: frames, uint8 [H,W,3]}."""
     picture = torch.from_numpy(example.frames[0]).permute(2, 0, 1).float() / 255
     o = dataclasses.replace(o, n_frames=len(example.frames))
@@ -42,7 +51,7 @@ def clips_of(example, model, o, rng):
     }
 
 
-def measured(frames, example):
+def measured(frames: Iterable[np.ndarray], example: Example) -> dict[str, Any]:
     """The numbers of one clip."""
     meter = LoopMeter(example.mask, example.flow, flow_every=4)
     for frame, truth in zip(frames, example.frames):
@@ -60,13 +69,13 @@ def measured(frames, example):
     }
 
 
-def mean_of(values):
+def mean_of(values: Sequence[float | None]) -> float | None:
     """Of those that are known; None if none is (a frozen clip has no seam)."""
     known = [value for value in values if value is not None]
     return round(float(np.mean(known)), 3) if known else None
 
 
-def main():
+def main() -> int:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.ranking", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/inference_mini.yaml")

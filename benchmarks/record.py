@@ -2,10 +2,13 @@
 printed line.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 from text2cinemagraph.data.files import atomic
@@ -13,7 +16,7 @@ from text2cinemagraph.data.files import atomic
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "results"
 
 
-def machine():
+def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -35,7 +38,7 @@ def _lines(path):
     return Path(path).read_text().splitlines() if Path(path).is_file() else []
 
 
-def keep(name, result, folder=FOLDER):
+def keep(name: str, result: dict[str, Any], folder: Path | None = FOLDER) -> None:
     """Write docs/results/<name>.json (folder None: nowhere) and print the result as one line of JSON, the last."""
     if folder is not None:
         with atomic(Path(folder) / f"{name}.json") as path:

@@ -6,8 +6,12 @@
 What is timed is what s6 asks of it per frame: both directions, their weights, the sum and the division.
 """
 
+from __future__ import annotations
+
 import statistics
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from text2cinemagraph.benchmarks.published_video import splat_sum
@@ -19,7 +23,9 @@ from text2cinemagraph.softmax_splatting import reference, splat_blend
 from tqdm import tqdm
 
 
-def published(features, displacements, weights):
+def published(
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """NCHW, scatter_add, one direction after the other."""
     total = 0
     for displacement, weight in zip(displacements, weights):
@@ -27,7 +33,9 @@ def published(features, displacements, weights):
     return (total[0, :-1] / total[0, -1:].clamp(min=1e-8)), total[0, -1:]
 
 
-def definition(features, displacements, weights):
+def definition(
+    features: torch.Tensor, displacements: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax_splatting.reference: index_add on rows, on any device."""
     total = sum(
         reference.splat_sum(torch.cat([features * weight, weight[None]])[None], displacement[None])[0]
@@ -36,7 +44,7 @@ def definition(features, displacements, weights):
     return total[:-1] / total[-1:].clamp(min=1e-8), total[-1:]
 
 
-def seconds(function, device):
+def seconds(function: Callable[[], Any], device: torch.device) -> float:
     """CPU seconds on the CPU; seconds between two synchronisations on a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -49,14 +57,14 @@ def seconds(function, device):
     return time.process_time() - start
 
 
-def copy_bandwidth(device):
+def copy_bandwidth(device: torch.device) -> float:
     """Bytes per second, read plus written, of copying 256 MB."""
     source = torch.empty(1 << 26, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(5))
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.splat", description=__doc__)
     parser.add_argument("--size", type=number(least=32, most=8192), default=512, help="px")

@@ -118,7 +118,7 @@ def browsing() -> Iterator[Any]:
 class Hand:
     """Does on the page what a hand does: places are shares of the picture, (0, 0) its upper left corner."""
 
-    def __init__(self, page: Any, address: str):
+    def __init__(self, page: Any, address: str) -> None:
         """page: of playwright.   address: of the studio."""
         self.page, self.address = page, address
         self.wrong: list[str] = []  # what the page's scripts stumbled over
@@ -243,7 +243,7 @@ SHOWN = (800, 500)  # px of the session's loop
 class Film:
     """Screenshots of a page that become a loop."""
 
-    def __init__(self, page: Any):
+    def __init__(self, page: Any) -> None:
         self._page = page
         self._frames: list[Any] = []
         self._times: list[int] = []  # ms

@@ -9,14 +9,18 @@ masks against the first frame, copied. Two processes at a time, within 15 minute
 comparison is lost.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
@@ -106,11 +110,11 @@ FRAMES = (5, 15, 30, 45, 55)  # compared with the true ones
 class Kitchen:
     """Runs commands in the working folder, each with its own log there."""
 
-    def __init__(self, work):
+    def __init__(self, work: Path) -> None:
         self.work, self.seconds = Path(work), {}
         self.work.mkdir(parents=True, exist_ok=True)
 
-    def run(self, name, command):
+    def run(self, name: str, command: str) -> None:
         """One command, without its "python"."""
         script, *flags = shlex.split(command)
         words = [
@@ -135,13 +139,13 @@ class Kitchen:
                 f"{(self.work / f'{name}.log').read_text().strip().splitlines()[-1:]}"
             )
 
-    def in_turn(self, *steps):
+    def in_turn(self, *steps: tuple[str, str]) -> None:
         """Several, one after the other."""
         for name, command in steps:
             self.run(name, command)
 
 
-def render(kitchen, scenes, clips):
+def render(kitchen: Kitchen, scenes: int, clips: int) -> None:
     """The training and validation sets; `clips` of the scenes have frames."""
     for split, count, videos in (("train", scenes, clips), ("validation", max(16, clips // 2), max(16, clips // 2))):
         line = f"mini.procedural --output data/{split} --split {split} --size 64 --styles 0 --workers 2"
@@ -151,7 +155,7 @@ def render(kitchen, scenes, clips):
         )
 
 
-def train_all(kitchen):
+def train_all(kitchen: Kitchen) -> None:
     """README's commands, two lanes side by side, then stage 2."""
 
     def command(name):
@@ -175,13 +179,13 @@ def train_all(kitchen):
 # ------------------------------------------------------------------ what came out
 
 
-def mean(values):
+def mean(values: Sequence[float | None]) -> float | None:
     """Of those that are known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known)
 
 
-def flow_errors(work):
+def flow_errors(work: Path) -> dict[str, float]:
     """Endpoint errors inside the masks on the validation set, px/frame: both networks, the mean flow of the training
     set, rest.
     """
@@ -202,12 +206,12 @@ def flow_errors(work):
     return {name: round(mean(values), 4) for name, values in errors.items()}
 
 
-def psnr(image, target, where):
+def psnr(image: torch.Tensor, target: torch.Tensor, where: torch.Tensor) -> float:
     """Of the pixels where [1,H,W] is True, in dB."""
     return (-10 * (image - target).square()[:, where[0]].mean().clamp(min=1e-10).log10()).item()
 
 
-def frame_quality(work):
+def frame_quality(work: Path) -> tuple[dict[str, float], Any]:
     """Mean PSNR in dB inside the masks of a clip made from the first frame and the true flow: after each stage, and of
     that frame, copied.
     """
@@ -226,7 +230,7 @@ def frame_quality(work):
     return {name: round(mean(values), 2) for name, values in found.items()}, last["trained"]
 
 
-def main():
+def main() -> int | None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.train_check", description=__doc__.splitlines()[0])
     parser.add_argument(

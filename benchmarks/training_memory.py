@@ -7,7 +7,10 @@ and bf16.
 Counted is what the forward pass of network and losses keeps for the way back, each storage once; parameters are not.
 """
 
+from __future__ import annotations
+
 import resource
+from collections.abc import Callable, Iterable
 
 import torch
 from text2cinemagraph.benchmarks.record import FOLDER, keep
@@ -23,7 +26,7 @@ GIB = 2**30
 class Kept:
     """Adds up the storages that autograd keeps; parameters and inputs, given as `own`, do not count."""
 
-    def __init__(self, own):
+    def __init__(self, own: Iterable[torch.Tensor]) -> None:
         self.own, self.storages = {tensor.untyped_storage()._cdata for tensor in own}, {}
 
     def __call__(self, tensor):
@@ -33,12 +36,20 @@ class Kept:
         return tensor
 
     @property
-    def gib(self):
+    def gib(self) -> float:
         """Of all storages together."""
         return sum(storage.nbytes() for storage in self.storages.values()) / GIB
 
 
-def step(net, device, dtype, *, size, batch=1, keep_on=None):
+def step(
+    net: torch.nn.Module,
+    device: str,
+    dtype: torch.dtype,
+    *,
+    size: int,
+    batch: int = 1,
+    keep_on: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
     """Forward pass with the endpoint error as loss; the loss, [] float32. keep_on: called with every tensor kept."""
     x, context = torch.zeros(batch, 4, size, size, device=device), torch.zeros(batch, 77, 768, device=device)
     with torch.autograd.graph.saved_tensors_hooks(keep_on or (lambda t: t), lambda t: t):
@@ -47,7 +58,7 @@ def step(net, device, dtype, *, size, batch=1, keep_on=None):
         return flow.float().norm(dim=1).mean()
 
 
-def counted(checkpointing, dtype, size, batch):
+def counted(checkpointing: bool, dtype: str, size: int, batch: int) -> float:
     """GiB that a forward pass keeps. In half precision every kept tensor counts half: the meta device has no
     autocast.
     """
@@ -66,7 +77,7 @@ def _without_warm_up():
     )  # plain convolutions: nothing is computed while it is built
 
 
-def measured(checkpointing, dtype, *, size, batch, device):
+def measured(checkpointing: bool, dtype: str, *, size: int, batch: int, device: str) -> float:
     """GiB at the peak of forward and backward above what weights and gradients take, on a real device."""
     net = build_motion(MotionOptions(netG="spadexattnunetsd")).to(device, memory_format=torch.channels_last)
     if checkpointing:
@@ -87,7 +98,7 @@ def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.training_memory", description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=number(least=32, most=8192), default=512, help="px")

@@ -8,10 +8,14 @@ Rows are counted, not timed: a call on a batch of three contexts counts three (S
 4 in s2).
 """
 
+from __future__ import annotations
+
 import resource
 import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +34,7 @@ from text2cinemagraph.pipeline.stages import RunState
 
 
 @contextmanager
-def counted(unet):
+def counted(unet: torch.nn.Module) -> Iterator[list[int]]:
     """Rows that the U-Net computes within the block, as [rows]."""
     rows = [0]
     handle = unet.register_forward_pre_hook(lambda module, inputs: rows.__setitem__(0, rows[0] + inputs[0].shape[0]))
@@ -40,11 +44,11 @@ def counted(unet):
         handle.remove()
 
 
-def folder_bytes(folder):
+def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def of_config(config):
+def of_config(config: str) -> dict[str, Any]:
     """The whole of s1 and s2 as inference_t2c.py runs them, in a temporary folder."""
     options = load_options(InferenceOptions, config, ["runtime.device=cpu"])
     steps = options.twin_extraction.ddim_steps
@@ -75,15 +79,15 @@ class Untrained(Diffusion):
 
     spatial_factor = 8
 
-    def encode_text(self, prompts):
+    def encode_text(self, prompts: Sequence[str]) -> torch.Tensor:
         words = torch.randn(len(prompts), 77, 768, generator=torch.Generator().manual_seed(0))
         return words.to(self.device, self.unet.dtype)
 
-    def decode(self, latent):
+    def decode(self, latent: torch.Tensor) -> torch.Tensor:
         return F.interpolate(latent[:, :3], scale_factor=8).clamp(0, 1)
 
 
-def untrained_diffusion():
+def untrained_diffusion() -> Untrained:
     """The model with random weights, on torch's default device."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
@@ -93,7 +97,7 @@ def untrained_diffusion():
     )
 
 
-def of_published_shape(steps, size):
+def of_published_shape(steps: int, size: int) -> dict[str, Any]:
     """s1 and s2 with the published plan on 859.5 million random weights; few steps, since every step costs the same."""
     diffusion = untrained_diffusion()
     unet = diffusion.unet
@@ -139,7 +143,7 @@ def _size(tensor):
     return tensor.numel() * tensor.element_size()
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.unet_calls", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/inference_mini.yaml")

@@ -11,12 +11,17 @@ the environment says otherwise. The network is the published one with random wei
 flow stands still outside a central square.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import resource
 import statistics
 import tempfile
 import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +36,7 @@ from text2cinemagraph.options.train import VideoOptions
 from tqdm import tqdm
 
 
-def calibrated_weights(path):
+def calibrated_weights(path: str | Path) -> None:
     """Random weights of the published network whose power iterations and running statistics have settled."""
     torch.manual_seed(0)
     net = build_video(VideoOptions()).train()
@@ -46,7 +51,7 @@ def calibrated_weights(path):
     torch.save(net.state_dict(), path)
 
 
-def clip_of(size, share):
+def clip_of(size: int, share: float) -> tuple[torch.Tensor, torch.Tensor]:
     """(image [3,size,size] in [0,1], flow [2,size,size] px/frame): smooth noise; the flow moves within a square of that
     share of the area.
     """
@@ -62,12 +67,23 @@ def clip_of(size, share):
     return (image / 4 + 0.5).clamp(0, 1), flow.clamp(-1, 1) * 0.5 * inside
 
 
-def cpu_seconds():
+def cpu_seconds() -> float:
     use = resource.getrusage(resource.RUSAGE_SELF)
     return use.ru_utime + use.ru_stime
 
 
-def worker(pipe, kind, *, weights, size, share, n_frames, threads, engine, static_reuse):
+def worker(
+    pipe: Connection,
+    kind: str,
+    *,
+    weights: str,
+    size: int,
+    share: float,
+    n_frames: int,
+    threads: int,
+    engine: str,
+    static_reuse: bool,
+) -> None:
     """Serves frames: receives a frame number, sends (frame in [-1,1], CPU seconds, wall seconds, peak bytes)."""
     torch.set_num_threads(threads)
     net = build_video(VideoOptions())
@@ -90,7 +106,7 @@ def worker(pipe, kind, *, weights, size, share, n_frames, threads, engine, stati
         pipe.send((frame.numpy(), *spent, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 
 
-def start(context, kind, **case):
+def start(context: SpawnContext, kind: str, **case: Any) -> Connection:
     """The pipe to a process that is ready.  kind, case: see worker."""
     here, there = context.Pipe()
     process = context.Process(target=worker, args=(there, kind), kwargs=case, daemon=True)
@@ -99,12 +115,23 @@ def start(context, kind, **case):
     return here
 
 
-def ask(pipe, n):
+def ask(pipe: Connection, n: int) -> Any:
     pipe.send(n)
     return pipe.recv()
 
 
-def race(weights, size, share, *, n_frames, sampled, threads, engine, static_reuse, published=None):
+def race(
+    weights: str,
+    size: int,
+    share: float,
+    *,
+    n_frames: int,
+    sampled: int,
+    threads: int,
+    engine: str,
+    static_reuse: bool,
+    published: tuple[float, float] | None = None,
+) -> dict[str, Any]:
     """One clip of ours with frames of the published form in between.  published: (cpu, wall) per frame, where already
     known.
     """
@@ -136,7 +163,7 @@ def race(weights, size, share, *, n_frames, sampled, threads, engine, static_reu
     }
 
 
-def peak_of_clip(weights, size, n_frames, *, threads, engine):
+def peak_of_clip(weights: str, size: int, n_frames: int, *, threads: int, engine: str) -> int:
     """Peak memory in bytes of a process that makes a whole clip, ours, every pixel of a square of 40 % moving."""
     case = {"weights": weights, "size": size, "share": 0.4, "n_frames": n_frames}
     case |= {"threads": threads, "engine": engine, "static_reuse": False}
@@ -146,7 +173,7 @@ def peak_of_clip(weights, size, n_frames, *, threads, engine):
     return max(peaks)
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.video", description=__doc__)
     parser.add_argument("--size", type=number(least=32, most=8192), default=256, help="px")

@@ -5,12 +5,15 @@
 Runs configs/inference_mini.yaml in processes of their own, in turns, alone and beside one busy process per core.
 """
 
+from __future__ import annotations
+
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 from text2cinemagraph.benchmarks.record import FOLDER, keep
 from text2cinemagraph.options.cli import Parser, number, run_main
@@ -18,13 +21,13 @@ from text2cinemagraph.options.cli import Parser, number, run_main
 POLICIES = ("PASSIVE", "ACTIVE")
 
 
-def spin():
+def spin() -> None:
     """Work for one core, until it is ended."""
     while True:
         sum(range(10_000))
 
 
-def run(policy, folder, frames):
+def run(policy: str, folder: str | Path, frames: int) -> tuple[float, float]:
     """(seconds by the wall clock, CPU seconds) of one run of the pipeline."""
     command = [sys.executable, "inference_t2c.py", "--config", "configs/inference_mini.yaml", "--name", policy]
     settings = [f"twin_extraction.exp_path_root={folder}", f"video.n_frames={frames}", "video.formats=[mp4]"]
@@ -38,7 +41,7 @@ def run(policy, folder, frames):
     return time.perf_counter() - began, cpu
 
 
-def main():
+def main() -> None:
     """The command line."""
     parser = Parser(prog="python -m benchmarks.waiting", description=__doc__)
     parser.add_argument(

@@ -151,7 +151,7 @@ def _read_card(path):
 class Ignored:
     """Stands for what a .ckpt holds beside its tensors: it takes any arguments and state, and does nothing."""
 
-    def __init__(self, *_, **__):
+    def __init__(self, *_, **__) -> None:
         pass
 
     def __setstate__(self, _):

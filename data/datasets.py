@@ -90,7 +90,7 @@ class _Items(torch.utils.data.Dataset):
 
     def __init__(
         self, items: list[str], size: int, *, seed: int, strict: bool, most: int = 0, report: Path | None = None
-    ):
+    ) -> None:
         """most: the first so many items only; 0 = all."""
         self.items, self.size, self.seed, self.strict = items[: most or None], size, seed, strict
         self.epoch, self.report = 0, report

@@ -24,7 +24,7 @@ class Experiment:
     artifacts: what the folder may hold, in the order of the stages that make it.
     """
 
-    def __init__(self, root: str | Path, name: str, artifacts: tuple[Artifact, ...]):
+    def __init__(self, root: str | Path, name: str, artifacts: tuple[Artifact, ...]) -> None:
         if not re.fullmatch(r"[\w .+-]+", name) or name.strip(". ") == "":
             raise ValueError(
                 f"experiment_name {name!r} is not a plain name; use letters, digits, '-', '_' "

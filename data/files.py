@@ -55,8 +55,10 @@ def remove_leftovers(folder: str | Path) -> None:
     `folder`.
     """
     for path in Path(folder).glob(".*.part*") if Path(folder).is_dir() else ():
+        import psutil  # knows processes on every system; needed only where something was left
+
         process = path.name.rsplit(".part", 1)[0].rsplit(".", 1)[-1]
-        if process.isdigit() and not Path("/proc", process).exists():
+        if process.isdigit() and not psutil.pid_exists(int(process)):
             path.unlink(missing_ok=True)
 
 

@@ -169,8 +169,8 @@ class _Dtype:
 class _Array:
     """Stands in for numpy.ndarray and its `_reconstruct`: only remembers what the pickle says about the array."""
 
-    def __init__(self, *ignored):
-        self.data = None
+    def __init__(self, *ignored: Any) -> None:
+        self.data: bytes = b""  # until the state comes
 
     def __setstate__(self, state):
         _, self.shape, self.dtype, self.column_major, self.data = state

@@ -13,6 +13,7 @@ Writes OUTPUT/<id>/ (as inference_t2c.py does, with job.json and run.log), OUTPU
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -295,7 +296,9 @@ def told_after(rows: Sequence[dict], made: int, seconds: float) -> str:
     return f"{text}\n{made} jobs in {duration(seconds)} of the clock{most}"
 
 
-def told_before(tasks: Sequence[Task], waiting: Sequence[Task], plan: Plan, flags, *, broken: Sequence[Job]) -> str:
+def told_before(
+    tasks: Sequence[Task], waiting: Sequence[Task], plan: Plan, flags: argparse.Namespace, *, broken: Sequence[Job]
+) -> str:
     """What --dry_run says: what would run, and how long."""
     seconds, source = seconds_each(tasks, waiting, plan)
     workers = workers_of(flags.workers) or _gpus() or max(_cores() // flags.threads, 1)

@@ -6,17 +6,21 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from text2cinemagraph.inference_t2c import FILES
 from text2cinemagraph.jobs.records import write_lines
 from text2cinemagraph.pages.page import address, write_page
+
+if TYPE_CHECKING:
+    from text2cinemagraph.demo.joblist import Job
 
 PER_PAGE = 200  # cinemagraphs; a browser takes more, a person does not
 NUMBERS = ("seam", "sharpness", "pulse", "motion")
 SUMMARY = "summary.png"
 
 
-def row_of(job, record: dict) -> dict:
+def row_of(job: Job, record: dict) -> dict:
     """A job's line of results.jsonl.  record: what is known of it; {} = not made yet."""
     row = {"id": job.name, "title": job.title} | ({"line": job.line} if job.line else {})
     if job.broken or "error" in record:

@@ -85,7 +85,7 @@ def record_of(plan: Plan, task: Task) -> dict:
 class Maker:
     """Makes jobs in this process."""
 
-    def __init__(self, plan: Plan, worker: str):
+    def __init__(self, plan: Plan, worker: str) -> None:
         self.plan, self.worker, self._networks = plan, worker, Networks(keep_all=True)
 
     def make(self, task: Task, lease: Lease) -> dict | None:

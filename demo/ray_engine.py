@@ -26,7 +26,7 @@ MOST_BLOCKS = 10_000  # of the list of jobs; a block is what Ray repeats when an
 class RayMaker:
     """The actor: makes one job after the other, with networks that stay loaded."""
 
-    def __init__(self, plan: Plan, folder: str):
+    def __init__(self, plan: Plan, folder: str) -> None:
         """folder: where the command was given, from which relative paths count."""
         with contextlib.suppress(OSError):  # another machine may not have it; then only absolute paths are found
             os.chdir(folder)

@@ -13,7 +13,7 @@ import numpy as np
 class Moments:
     """Mean and covariance of vectors that arrive in portions; memory is one D x D matrix however many come."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.count, self._mean, self._scatter = 0, None, None
 
     def add(self, features: np.ndarray) -> Moments:

@@ -17,7 +17,7 @@ class FlowEstimator:
     slow.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)  # the preset stops at half the size, too coarse for less than 1 px/frame
 

@@ -40,7 +40,7 @@ class Finished:
     record of the item it was at.
     """
 
-    def __init__(self, folder: str | Path, options: Any):
+    def __init__(self, folder: str | Path, options: Any) -> None:
         """folder: results/<name>/<phase>_<epoch>.   options: the script's dataclass, with `folder` and `which_epoch` of
         the checkpoint.
         """

@@ -45,7 +45,7 @@ class Lease:
 class Leases:
     """The leases of one worker in a folder.  Claims are kept alive by a thread until they are released."""
 
-    def __init__(self, folder: str | Path, seconds: float = SECONDS, run: str = "", worker: str = ""):
+    def __init__(self, folder: str | Path, seconds: float = SECONDS, run: str = "", worker: str = "") -> None:
         """folder: shared by all.   seconds: without a touch, a lease is over.   run: one name for the workers that one
         process started; a holder of the same run that vanishes has died, while one of an earlier run may have been
         stopped with all others.   worker: its name, "" = made here.

@@ -21,7 +21,7 @@ class SharedList:
 
     def __init__(
         self, path: str | Path, read: Callable[[Path], dict[str, Any]], write: Callable[[dict[str, Any]], None]
-    ):
+    ) -> None:
         """path: of the list.   read(path): what it holds, {} where there is none; may raise ValueError.
         write(items): writes it, atomically; it gets what was there and then the new ones, each group in its order.
         """

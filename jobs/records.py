@@ -28,7 +28,7 @@ class Records:
     A run that was killed leaves no record of the item it was at, so the item is made again.
     """
 
-    def __init__(self, folder: str | Path, pattern: str = "{}.json"):
+    def __init__(self, folder: str | Path, pattern: str = "{}.json") -> None:
         """folder: where the records are.   pattern: an item's record below it, {} = the item."""
         self.folder, self._pattern = Path(folder), pattern
 

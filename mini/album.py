@@ -34,7 +34,7 @@ class Page:
         *,
         wordings: tuple[int, int] | None = None,
         mirrored: bool = True,
-    ):
+    ) -> None:
         """scenes: how many there will be at most, of `variants` pictures each.   wordings: (captions per picture,
         tokens per caption), or None.   mirrored: latents of the mirrored pictures are kept beside the others.
         """
@@ -127,7 +127,7 @@ class Deck:
     latents float16 [n,views,C,h,w]; tokens int [n,wordings,words]; looks int64 [n]; empty int64 [1,words]: of "".
     """
 
-    def __init__(self, latents: torch.Tensor, tokens: torch.Tensor, looks: torch.Tensor, empty: torch.Tensor):
+    def __init__(self, latents: torch.Tensor, tokens: torch.Tensor, looks: torch.Tensor, empty: torch.Tensor) -> None:
         self.latents, self.tokens, self.empty = latents, tokens, empty.to(latents.device)
         self.shares = shares_of_looks(looks)
 

@@ -117,7 +117,7 @@ PROMPTS = (
 class Clock:
     """The time there is, and a log of what it was used for."""
 
-    def __init__(self, minutes: float, output: Path, ends: dict[str, float]):
+    def __init__(self, minutes: float, output: Path, ends: dict[str, float]) -> None:
         self.total, self.started, self.ends = minutes * 60, time.monotonic(), ends
         self.path = output / "log.txt"
 
@@ -141,7 +141,7 @@ class Clock:
 class Family:
     """The pages that grow, the networks, and what was done with them."""
 
-    def __init__(self, stream: SceneStream, clock: Clock, options: Any, device: torch.device):
+    def __init__(self, stream: SceneStream, clock: Clock, options: Any, device: torch.device) -> None:
         self.stream, self.clock, self.options, self.device = stream, clock, options, device
         self.output, self.source = Path(options.output), Path(options.source)
         self.tokenizer = CLIPTokenizer.from_pretrained(self.source / "diffusion/tokenizer", local_files_only=True)
@@ -405,7 +405,7 @@ class Family:
 
 
 class _Packed:
-    def __init__(self, path: Path, done: Callable[[], None]):
+    def __init__(self, path: Path, done: Callable[[], None]) -> None:
         self.path, self.done = path, done
 
     def __enter__(self) -> Path:

@@ -34,7 +34,7 @@ LOOK_EVERY = 20  # steps between two looks at the detail that is kept
 class PatchDiscriminator(nn.Module):
     """[N,3,H,W] in [-1,1] -> (logits per patch, features of the inner layers); sees the picture and its fine detail."""
 
-    def __init__(self, channels: int = 32):
+    def __init__(self, channels: int = 32) -> None:
         super().__init__()
         self.inner = nn.ModuleList(
             [
@@ -83,7 +83,7 @@ class Sharpening(nn.Module):
     weight: of the discriminator's gradient at the picture, as a share of the reconstruction's.
     """
 
-    def __init__(self, vae: PatchAutoencoder, loss: Loss, *, channels: int, start: float):
+    def __init__(self, vae: PatchAutoencoder, loss: Loss, *, channels: int, start: float) -> None:
         super().__init__()
         self.vae, self.loss, self.start = vae, loss, start
         self.critic = PatchDiscriminator(channels).to(memory_format=torch.channels_last)
@@ -141,7 +141,7 @@ class Sharpening(nn.Module):
 class Steering:
     """Sets the discriminator's weight so that the crops keep a share of their fine detail; reports each tenth."""
 
-    def __init__(self, sharpening: Sharpening, detail: float, report: Callable[[str], Any]):
+    def __init__(self, sharpening: Sharpening, detail: float, report: Callable[[str], Any]) -> None:
         """detail: share of the power above a quarter cycle per px; 0 leaves the weight as it is."""
         self.sharpening, self.detail, self.report = sharpening, detail, report
         self.kept, self.told = math.nan, 0.0

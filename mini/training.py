@@ -33,7 +33,7 @@ def half_precision(device: torch.device | str) -> torch.autocast:
 class Learning(nn.Module):
     """Networks and the loss that all of them learn from."""
 
-    def __init__(self, networks: dict[str, nn.Module], loss: Callable[[Any], torch.Tensor]):
+    def __init__(self, networks: dict[str, nn.Module], loss: Callable[[Any], torch.Tensor]) -> None:
         """loss(batch): to be minimised."""
         super().__init__()
         self.networks: Any = nn.ModuleDict(networks)

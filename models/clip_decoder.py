@@ -83,7 +83,7 @@ def _pass(kernel: Callable[..., None], rows: int, *arrays: Any) -> None:
 class Rect:
     """Rows y0..y1 and columns x0..x1 (ends excluded) of a layer's grid."""
 
-    def __init__(self, y0: int, y1: int, x0: int, x1: int):
+    def __init__(self, y0: int, y1: int, x0: int, x1: int) -> None:
         self.y0, self.y1, self.x0, self.x1 = y0, y1, x0, x1
 
     def grown(self, by: int, size: Sequence[int] | None = None) -> Rect:
@@ -146,7 +146,7 @@ class _Block:
     memory.
     """
 
-    def __init__(self, block: DecoderBlock, size: Size, region: Rect, *, scratch: Scratch, number: int):
+    def __init__(self, block: DecoderBlock, size: Size, region: Rect, *, scratch: Scratch, number: int) -> None:
         """size: (H, W) of the input's grid.   region: the Rect of the input that changes from frame to frame.
 
         scratch: winograd.Scratch, shared by all blocks.   number: the block's place in the decoder.
@@ -270,7 +270,7 @@ def _convolution(weight: torch.Tensor, shape: Size, scratch: Scratch) -> Convolv
 class Masks:
     """What the holes of one frame make of a block: before [H,W], and per convolution ratio and valid [H,W]."""
 
-    def __init__(self, mask: torch.Tensor, block: DecoderBlock):
+    def __init__(self, mask: torch.Tensor, block: DecoderBlock) -> None:
         """mask: [1,1,H,W] float32 of 0 and 1."""
         self.before, self.ratios, self.valid = mask[0, 0].numpy(), [], []
         for conv in (block.conv_aa, block.conv_ab):
@@ -290,7 +290,7 @@ class ClipDecoder:
         features: torch.Tensor,
         flow: torch.Tensor | None = None,
         scratch: Scratch | None = None,
-    ):
+    ) -> None:
         """projector: of a folded network, float32 on the CPU.   features: [C,H,W] of the picture at rest, sides as the
         network needs them.
 

@@ -21,7 +21,7 @@ class Decoders:
     the network itself stays as it is.
     """
 
-    def __init__(self, network: SymmetricSplattingNet):
+    def __init__(self, network: SymmetricSplattingNet) -> None:
         """network: folded, on its device and in its dtype."""
         self.network = network
         self._compiled: Callable[..., torch.Tensor] | None = None

@@ -20,7 +20,7 @@ class Particles:
     results are equal to the bit.
     """
 
-    def __init__(self, velocity: torch.Tensor, lookup: str = "nearest"):
+    def __init__(self, velocity: torch.Tensor, lookup: str = "nearest") -> None:
         self.lookup = lookup
         n, _, height, width = velocity.shape
         self.velocity = velocity.flatten(2)  # [N,2,H*W]

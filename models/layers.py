@@ -88,7 +88,7 @@ class SPADE(nn.Module):
     2019).
     """
 
-    def __init__(self, channels: int, condition_channels: int, hidden: int = 128):
+    def __init__(self, channels: int, condition_channels: int, hidden: int = 128) -> None:
         super().__init__()
         self.norm = nn.InstanceNorm2d(channels, affine=False)
         self.mlp_shared = nn.Sequential(nn.Conv2d(condition_channels, hidden, 3, padding=1), nn.ReLU())
@@ -107,7 +107,7 @@ class SPADE(nn.Module):
 class CrossAttention(nn.Module):
     """Image tokens look at caption tokens."""
 
-    def __init__(self, channels: int, context_dim: int, heads: int):
+    def __init__(self, channels: int, context_dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(channels, channels, bias=False)
@@ -127,7 +127,7 @@ class CrossAttention(nn.Module):
 class GatedLinear(nn.Module):
     """Linear layer whose one half gates the other (GEGLU, Shazeer 2020)."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.proj = nn.Linear(inputs, 2 * outputs)
 
@@ -139,7 +139,7 @@ class GatedLinear(nn.Module):
 class FeedForward(nn.Module):
     """Two layers per token, four times as wide in between."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.net = nn.Sequential(GatedLinear(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels))
 
@@ -150,7 +150,7 @@ class FeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """Stable Diffusion's block without its self-attention, so that its weights can be imported."""
 
-    def __init__(self, channels: int, context_dim: int, heads: int):
+    def __init__(self, channels: int, context_dim: int, heads: int) -> None:
         super().__init__()
         self.ff = FeedForward(channels)
         self.attn2 = CrossAttention(channels, context_dim, heads)
@@ -165,7 +165,7 @@ class TransformerBlock(nn.Module):
 class CrossAttentionBlock(nn.Module):
     """Adds what the caption says to a feature map. Channels are a multiple of 32."""
 
-    def __init__(self, channels: int, context_dim: int = 768, heads: int = 8):
+    def __init__(self, channels: int, context_dim: int = 768, heads: int = 8) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(32, channels, eps=1e-6)
         self.proj_in = nn.Conv2d(channels, channels, 1)
@@ -190,7 +190,7 @@ class RunningStatistics(nn.Module):
     stored_mean: torch.Tensor
     stored_var: torch.Tensor
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("stored_mean", torch.zeros(channels))
         self.register_buffer("stored_var", torch.ones(channels))
@@ -217,7 +217,7 @@ class NoiseNorm(nn.Module):
 
     def __init__(
         self, channels: int, noise_dim: int, *, use_spectral: bool = True, partial: bool = False, eps: float = 1e-5
-    ):
+    ) -> None:
         super().__init__()
         self.eps, self.noise_dim = eps, noise_dim
         self.gain = spectral(nn.Linear(noise_dim, channels, bias=False), use_spectral)
@@ -272,7 +272,7 @@ class PartialConv2d(nn.Conv2d):
 
     bias: nn.Parameter  # always there
 
-    def __init__(self, channels_in: int, channels_out: int):
+    def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__(channels_in, channels_out, 3, padding=1)
 
     def forward(  # type: ignore[override]  # with a mask, unlike nn.Conv2d

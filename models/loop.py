@@ -27,7 +27,7 @@ class LoopRenderer:
     load: gives the VideoModel; called once, and only where the motion is "splat" or "features".
     """
 
-    def __init__(self, load: Callable[[], VideoModel] | None = None):
+    def __init__(self, load: Callable[[], VideoModel] | None = None) -> None:
         self._load = load
         self._model: VideoModel | None = None
         self.image: torch.Tensor | None = None

@@ -53,7 +53,7 @@ class VGGLoss(nn.Module):
     Pictures are [N,3,H,W] in [-1,1] and go in as they are, as the authors do (no ImageNet normalisation).
     """
 
-    def __init__(self, features: nn.Sequential):
+    def __init__(self, features: nn.Sequential) -> None:
         """features: torchvision's `vgg19(...).features`; frozen here."""
         super().__init__()
         ends = (0, *VGG_LAYERS)

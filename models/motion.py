@@ -67,7 +67,7 @@ class MotionModel:
     fineSize.
     """
 
-    def __init__(self, net: nn.Module, options: MotionOptions, text_encoder: Any = None, tokenizer: Any = None):
+    def __init__(self, net: nn.Module, options: MotionOptions, text_encoder: Any = None, tokenizer: Any = None) -> None:
         """net: build_motion(options), in eval mode.   options: MotionOptions.   text_encoder, tokenizer: of
         transformers.
         """

@@ -83,7 +83,7 @@ def _add_spades(net: nn.Module, widths: dict[str, int], options: MotionOptions) 
 class SpadeUNet(NamedLayers):
     """Flow from image, mask and hint; no caption. Eight halvings, so sides are multiples of 256."""
 
-    def __init__(self, options: MotionOptions):
+    def __init__(self, options: MotionOptions) -> None:
         super().__init__()
         nf = options.width
         down = [options.input_nc, nf, nf * 2, nf * 4] + [nf * 8] * 5
@@ -146,7 +146,7 @@ class SpadeUNet(NamedLayers):
 class SpadeCrossAttentionUNet(NamedLayers):
     """Flow from image, mask and caption. Six halvings, so sides are multiples of 64."""
 
-    def __init__(self, options: MotionOptions):
+    def __init__(self, options: MotionOptions) -> None:
         super().__init__()
         nf, use_spectral = options.width, "spectral" in options.norm
         down = [options.input_nc, nf, nf, nf * 2, nf * 2, nf * 2, nf * 4, nf * 4, nf * 4]
@@ -249,7 +249,7 @@ class SpadeCrossAttentionUNet(NamedLayers):
 class EncoderBlock(NamedLayers):
     """Residual block at full resolution."""
 
-    def __init__(self, channels_in: int, channels_out: int, options: VideoOptions):
+    def __init__(self, channels_in: int, channels_out: int, options: VideoOptions) -> None:
         super().__init__()
         use_spectral = "spectral" in options.norm_G
         self.ch_a: Any = nn.Sequential(
@@ -277,7 +277,7 @@ class EncoderBlock(NamedLayers):
 class DecoderBlock(NamedLayers):
     """Residual block of partial convolutions, which may halve or double the size."""
 
-    def __init__(self, channels_in: int, channels_out: int, resample: str, options: VideoOptions):
+    def __init__(self, channels_in: int, channels_out: int, resample: str, options: VideoOptions) -> None:
         super().__init__()
         use_spectral = "spectral" in options.norm_G
         self.resample = resample
@@ -334,7 +334,7 @@ def _fold_after(conv: Any, norm: NoiseNorm) -> None:
 class Encoder(NamedLayers):
     """Picture to features and, as the last channel, Z."""
 
-    def __init__(self, options: VideoOptions):
+    def __init__(self, options: VideoOptions) -> None:
         super().__init__()
         channels = [3, *options.encoder_channels]
         self.gblocks = nn.Sequential(*(EncoderBlock(a, b, options) for a, b in zip(channels, channels[1:])))
@@ -346,7 +346,7 @@ class Encoder(NamedLayers):
 class Projector(NamedLayers):
     """The decoder: fills the holes of the splatted features and turns them into colours."""
 
-    def __init__(self, options: VideoOptions):
+    def __init__(self, options: VideoOptions) -> None:
         super().__init__()
         channels = [options.encoder_channels[-1] - 1, *options.decoder_channels]
         self.eblocks = nn.ModuleList(
@@ -366,7 +366,7 @@ Code = tuple[torch.Tensor, torch.Tensor]  # features [N,C,H,W], and their metric
 class SymmetricSplattingNet(nn.Module):
     """Encode, splat features forward and backward along the flow, blend, decode (Holynski et al., CVPR 2021)."""
 
-    def __init__(self, options: VideoOptions):
+    def __init__(self, options: VideoOptions) -> None:
         super().__init__()
         self.encoder = Encoder(options)
         self.projector = Projector(options)
@@ -430,7 +430,7 @@ class SymmetricSplattingNet(nn.Module):
 class MultiscaleDiscriminator(nn.Module):
     """PatchGAN discriminators on the picture and on its halves (pix2pixHD)."""
 
-    def __init__(self, in_channels: int, ndf: int = 64, n_layers: int = 3, num_d: int = 2):
+    def __init__(self, in_channels: int, ndf: int = 64, n_layers: int = 3, num_d: int = 2) -> None:
         super().__init__()
         self.num_d, self.n_layers = num_d, n_layers
         widths = [in_channels, *(min(ndf * 2**i, 512) for i in range(n_layers + 1)), 1]

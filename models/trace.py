@@ -50,7 +50,7 @@ def _walk(velocity, position, sign, first, last):
 class Paths:
     """One path per grid point of the frame, walked step by step along (or against) a velocity field."""
 
-    def __init__(self, velocity: torch.Tensor, against: bool, step: int = 1):
+    def __init__(self, velocity: torch.Tensor, against: bool, step: int = 1) -> None:
         """velocity: [2,H,W] in px/frame.   against: walk against it.   step: a path starts at every step-th pixel."""
         _, height, width = velocity.shape
         self.velocity, self.sign = velocity.contiguous(), -1.0 if against else 1.0

@@ -102,7 +102,7 @@ class TracedClip:
         multiple: int,
         keep_detail: bool,
         engine: str,
-    ):
+    ) -> None:
         """As for traced_frames, but all of them checked."""
         self.network, self.multiple, self.engine, self.n_frames = network, multiple, engine, n_frames
         self.decoders = decoders

@@ -42,7 +42,7 @@ class VideoModel:
     pass.
     """
 
-    def __init__(self, net: SymmetricSplattingNet, options: VideoOptions):
+    def __init__(self, net: SymmetricSplattingNet, options: VideoOptions) -> None:
         """net: build_video(options) in eval mode, folded (net.fold()) if it only makes clips.   options:
         VideoOptions.
         """

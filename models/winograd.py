@@ -122,7 +122,7 @@ class Convolution:
     scratch: Scratch; the result lies in it until the next convolution with the same one.
     """
 
-    def __init__(self, weight: torch.Tensor, shape: tuple[int, int], scratch: Scratch):
+    def __init__(self, weight: torch.Tensor, shape: tuple[int, int], scratch: Scratch) -> None:
         self.weight, self.shape, self.scratch = transformed_weight(weight), shape, scratch
         self.columns, self.count = -(-shape[1] // TILE), -(-shape[0] // TILE) * -(-shape[1] // TILE)
 

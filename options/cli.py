@@ -210,7 +210,7 @@ def _tell_idle(names) -> None:
 class Parser(argparse.ArgumentParser):
     """argparse whose mistakes are ValueErrors, which run_main prints in one line; an unknown flag names the nearest."""
 
-    def __init__(self, *arguments: Any, **settings: Any):
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
         settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*arguments, **settings | {"allow_abbrev": False})
 

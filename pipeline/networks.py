@@ -10,7 +10,7 @@ from typing import Any
 class Networks:
     """A shelf with one network per name. Several runs may share one shelf: what is still right stays loaded."""
 
-    def __init__(self, keep_all: bool = False):
+    def __init__(self, keep_all: bool = False) -> None:
         """keep_all: free nothing between stages; for many runs in one process with memory enough."""
         self.keep_all = keep_all
         self._shelf: dict[str, tuple[Any, Any]] = {}

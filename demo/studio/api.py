@@ -76,7 +76,7 @@ FEWEST, MOST = 32, 1024  # px of the short side of a flow that is asked for
 class Refused(Exception):
     """A request that cannot be answered.  more: further keys of the answer."""
 
-    def __init__(self, status: int, line: str, more: dict | None = None):
+    def __init__(self, status: int, line: str, more: dict | None = None) -> None:
         super().__init__(line)
         self.status, self.line, self.more = status, line, more or {}
 
@@ -84,7 +84,7 @@ class Refused(Exception):
 class Studio:
     """What the routes share: the projects, the two worker processes, the queue."""
 
-    def __init__(self, folder: str | Path, config: str, token: str):
+    def __init__(self, folder: str | Path, config: str, token: str) -> None:
         """folder: where projects are kept.   config: of new projects.   token: that the page shows."""
         self.store, self.config, self.token = Store(folder), config, token
         self.renders, self.hands = Worker("renders"), Worker("hands", heavy=HEAVY)

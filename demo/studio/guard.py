@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 class Guard:
     """Pure ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, *, token: str, host: str):
+    def __init__(self, app: ASGIApp, *, token: str, host: str) -> None:
         """token: what the page must show.   host: the address that the server is bound to."""
         self._app, self._token, self._host = app, token, host
         self._open = is_loopback(host)

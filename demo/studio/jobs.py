@@ -56,7 +56,7 @@ class Job:
 class Events:
     """Messages for the pages that show a project."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._pages: dict[str, set[asyncio.Queue]] = defaultdict(set)
 
     def tell(self, project: str, message: dict) -> None:
@@ -84,7 +84,7 @@ class Events:
 class Jobs:
     """One job runs at a time, the others wait: the machine is one."""
 
-    def __init__(self, worker: Worker, events: Events):
+    def __init__(self, worker: Worker, events: Events) -> None:
         self._worker, self._events = worker, events
         self._queue: deque[Job] = deque()
         self._more = asyncio.Event()

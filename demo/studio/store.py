@@ -49,7 +49,7 @@ def digest_of(path: Path) -> str:
 class Folder:
     """One project's folder."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         self.path, self.id = path, path.name
 
     def project(self) -> Project:
@@ -132,7 +132,7 @@ def png_size(path: Path) -> tuple[int, int]:
 class Store:
     """All projects below one folder."""
 
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path) -> None:
         """Create the folder; remove what a server that was killed left half written."""
         self.root = Path(root)
         make_folder(self.root)

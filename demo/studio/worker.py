@@ -43,7 +43,7 @@ THUMB = 256  # px, longer side
 class Refused(ValueError):
     """A file that is not taken.  status: of the HTTP answer."""
 
-    def __init__(self, line: str, status: int):
+    def __init__(self, line: str, status: int) -> None:
         super().__init__(line)
         self.status = status
 
@@ -51,7 +51,7 @@ class Refused(ValueError):
 class Lines(io.TextIOBase):
     """A stdout that hands on whole lines."""
 
-    def __init__(self, tell: Callable[[str], None]):
+    def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell, self._rest = tell, ""
 
     def writable(self) -> bool:
@@ -258,7 +258,7 @@ TASKS: dict[str, Callable[[dict, Networks], dict]] = {
 class Desk:
     """Takes tasks from stdin and answers on what was stdout."""
 
-    def __init__(self, shelf: Networks):
+    def __init__(self, shelf: Networks) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)  # whatever a library in C prints is no answer
         self._tasks: queue.Queue = queue.Queue()

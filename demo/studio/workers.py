@@ -19,7 +19,7 @@ HEAVY = 8 * 10**8  # bytes that an idle "hands" process may keep to itself (0.4 
 class TaskFailed(Exception):
     """The task could not be done.  line: why, in one line.   status: of an HTTP answer."""
 
-    def __init__(self, line: str, status: int = 400):
+    def __init__(self, line: str, status: int = 400) -> None:
         super().__init__(line)
         self.line, self.status = line, status
 
@@ -27,7 +27,7 @@ class TaskFailed(Exception):
 class WorkerDied(TaskFailed):
     """The process ended in the middle of a task."""
 
-    def __init__(self, code: int | None):
+    def __init__(self, code: int | None) -> None:
         killed = code in (-signal.SIGKILL, 137)
         reason = (
             "the computing process was killed, most likely for want of memory; take a smaller picture or fewer frames"
@@ -40,7 +40,7 @@ class WorkerDied(TaskFailed):
 class Worker:
     """One process, which does one task at a time. It is started when it is needed, and again after its death."""
 
-    def __init__(self, role: str, heavy: int | None = None):
+    def __init__(self, role: str, heavy: int | None = None) -> None:
         """role: "renders" or "hands".   heavy: bytes above which the process is replaced when its task is done."""
         self.role, self._heavy, self._lean = role, heavy, False
         self._process: asyncio.subprocess.Process | None = None

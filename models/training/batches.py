@@ -20,7 +20,7 @@ class EpochBatches:
 
     def __init__(
         self, dataset: Any, config: TrainingConfig, device: torch.device, *, process: int = 0, processes: int = 1
-    ):
+    ) -> None:
         """dataset: items with .collate and .to, and dataset.set_epoch.   process: which of `processes` this is."""
         self.dataset, self.config, self.device, self.process, self.processes = (
             dataset,

@@ -46,7 +46,7 @@ def read_state(path: str | Path, advice: str = "remove it to go on from latest_n
 class TrainingFolder:
     """The files of one training, <checkpoints_dir>/<name>; the first process writes them, the others wait."""
 
-    def __init__(self, folder: str | Path, card: dict[str, Any]):
+    def __init__(self, folder: str | Path, card: dict[str, Any]) -> None:
         """card: what the generator's card should say; images, steps and minutes are added."""
         self.folder, self.card = Path(folder), card
 

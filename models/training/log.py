@@ -43,7 +43,7 @@ class TrainingLog:
         *,
         images: int | None = None,
         show: Callable[[Any, torch.Tensor], Pictures] | None = None,
-    ):
+    ) -> None:
         """folder: <checkpoints_dir>/<name>.   images: in all; None = unknown.   show(batch, made): pictures of them."""
         config, done = trainer.config, trainer.state.images
         self.folder, self.show, self.first = Path(folder), show, trainer.accelerator.is_main_process
@@ -134,7 +134,7 @@ def tensorboard_writer(folder: Path, step: int) -> Writer | None:
 class WandB:
     """Weights & Biases behind the three methods of a SummaryWriter."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path) -> None:
         try:
             import wandb
         except ImportError as error:
@@ -158,7 +158,7 @@ class WandB:
 class SecondsBar:
     """A progress bar in seconds, for a training whose time is given."""
 
-    def __init__(self, trainer: Trainer, name: str):
+    def __init__(self, trainer: Trainer, name: str) -> None:
         minutes = trainer.config.minutes or 0
         self.seconds, done = round(minutes * 60), round(min(trainer.state.elapsed, minutes * 60))
         self.bar = tqdm(total=self.seconds, initial=done, unit="s", desc=name)

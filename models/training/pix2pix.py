@@ -25,7 +25,7 @@ Fields = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 class MotionTask(nn.Module):
     """Flow from a MotionBatch, in the units of the network (1/motion_norm)."""
 
-    def __init__(self, net: nn.Module, options: MotionOptions, tokenizer: Any = None, text_encoder: Any = None):
+    def __init__(self, net: nn.Module, options: MotionOptions, tokenizer: Any = None, text_encoder: Any = None) -> None:
         """net: build_motion(options).   options: MotionOptions.   tokenizer, text_encoder: for a network that reads
         captions.
         """
@@ -65,7 +65,7 @@ class MotionTask(nn.Module):
 class VideoTask(nn.Module):
     """The middle frame from a FrameBatch, in [-1,1]."""
 
-    def __init__(self, net: nn.Module, freeze_norm: bool = False):
+    def __init__(self, net: nn.Module, freeze_norm: bool = False) -> None:
         """freeze_norm: norms use their stored statistics while training too, as they will in use (for the last part of
         it).
         """
@@ -119,7 +119,7 @@ class Pix2Pix(nn.Module):
         weight: float = losses.WEIGHT,
         match_features: bool = True,
         least_squares: bool = True,
-    ):
+    ) -> None:
         """task: MotionTask or VideoTask.   discriminator: MultiscaleDiscriminator or None (gan off).
 
         weight: of feature matching and VGG (lambda_feat).   match_features, least_squares: see losses.feature_matching,

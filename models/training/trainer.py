@@ -69,7 +69,7 @@ class Trainer:
         groups: Sequence[ParameterGroup] | None = None,
         saved: dict[str, Any] | None = None,
         source: str | Path = "the saved training",
-    ):
+    ) -> None:
         """model: Trainable.   accelerator: of accelerator_of; None = a new one.
 
         groups: what is trained, if not all parameters that require gradients, alike.
