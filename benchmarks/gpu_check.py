@@ -333,12 +333,12 @@ def training_part(card: Card) -> dict[str, Any]:
             run = ["-m", "text2cinemagraph.mini.procedural", "--output", scenes, "--count", "12", "--seed", "0"]
             command([*run, "--video", "--workers", "4"])
         common = ["--gpu_ids", gpu, "--checkpoints_dir", f"{folder}/checkpoints", "--dataroot", scenes]
-        side = ["--fineSize", "64" if card.quick else "256", "--batchSize", "4", "--niter", "2", "--niter_decay", "0"]
+        side = ["--batchSize", "4", "--niter", "2", "--niter_decay", "0", "--print_freq", "4"]
         published = "--norm_G sync:spectral_instance --netG spadeunet4softmaxsplating --use_l1_loss --tr_stage stage1"
         direction = "--input_nc 6 --norm sync:spectral_instance --netG spadeunet --use_epe_loss --use_hint"
         for name, script, words in (
-            ("direction", "train_motion.py", [*direction.split(), "--motion_norm", "64"]),
-            ("video", "train_video.py", published.split()),
+            ("direction", "train_motion.py", [*direction.split(), "--motion_norm", "64", "--fineSize", "256"]),
+            ("video", "train_video.py", [*published.split(), "--fineSize", "64" if card.quick else "256"]),
         ):
             for dtype in ("fp32", "bf16"):
                 words_all = [script, "--name", f"{name}-{dtype}", *common, *side, *words, "--dtype", dtype]
